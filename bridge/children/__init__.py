@@ -1,0 +1,4 @@
+"""Live children and who may hold them: connections, pools, leases, the registry of servers.
+
+Knows what a request and an answer are, not what HTTP is. May import ``process``, ``protocol``, ``config``, ``observe``.
+"""

@@ -1,0 +1,245 @@
+"""A live child and its mux: exchanges go out, what the child says finds its way back.
+
+Everything a reader must know stands in :meth:`ChildConnection._line`: one line in, one decision of the mux, obeyed.
+When the child ends, each open exchange ends with an error that says why; none is left waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+
+from bridge.children.stream import Stream
+from bridge.process.child import ChildProcess, ChildStalled
+from bridge.process.spawn import Command
+from bridge.protocol import messages
+from bridge.protocol.errors import (
+    INTERNAL_ERROR,
+    METHOD_NOT_FOUND,
+    ChildUnavailable,
+    ConnectionClosed,
+    Rejection,
+)
+from bridge.protocol.framing import Oversized
+from bridge.protocol.messages import Request, Response
+from bridge.protocol.mux import Deliver, Drop, Mux, Reply, Undirected
+
+log = logging.getLogger(__name__)
+
+#: Ids under which the questions of all children reach clients.
+_question_numbers = itertools.count(1)
+
+#: Lines of a child that are no JSON-RPC are logged up to this many characters.
+SHOWN = 200
+
+
+class Exchange(Stream):
+    """One request on a child: a stream that ends with the answer.
+
+    ``failure`` is set when the bridge had to end it. ``on_end`` is called once, whoever ended it.
+    """
+
+    __slots__ = ("_timer", "failure", "number", "on_end", "request", "silence_since")
+
+    def __init__(self, request: Request, on_end: Callable[[Exchange], None] | None = None) -> None:
+        super().__init__()
+        self.request = request
+        self.number = 0
+        self.failure: ConnectionClosed | ChildUnavailable | None = None
+        self.on_end = on_end
+        self.silence_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def finish(self, message: bytes) -> None:
+        """End with this answer; a second one is ignored."""
+        if self.ended:
+            return
+        self.put(message)
+        self.end()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.on_end is not None:
+            self.on_end(self)
+
+    def fail(self, failure: ConnectionClosed | ChildUnavailable) -> None:
+        """End with an error of the bridge."""
+        self.failure = failure
+        self.finish(messages.error_line(self.request.id, INTERNAL_ERROR, str(failure)))
+
+    def watch_silence(self, seconds: float, on_silence: Callable[[Exchange], None]) -> None:
+        """Call ``on_silence`` when nothing has come for ``seconds``: progress extends the time (users' scar 22)."""
+        loop = asyncio.get_running_loop()
+        self.silence_since = loop.time()
+
+        def check() -> None:
+            left = self.silence_since + seconds - loop.time()
+            if left > 0:
+                self._timer = loop.call_later(left, check)
+            else:
+                on_silence(self)
+
+        self._timer = loop.call_later(seconds, check)
+
+
+class ChildConnection:
+    """A child process that speaks JSON-RPC.
+
+    ``on_undirected`` gets what names no exchange; set by whoever owns the child, None while nobody does. ``on_closed``
+    is called once when the child has ended.
+    """
+
+    def __init__(
+        self, server: str, *, limit: int, on_stderr: Callable[[bytes], None], on_closed: Callable[[], None]
+    ) -> None:
+        self.server = server
+        self.on_undirected: Callable[[Undirected], None] | None = None
+        self._on_closed = on_closed
+        self._mux = Mux(_question_numbers)
+        self._exchanges: dict[int, Exchange] = {}
+        self.closed = False
+        self.calls = 0
+        self.process = ChildProcess(limit=limit, on_line=self._line, on_stderr=on_stderr, on_end=self._ended)
+
+    def __repr__(self) -> str:
+        return f"<ChildConnection {self.server} [{len(self._exchanges)} open, {self.calls} calls]>"
+
+    @property
+    def open_exchanges(self) -> int:
+        """How many requests wait for this child."""
+        return len(self._exchanges)
+
+    @property
+    def open_questions(self) -> int:
+        """How many questions of this child wait for an answer."""
+        return self._mux.questions
+
+    async def start(self, command: Command) -> None:
+        """Start the program. Raises :class:`bridge.process.spawn.SpawnError`."""
+        await self.process.start(command)
+
+    def exchange(self, exchange: Exchange, silence: float | None = None) -> None:
+        """Send a request; its messages will come on ``exchange``. ``silence``: seconds without a sign before it fails.
+
+        Raises :class:`ConnectionClosed` when the child has ended, :class:`ChildUnavailable` when it reads nothing.
+        """
+        if self.closed:
+            raise ConnectionClosed(self.server, self.obituary())
+        number, line = self._mux.open(exchange, exchange.request)
+        try:
+            self.process.write(line)
+        except ChildStalled:
+            self._mux.close(number)
+            raise ChildUnavailable(self.server, "it does not read its input", retry_in=5) from None
+        exchange.number = number
+        self._exchanges[number] = exchange
+        self.calls += 1
+        if silence is not None:
+            exchange.watch_silence(silence, self._silent)
+
+    def cancel(self, exchange: Exchange, params: bytes = b"") -> None:
+        """Pass a client's cancellation on. The exchange stays open: the child may still answer, and often does."""
+        line = self._mux.cancel(exchange.number, params)
+        if line is not None:
+            self.send(line)
+
+    def abandon(self, exchange: Exchange, why: str = "the client has gone") -> None:
+        """Cancel an exchange that nobody waits for any longer, and forget it."""
+        if not exchange.ended:
+            self.cancel(exchange, b'{"reason":%b}' % messages.encode(why))
+        self._forget(exchange.number)
+        exchange.fail(ConnectionClosed(self.server, why))
+
+    def send(self, line: bytes) -> None:
+        """Write a line that wants no answer: a notification."""
+        try:
+            self.process.write(line)
+        except ChildStalled:
+            log.warning("server %s does not read its input; a message to it is dropped", self.server)
+
+    def answer(self, response: Response) -> bool:
+        """Hand a client's answer to the child; False when it did not ask that."""
+        line = self._mux.answer(response)
+        if line is None:
+            return False
+        self.send(line)
+        return True
+
+    def refuse(self, question: int, why: str) -> None:
+        """Answer a question of the child with an error, because no client will."""
+        line = self._mux.refuse(question, METHOD_NOT_FOUND, why)
+        if line is not None:
+            self.send(line)
+
+    def obituary(self) -> str:
+        """How the child ended, in words: its exit, and the last it said on stderr."""
+        code = self.process.returncode
+        if code is None:
+            how = "it closed its output"
+        elif code < 0:
+            how = f"it was killed by signal {-code}"
+        else:
+            how = f"it exited with code {code}"
+        last = next((line for line in reversed(self.process.stderr_tail) if line.strip()), "")
+        return f"{how}; last words: {last.strip()[:SHOWN]}" if last else how
+
+    def _line(self, line: bytes | Oversized) -> None:
+        if isinstance(line, Oversized):
+            self._oversized(line)
+            return
+        try:
+            message = messages.parse(line)
+        except Rejection as rejection:
+            shown = ascii(line[:SHOWN].decode(errors="replace"))
+            log.warning("server %s wrote a line that is skipped: %s: %s", self.server, rejection.message, shown)
+            return
+        match self._mux.receive(message):
+            case Deliver(exchange, text, final):
+                assert isinstance(exchange, Exchange)
+                self._deliver(exchange, text, final)
+            case Undirected() as undirected:
+                self._undirected(undirected)
+            case Reply(text):
+                self.send(text)
+            case Drop(why):
+                log.debug("server %s: dropped %s", self.server, why)
+
+    def _deliver(self, exchange: Exchange, text: bytes, final: bool) -> None:
+        if final:
+            self._forget(exchange.number)
+            exchange.finish(text)
+        else:
+            exchange.silence_since = asyncio.get_running_loop().time()
+            exchange.put(text, droppable=True)
+
+    def _undirected(self, message: Undirected) -> None:
+        if self.on_undirected is not None:
+            self.on_undirected(message)
+        elif message.question is not None:
+            self.refuse(message.question, f"no client here answers {message.method}")
+
+    def _oversized(self, line: Oversized) -> None:
+        why = f"its message of {line.size} bytes is over MAX_MESSAGE_BYTES"
+        log.warning("server %s: %s and is skipped", self.server, why)
+        number = messages.id_in_head(line.head)
+        exchange = self._exchanges.get(number) if number is not None else None
+        if exchange is not None:
+            self._mux.close(exchange.number)
+            self._forget(exchange.number)
+            exchange.fail(ChildUnavailable(self.server, why))
+
+    def _silent(self, exchange: Exchange) -> None:
+        self.abandon(exchange, "it said nothing within the request timeout")
+
+    def _forget(self, number: int) -> None:
+        self._exchanges.pop(number, None)
+        self._mux.close(number)
+
+    def _ended(self) -> None:
+        self.closed = True
+        why = self.obituary()
+        for exchange in list(self._exchanges.values()):
+            self._forget(exchange.number)
+            exchange.fail(ConnectionClosed(self.server, why))
+        self._on_closed()

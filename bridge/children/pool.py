@@ -1,0 +1,279 @@
+"""The children of one configured server, lent by lease.
+
+Each child has one owner task, which starts it, greets it where the policy says so, waits for its end and takes it down
+the stop ladder; nobody else does any of that. A hundred callers that arrive at a cold shared server wait for one start.
+A child without holders is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bridge.children.connection import ChildConnection, Exchange
+from bridge.children.policy import Sharing
+from bridge.config.servers import ServerConfig
+from bridge.process.spawn import Command, SpawnError
+from bridge.protocol import handshake, messages
+from bridge.protocol.errors import ChildUnavailable, ConnectionClosed
+from bridge.protocol.handshake import Greeted, Refused
+from bridge.protocol.messages import Response
+from bridge.protocol.states import CHILD_TRANSITIONS, ChildEvent, ChildState, advance
+from bridge.version import __version__
+
+log = logging.getLogger(__name__)
+
+#: Seconds on each rung of the stop ladder.
+PATIENCE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildLimits:
+    """What holds for every child: longest message in bytes, time to start in seconds."""
+
+    message_bytes: int
+    start_timeout: float
+
+
+class Capacity:
+    """How many children may live at once, over all servers (``MAX_CHILDREN``)."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.used = 0
+
+    def take(self, server: str) -> None:
+        """Count one more. Raises :class:`ChildUnavailable` when there is no room."""
+        if self.used >= self._most:
+            raise ChildUnavailable(server, f"all {self._most} child processes are in use (MAX_CHILDREN)", retry_in=5)
+        self.used += 1
+
+    def give_back(self) -> None:
+        """Count one less."""
+        self.used -= 1
+
+
+@dataclass(eq=False, slots=True)
+class Child:
+    """One child of the pool and who holds it."""
+
+    server: str
+    sharing: Sharing
+    connection: ChildConnection
+    started: float
+    ready: asyncio.Future[None]
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    state: ChildState = ChildState.STARTING
+    holders: int = 0
+    greeting: bytes = b""  # InitializeResult, where the bridge greeted
+    owner: asyncio.Task[None] | None = None
+
+    def move(self, event: ChildEvent) -> None:
+        """Change state, as the table allows."""
+        self.state = advance(CHILD_TRANSITIONS, self.state, event)
+
+    @property
+    def takes_holders(self) -> bool:
+        """Whether one more may hold it."""
+        alive = self.state in (ChildState.STARTING, ChildState.GREETING, ChildState.READY)
+        return (
+            alive
+            and not self.connection.closed
+            and (self.sharing.holders is None or self.holders < self.sharing.holders)
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """Process id; None before the program runs."""
+        return self.connection.process.pid if self.state is not ChildState.STARTING else None
+
+
+class Lease:
+    """The right to use a child until :meth:`release`."""
+
+    def __init__(self, pool: ChildPool, child: Child) -> None:
+        self._pool = pool
+        self.child = child
+        self._held = True
+
+    @property
+    def connection(self) -> ChildConnection:
+        """The child's connection."""
+        return self.child.connection
+
+    def release(self) -> None:
+        """Give the child back; the last holder's release stops it."""
+        if self._held:
+            self._held = False
+            self._pool.returned(self.child)
+
+
+class ChildPool:
+    """All children of one server. ``on_stderr`` gets the lines its children write to stderr."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        limits: ChildLimits,
+        capacity: Capacity,
+        on_stderr: Callable[[bytes], None],
+    ) -> None:
+        self.config = config
+        self._limits = limits
+        self._capacity = capacity
+        self._on_stderr = on_stderr
+        self._closing = False
+        self.children: list[Child] = []
+
+    def __repr__(self) -> str:
+        held = sum(1 for child in self.children if child.holders)
+        return f"<ChildPool {self.config.id} [{held} held, {len(self.children) - held} free]>"
+
+    async def lease(self, sharing: Sharing) -> Lease:
+        """Return a lease on a child that is ready to be spoken to, starting one if need be.
+
+        Raises :class:`ChildUnavailable` when none can be started, or none has room.
+        """
+        child = self._choose(sharing)
+        child.holders += 1
+        try:
+            await asyncio.shield(child.ready)
+        except BaseException:
+            self.returned(child)
+            raise
+        return Lease(self, child)
+
+    def returned(self, child: Child) -> None:
+        """A holder has gone. A child that nobody holds is stopped."""
+        child.holders -= 1
+        if child.holders == 0:
+            child.stopping.set()
+
+    async def close(self) -> None:
+        """Stop every child and wait until none is left."""
+        self._closing = True
+        owners = [child.owner for child in self.children if child.owner is not None]
+        for child in self.children:
+            child.stopping.set()
+        if owners:
+            await asyncio.wait(owners)
+
+    def _choose(self, sharing: Sharing) -> Child:
+        if self._closing:
+            raise ChildUnavailable(self.config.id, "the bridge is shutting down")
+        alike = [child for child in self.children if child.sharing == sharing]
+        if sharing.holders != 1:
+            for child in alike:
+                if child.takes_holders and not child.stopping.is_set():
+                    return child
+        self._check_room(sharing, len([child for child in alike if child.takes_holders]))
+        return self._start(sharing)
+
+    def _check_room(self, sharing: Sharing, alike: int) -> None:
+        if sharing.limit is not None and alike >= sharing.limit:
+            raise ChildUnavailable(self.config.id, f"all {sharing.limit} of its children are in use", retry_in=1)
+        most = self.config.max_children
+        if most is not None and len(self.children) >= most:
+            raise ChildUnavailable(self.config.id, f"all {most} of its children are in use (maxChildren)", retry_in=5)
+
+    def _start(self, sharing: Sharing) -> Child:
+        self._capacity.take(self.config.id)
+        closed = asyncio.Event()
+        connection = ChildConnection(
+            self.config.id,
+            limit=self._limits.message_bytes,
+            on_stderr=self._on_stderr,
+            on_closed=closed.set,
+        )
+        ready = asyncio.get_running_loop().create_future()
+        # Whoever waits may have gone when it fails; the owner logs it in any case.
+        ready.add_done_callback(lambda done: done.cancelled() or done.exception())
+        child = Child(self.config.id, sharing, connection, time.time(), ready)
+        self.children.append(child)
+        child.owner = asyncio.create_task(self._own(child, closed), name=f"child {self.config.id}")
+        return child
+
+    async def _own(self, child: Child, closed: asyncio.Event) -> None:
+        """The one task that starts, watches and ends a child."""
+        try:
+            await self._bring_up(child, closed)
+            await self._until_end(child, closed)
+        except (ChildUnavailable, ConnectionClosed) as error:
+            log.warning("%s", error)
+            self._fail_start(child, error)
+        except Exception as error:
+            log.exception("child of server %s: unexpected error", self.config.id)
+            self._fail_start(child, ChildUnavailable(self.config.id, f"internal error: {type(error).__name__}"))
+        finally:
+            await self._take_down(child)
+
+    async def _bring_up(self, child: Child, closed: asyncio.Event) -> None:
+        config = self.config
+        try:
+            await child.connection.start(Command(config.argv, config.env, config.cwd))
+        except SpawnError as error:
+            raise ChildUnavailable(config.id, str(error)) from None
+        child.move(ChildEvent.SPAWNED)
+        log.info("server %s: started child pid=%d", config.id, child.connection.process.pid)
+        if child.sharing.greets:
+            await self._greet(child)
+        if not child.ready.done():
+            child.ready.set_result(None)
+
+    async def _greet(self, child: Child) -> None:
+        seconds = self.config.start_timeout or self._limits.start_timeout
+        exchange = Exchange(handshake.greeting("mcp-stdio-bridge", __version__))
+        child.connection.exchange(exchange)
+        try:
+            async with asyncio.timeout(seconds):
+                answer = messages.parse(await exchange.receive())
+        except TimeoutError:
+            raise ChildUnavailable(self.config.id, f"it did not answer initialize within {seconds:g} s") from None
+        if exchange.failure is not None:
+            raise exchange.failure
+        assert isinstance(answer, Response)
+        match handshake.greeted(answer):
+            case Refused(why):
+                raise ChildUnavailable(self.config.id, why)
+            case Greeted(result, line):
+                child.greeting = result
+                child.connection.send(line)
+                child.move(ChildEvent.GREETED)
+
+    async def _until_end(self, child: Child, closed: asyncio.Event) -> None:
+        waits = [asyncio.create_task(closed.wait()), asyncio.create_task(child.stopping.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if closed.is_set() and not child.stopping.is_set():
+            tail = "".join(f"\n    {line}" for line in child.connection.process.stderr_tail)
+            log.warning(
+                "server %s: child pid=%d ended by itself: %s%s",
+                self.config.id,
+                child.connection.process.pid,
+                child.connection.obituary(),
+                f"\n  the last lines of its stderr:{tail}" if tail else "",
+            )
+
+    def _fail_start(self, child: Child, error: ChildUnavailable | ConnectionClosed) -> None:
+        if not child.ready.done():
+            why = ChildUnavailable(self.config.id, error.why) if isinstance(error, ConnectionClosed) else error
+            child.ready.set_exception(why)
+
+    async def _take_down(self, child: Child) -> None:
+        try:
+            if child.state is not ChildState.STARTING and not child.connection.closed:
+                child.move(ChildEvent.STOP)
+            await child.connection.process.stop(PATIENCE)
+            child.move(ChildEvent.DIED)
+        finally:
+            self.children.remove(child)
+            self._capacity.give_back()
+            child.ended.set()
+            log.info("server %s: child ended: %s", self.config.id, child.connection.obituary())

@@ -1,0 +1,46 @@
+"""Server id to the pool of its children."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from bridge.children.pool import Capacity, Child, ChildLimits, ChildPool
+from bridge.config.servers import ServerConfig
+from bridge.protocol.errors import Fault, Rejection
+
+
+class Registry:
+    """All configured servers. ``stderr_sink`` makes the function that takes the stderr lines of one server."""
+
+    def __init__(
+        self,
+        entries: Mapping[str, ServerConfig],
+        limits: ChildLimits,
+        max_children: int,
+        stderr_sink: Callable[[str], Callable[[bytes], None]],
+    ) -> None:
+        self._capacity = Capacity(max_children)
+        self.entries = dict(entries)
+        self._pools = {
+            server: ChildPool(config, limits, self._capacity, stderr_sink(server))
+            for server, config in entries.items()
+            if not config.disabled
+        }
+
+    def pool(self, server: str) -> ChildPool:
+        """Return the pool of a server. Raises :class:`Rejection` when there is none, or it is disabled."""
+        pool = self._pools.get(server)
+        if pool is not None:
+            return pool
+        if server in self.entries:
+            raise Rejection(Fault.UNKNOWN_SERVER, f'server "{server}" is disabled; set "disabled": false')
+        raise Rejection(Fault.UNKNOWN_SERVER, f'no server "{server}" in the configuration; GET /servers lists them')
+
+    def children(self) -> list[Child]:
+        """Every child that lives now."""
+        return [child for pool in self._pools.values() for child in pool.children]
+
+    async def close(self) -> None:
+        """Stop all children of all servers at the same time."""
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))

@@ -1,0 +1,81 @@
+"""A response stream: messages on their way to one reader, bounded.
+
+An exchange is one, and so is what a client reads by GET. Messages wait here in order; over the limit notifications are
+dropped and counted, the oldest first, so a reader that stalls costs a fixed amount of memory and nobody else anything
+(users' scar 19). A final answer is always kept: there is one per exchange, and its size is limited where it is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+#: Bytes that may wait for a reader before notifications are dropped.
+BACKLOG_BYTES = 16 * 1024 * 1024
+
+
+class StreamEnded(Exception):
+    """Nothing more will come on this stream."""
+
+
+class Stream:
+    """A queue of messages with one reader at a time."""
+
+    __slots__ = ("_bytes", "_queue", "_waiter", "dropped", "ended")
+
+    def __init__(self) -> None:
+        self._queue: deque[tuple[bytes, bool]] = deque()
+        self._bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self.ended = False
+        self.dropped = 0
+
+    def put(self, message: bytes, *, droppable: bool = False) -> None:
+        """Add a message; ``droppable`` ones may be lost when the reader is slow."""
+        if self.ended:
+            return
+        self._queue.append((message, droppable))
+        self._bytes += len(message)
+        if self._bytes > BACKLOG_BYTES:
+            self._shed()
+        self._wake()
+
+    def end(self) -> None:
+        """Nothing more will come; what waits can still be read."""
+        self.ended = True
+        self._wake()
+
+    async def receive(self) -> bytes:
+        """Return the next message. Raises :class:`StreamEnded` when there is none and none will come."""
+        while not self._queue:
+            if self.ended:
+                raise StreamEnded
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        message, _ = self._queue.popleft()
+        self._bytes -= len(message)
+        return message
+
+    def take_waiting(self) -> list[tuple[bytes, bool]]:
+        """Return and forget what has not been read, each with whether it may be dropped."""
+        waiting = list(self._queue)
+        self._queue.clear()
+        self._bytes = 0
+        return waiting
+
+    def _shed(self) -> None:
+        kept: deque[tuple[bytes, bool]] = deque()
+        for message, droppable in self._queue:
+            if droppable and self._bytes > BACKLOG_BYTES:
+                self._bytes -= len(message)
+                self.dropped += 1
+            else:
+                kept.append((message, droppable))
+        self._queue = kept
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,123 @@
+"""The settings of the bridge as one frozen value, read from the environment, an env file and the command line.
+
+The command line wins over the environment, which wins over the env file. Every name is part of the contract with users:
+it stands in ``.env.example`` and in the README.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from bridge.config import values
+from bridge.config.errors import ConfigError
+
+#: Idle time before a session of either pool ends, in seconds.
+DEFAULT_TTL = 300.0
+MIB = 1024 * 1024
+
+
+def _setting(name: str, default: Any, read: Callable[[Any], Any], **options: Any) -> Any:
+    return field(default=default, metadata={"name": name, "read": read, **options})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings. Durations are seconds; a duration of None means never."""
+
+    host: str = _setting("HOST", "127.0.0.1", values.text)
+    port: int = _setting("PORT", 3000, values.whole(0, 65535))
+    access_token: str | None = _setting("ACCESS_TOKEN", None, values.text, alias="AUTH_TOKEN", secret=True)
+    allow_unauthenticated: bool = _setting("ALLOW_UNAUTHENTICATED", False, values.flag)
+    allowed_origins: tuple[str, ...] = _setting("ALLOWED_ORIGINS", (), values.names)
+    allowed_hosts: tuple[str, ...] = _setting("ALLOWED_HOSTS", (), values.names)
+    log_level: str = _setting("LOG_LEVEL", "INFO", values.choice("DEBUG", "INFO", "WARNING", "ERROR"))
+    log_dir: Path = _setting("LOG_DIR", Path("logs"), lambda value: Path(values.text(value)))
+    log_format: str = _setting("LOG_FORMAT", "text", values.choice("text", "json"))
+    servers_file: Path = _setting("SERVERS_FILE", Path("servers.json"), lambda value: Path(values.text(value)))
+    servers_inline: str | None = _setting("MCP_SERVERS", None, values.text, secret=True)
+    stream_ttl: float | None = _setting("STREAM_SESSION_TTL_MS", DEFAULT_TTL, values.milliseconds_or_never)
+    bridge_ttl: float | None = _setting("BRIDGE_SESSION_TTL_MS", DEFAULT_TTL, values.milliseconds_or_never)
+    disable_stream_cleanup: bool = _setting("DISABLE_STREAM_CLEANUP", False, values.flag)
+    disable_bridge_cleanup: bool = _setting("DISABLE_BRIDGE_CLEANUP", False, values.flag)
+    cleanup_interval: float | None = _setting("SESSION_CLEANUP_INTERVAL_SECONDS", None, values.seconds)
+    max_sessions: int = _setting("MAX_SESSIONS", 10_000, values.whole(1, 10_000_000))
+    max_children: int = _setting("MAX_CHILDREN", 200, values.whole(1, 1_000_000))
+    max_request_bytes: int = _setting("MAX_REQUEST_BYTES", 4 * MIB, values.whole(1024, 1024 * MIB))
+    max_message_bytes: int = _setting("MAX_MESSAGE_BYTES", 64 * MIB, values.whole(1024, 4096 * MIB))
+    request_timeout: float | None = _setting("REQUEST_TIMEOUT_MS", None, values.milliseconds_or_never)
+    start_timeout: float = _setting("START_TIMEOUT_MS", 60.0, values.milliseconds)
+    shutdown_timeout: float = _setting("SHUTDOWN_TIMEOUT_MS", 10.0, values.milliseconds)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the listening address."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def setting_names() -> tuple[str, ...]:
+    """Every name that is read from the environment, aliases left out."""
+    return tuple(each.metadata["name"] for each in fields(Settings))
+
+
+def load_environment(environ: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
+    """Return the environment with the env file filling what it leaves unset.
+
+    Without a name the file is ``.env`` in the working directory, which may be absent; a named file must exist.
+    """
+    path = env_file or Path(".env")
+    if not path.is_file():
+        if env_file is not None:
+            raise ConfigError(f"--env-file: {env_file} does not exist")
+        return dict(environ)
+    try:
+        from_file = dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    return {**{name: value for name, value in from_file.items() if value is not None}, **environ}
+
+
+def read_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Build the settings. ``overrides`` are by setting name, from the command line.
+
+    Raises :class:`ConfigError` naming the setting, the value seen and the value wanted.
+    """
+    found: dict[str, Any] = {}
+    for each in fields(Settings):
+        name, alias = each.metadata["name"], each.metadata.get("alias")
+        for source, origin in ((overrides or {}, "command line"), (environ, "environment")):
+            used = name if source.get(name) not in (None, "") else alias
+            value = source.get(used) if used else None
+            if value in (None, ""):
+                continue
+            found[each.name] = _read(used or name, value, each.metadata, origin)
+            break
+    settings = Settings(**found)
+    _check(settings)
+    return settings
+
+
+def _read(name: str, value: Any, metadata: Mapping[str, Any], origin: str) -> Any:
+    try:
+        return metadata["read"](value)
+    except values.Wanted as wanted:
+        seen = "(hidden)" if metadata.get("secret") else repr(value)
+        raise ConfigError(f"{origin}: {name}: is {seen}, must be {wanted}") from None
+
+
+def _check(settings: Settings) -> None:
+    if not settings.is_loopback and settings.access_token is None and not settings.allow_unauthenticated:
+        raise ConfigError(
+            f"HOST: {settings.host!r} can be reached from other machines and ACCESS_TOKEN is not set; set "
+            "ACCESS_TOKEN, or HOST=127.0.0.1, or ALLOW_UNAUTHENTICATED=true if everyone may call your servers"
+        )

@@ -1,0 +1,97 @@
+"""Reading single values: each reader takes what a person wrote and returns what we use, or says what was wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off", ""})
+_NEVER = frozenset({"null", "none", "never"})
+
+
+class Wanted(Exception):
+    """A value does not fit; the text says what would."""
+
+
+def flag(value: Any) -> bool:
+    """Read true/1/yes/on or false/0/no/off."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise Wanted("true or false")
+
+
+def whole(low: int, high: int) -> Callable[[Any], int]:
+    """Return a reader of whole numbers from ``low`` to ``high``."""
+
+    def read(value: Any) -> int:
+        try:
+            number = int(str(value).strip()) if not isinstance(value, bool) else None
+        except ValueError:
+            number = None
+        if number is None or not low <= number <= high:
+            raise Wanted(f"a whole number from {low} to {high}")
+        return number
+
+    return read
+
+
+def milliseconds(value: Any) -> float:
+    """Read a positive number of milliseconds as seconds."""
+    try:
+        number = float(str(value).strip()) if not isinstance(value, bool) else 0.0
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise Wanted("a number of milliseconds above 0")
+    return number / 1000
+
+
+def milliseconds_or_never(value: Any) -> float | None:
+    """Read milliseconds as seconds; ``null``, ``none`` and ``never`` mean that it never happens."""
+    if value is None or str(value).strip().lower() in _NEVER:
+        return None
+    try:
+        return milliseconds(value)
+    except Wanted:
+        raise Wanted('a number of milliseconds above 0, or "never"') from None
+
+
+def seconds(value: Any) -> float:
+    """Read a positive number of seconds."""
+    try:
+        return milliseconds(value) * 1000
+    except Wanted:
+        raise Wanted("a number of seconds above 0") from None
+
+
+def choice(*words: str) -> Callable[[Any], str]:
+    """Return a reader of one of some words, in any case."""
+
+    def read(value: Any) -> str:
+        for word in words:
+            if str(value).strip().lower() == word.lower():
+                return word
+        raise Wanted(f"one of {', '.join(words)}")
+
+    return read
+
+
+def text(value: Any) -> str:
+    """Read a string that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise Wanted("a text that is not empty")
+    return value
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """Read a comma list, or a JSON list, of names."""
+    items = value if isinstance(value, list) else str(value).split(",")
+    if not all(isinstance(item, str) for item in items):
+        raise Wanted("a list of texts")
+    return tuple(item.strip() for item in items if item.strip())

@@ -1,0 +1,1 @@
+"""What an operator sees: log files now, metrics later. A leaf: imports nothing of ours."""

@@ -1,0 +1,245 @@
+"""One child process on the event loop: write lines, get lines, see the exit, take the stop ladder.
+
+The exit is seen by a pidfd and not by end-of-file, because a grandchild may hold the pipe open for ever (users' scar
+8); end-of-file on a living child counts as its end too. The dead child is left a zombie until its group has been killed:
+as long as it is one, the kernel gives its number to nobody else, so the signal cannot hit a stranger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from bridge.process.spawn import Command, spawn
+from bridge.process.tree import ProcessTree
+from bridge.protocol.framing import LineSplitter, Oversized
+
+#: Longest line of stderr that is kept whole, in bytes; a longer one is cut.
+STDERR_LINE = 64 * 1024
+#: Lines of stderr that are kept to explain a failure.
+STDERR_TAIL = 20
+#: Bytes that may wait for a child which does not read its stdin; past it, writing is refused.
+STDIN_BACKLOG = 64 * 1024 * 1024
+#: Seconds for what a dead child still has in the pipe, when something else holds that pipe open.
+EXIT_DRAIN = 0.25
+
+LineHandler = Callable[[bytes | Oversized], None]
+
+
+class ChildStalled(Exception):
+    """The child does not read its stdin, and the backlog is full."""
+
+
+class ChildProcess:
+    """Pipes and process group of one child.
+
+    ``on_line`` gets each line of stdout, ``on_stderr`` each line of stderr, ``on_end`` is called once, when nothing
+    more will come: after the exit, or after end-of-file on stdout of a child that lives on.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: int,
+        on_line: LineHandler,
+        on_stderr: Callable[[bytes], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._on_line = on_line
+        self._on_stderr = on_stderr
+        self._on_end = on_end
+        self._ended = False
+        self._stdout_lines = LineSplitter(limit)
+        self._stderr_lines = LineSplitter(STDERR_LINE)
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._stdin: asyncio.WriteTransport | None = None
+        self._readers: list[asyncio.ReadTransport] = []
+        self._loop = asyncio.get_running_loop()
+        self._drain: asyncio.TimerHandle | None = None
+        self.exited: asyncio.Future[int] = self._loop.create_future()
+        self.stderr_tail: deque[str] = deque(maxlen=STDERR_TAIL)
+
+    @property
+    def pid(self) -> int:
+        """Process id. Only after :meth:`start`."""
+        assert self._popen is not None
+        return self._popen.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit code, negative for a signal, None while it runs."""
+        return self.exited.result() if self.exited.done() else None
+
+    async def start(self, command: Command) -> None:
+        """Start the program and attach its pipes. Raises :class:`bridge.process.spawn.SpawnError`."""
+        popen = self._popen = spawn(command)
+        self._watch_exit(popen.pid)
+        assert popen.stdin is not None
+        assert popen.stdout is not None
+        assert popen.stderr is not None
+        loop = self._loop
+        writer, _ = await loop.connect_write_pipe(lambda: _Stdin(self), popen.stdin)
+        self._stdin = writer
+        stdout, _ = await loop.connect_read_pipe(lambda: _Stdout(self), popen.stdout)
+        stderr, _ = await loop.connect_read_pipe(lambda: _Stderr(self), popen.stderr)
+        self._readers = [stdout, stderr]
+
+    def write(self, line: bytes) -> None:
+        """Send one line. Raises :class:`ChildStalled` when the child has not read for too long."""
+        stdin = self._stdin
+        if stdin is None or stdin.is_closing():
+            return  # its end is already on the way to everyone who waits
+        if stdin.get_write_buffer_size() > STDIN_BACKLOG:
+            raise ChildStalled
+        stdin.write(line + b"\n")
+
+    def close_stdin(self) -> None:
+        """End-of-file: the polite way to ask a stdio server to end (specification, stdio shutdown)."""
+        if self._stdin is not None:
+            self._stdin.close()
+
+    async def stop(self, patience: float) -> None:
+        """End the child and everything it started: ask, wait, insist.
+
+        End-of-file, ``patience`` seconds, SIGTERM to the group, ``patience`` seconds, SIGKILL to the whole tree. What
+        the child leaves behind in its group, or had started outside of it, is ended too.
+        """
+        if self._popen is None:
+            return
+        tree = await self._loop.run_in_executor(None, ProcessTree, self.pid)
+        self.close_stdin()
+        if not await self._exits_within(patience):
+            self._signal_group(signal.SIGTERM)
+            tree.signal(signal.SIGTERM)
+            if not await self._exits_within(patience):
+                self._signal_group(signal.SIGKILL)
+        await self._end_leftovers(tree, patience)
+        await asyncio.wait([self.exited])
+        self._release()
+
+    async def _end_leftovers(self, tree: ProcessTree, patience: float) -> None:
+        if await self._loop.run_in_executor(None, tree.refresh):
+            self._signal_group(signal.SIGTERM)
+            tree.signal(signal.SIGTERM)
+            await self._loop.run_in_executor(None, tree.wait, min(patience, 1.0))
+        self._signal_group(signal.SIGKILL)
+        tree.signal(signal.SIGKILL)
+
+    async def _exits_within(self, seconds: float) -> bool:
+        done, _ = await asyncio.wait([self.exited], timeout=seconds)
+        return bool(done)
+
+    def _signal_group(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def _release(self) -> None:
+        """Reap the zombie and close our ends of the pipes."""
+        assert self._popen is not None
+        self._popen.wait()
+        self._end()
+        for transport in self._readers:
+            transport.close()
+        if self._stdin is not None:
+            self._stdin.abort()
+
+    def _watch_exit(self, pid: int) -> None:
+        loop = self._loop
+        if not hasattr(os, "pidfd_open"):  # not Linux
+
+            def wait() -> None:
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+                with contextlib.suppress(RuntimeError):  # the loop may have ended before the child
+                    loop.call_soon_threadsafe(self._exit_seen)
+
+            threading.Thread(target=wait, name=f"wait-{pid}", daemon=True).start()
+            return
+        fd = os.pidfd_open(pid)
+
+        def readable() -> None:
+            loop.remove_reader(fd)
+            os.close(fd)
+            self._exit_seen()
+
+        loop.add_reader(fd, readable)
+
+    def _exit_seen(self) -> None:
+        info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        assert info is not None
+        self.exited.set_result(info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
+        # What the child wrote last is still in the pipe: end-of-file comes behind it, unless something holds the pipe.
+        if not self._ended:
+            self._drain = self._loop.call_later(EXIT_DRAIN, self._end)
+
+    def stdout_received(self, data: bytes) -> None:
+        """Bytes from the child's stdout."""
+        for line in self._stdout_lines.feed(data):
+            self._on_line(line)
+
+    def stderr_received(self, data: bytes) -> None:
+        """Bytes from the child's stderr."""
+        for line in self._stderr_lines.feed(data):
+            self._stderr_line(line)
+
+    def stdout_ended(self) -> None:
+        """End-of-file on the child's stdout."""
+        for line in self._stdout_lines.finish():
+            self._on_line(line)
+        if self.exited.done():
+            self._end()
+        elif not self._ended and self._drain is None:
+            # The exit of a child that ends normally is seen a moment after its end-of-file: wait for its exit code.
+            self._drain = self._loop.call_later(EXIT_DRAIN, self._end)
+
+    def stderr_ended(self) -> None:
+        """End-of-file on the child's stderr."""
+        for line in self._stderr_lines.finish():
+            self._stderr_line(line)
+
+    def _stderr_line(self, line: bytes | Oversized) -> None:
+        data = line if isinstance(line, bytes) else line.head
+        self.stderr_tail.append(data[:500].decode(errors="replace"))
+        self._on_stderr(data)
+
+    def _end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._drain is not None:
+            self._drain.cancel()
+        self._on_end()
+
+
+class _Stdin(asyncio.BaseProtocol):
+    """The child may close its stdin; that alone is no end, so nothing is done about it here."""
+
+    def __init__(self, child: ChildProcess) -> None:
+        self._child = child
+
+
+class _Stdout(asyncio.Protocol):
+    def __init__(self, child: ChildProcess) -> None:
+        self._child = child
+
+    def data_received(self, data: bytes) -> None:
+        self._child.stdout_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._child.stdout_ended()
+
+
+class _Stderr(asyncio.Protocol):
+    def __init__(self, child: ChildProcess) -> None:
+        self._child = child
+
+    def data_received(self, data: bytes) -> None:
+        self._child.stderr_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._child.stderr_ended()

@@ -1,0 +1,37 @@
+"""Processor and memory of child processes, for those who look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """``cpu_percent`` of one core since the last look, ``resident_bytes`` now."""
+
+    cpu_percent: float
+    resident_bytes: int
+
+
+class UsageMeter:
+    """Remembers processes between looks, because a share of the processor needs two points in time."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, psutil.Process] = {}
+
+    def measure(self, pids: list[int]) -> dict[int, Usage]:
+        """Return the usage of those that live. Reads /proc: call it off the event loop."""
+        self._seen = {pid: process for pid, process in self._seen.items() if pid in pids}
+        return {pid: usage for pid in pids if (usage := self._measure(pid)) is not None}
+
+    def _measure(self, pid: int) -> Usage | None:
+        try:
+            process = self._seen.get(pid)
+            if process is None:
+                process = self._seen[pid] = psutil.Process(pid)
+            with process.oneshot():
+                return Usage(process.cpu_percent(), process.memory_info().rss)
+        except psutil.Error:
+            return None

@@ -1,0 +1,89 @@
+"""Errors with a home: who is at fault decides the class, one table decides code and status.
+
+JSON-RPC codes and HTTP statuses of the transport stand in :class:`Fault`, so that the same mistake is answered the same
+way on every face. Codes of our own stay out of -32020..-32099 (reserved by the 2026-07-28 specification), and new ones
+out of -32000..-32019 (SHOULD NOT be newly used).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+SERVER_ERROR = -32000
+SESSION_NOT_FOUND = -32001
+
+
+class Fault(enum.Enum):
+    """A way in which a request is wrong, or cannot be served: its JSON-RPC code and its HTTP status."""
+
+    NOT_JSON = (PARSE_ERROR, 400)
+    NOT_A_MESSAGE = (INVALID_REQUEST, 400)
+    BATCH = (INVALID_REQUEST, 400)
+    BAD_VERSION = (INVALID_REQUEST, 400)
+    NO_SESSION_ID = (SERVER_ERROR, 400)
+    UNKNOWN_SESSION = (SESSION_NOT_FOUND, 404)
+    UNKNOWN_SERVER = (INVALID_REQUEST, 404)
+    UNKNOWN_PATH = (INVALID_REQUEST, 404)
+    BAD_METHOD = (INVALID_REQUEST, 405)
+    NOT_ACCEPTABLE = (INVALID_REQUEST, 406)
+    BODY_TOO_LARGE = (INVALID_REQUEST, 413)
+    BAD_CONTENT_TYPE = (INVALID_REQUEST, 415)
+    UNAUTHORIZED = (INVALID_REQUEST, 401)
+    FORBIDDEN = (INVALID_REQUEST, 403)
+    TOO_MANY = (INTERNAL_ERROR, 503)
+    UNAVAILABLE = (INTERNAL_ERROR, 503)
+    CHILD_FAILED = (INTERNAL_ERROR, 502)
+    TIMED_OUT = (INTERNAL_ERROR, 504)
+    INTERNAL = (INTERNAL_ERROR, 500)
+
+    # Two faults may share code and status; without this, enum would make one an alias of the other.
+    def __new__(cls, code: int, status: int) -> Fault:
+        """Give every member a value of its own."""
+        member = object.__new__(cls)
+        member._value_ = len(cls.__members__)
+        member.code = code
+        member.status = status
+        return member
+
+    code: int
+    status: int
+
+
+class BridgeError(Exception):
+    """Base of every error the bridge raises on purpose. Its text is one line, fit for a user."""
+
+
+class Rejection(BridgeError):
+    """A request that is refused: the fault knows its JSON-RPC code and its HTTP status."""
+
+    def __init__(self, fault: Fault, message: str, *, data: Any = None, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.fault = fault
+        self.message = message
+        self.data = data
+        self.headers = headers or {}
+
+
+class ChildUnavailable(BridgeError):
+    """No child of ``server`` can take a request now: ``why`` says it, ``retry_in`` (seconds) when to come back."""
+
+    def __init__(self, server: str, why: str, retry_in: float | None = None) -> None:
+        super().__init__(f'server "{server}" is not available: {why}')
+        self.server = server
+        self.why = why
+        self.retry_in = retry_in
+
+
+class ConnectionClosed(BridgeError):
+    """The child ended before it answered; ``why`` tells how."""
+
+    def __init__(self, server: str, why: str) -> None:
+        super().__init__(f'server "{server}" ended before it answered: {why}')
+        self.server = server
+        self.why = why

@@ -1,0 +1,52 @@
+"""Greeting a child that the bridge itself owns, as a state machine without I/O.
+
+A client's own ``initialize`` goes to its child verbatim; this is only for children that serve many callers. The bridge
+declares no client capabilities then, so the child never asks anyone anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.protocol import messages
+from bridge.protocol.messages import Request, Response
+from bridge.protocol.versions import LATEST_HANDSHAKE, is_handshake
+
+INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """The child answered: ``result`` is its InitializeResult as JSON text; send ``line`` to it before all else."""
+
+    result: bytes
+    line: bytes = INITIALIZED
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The child cannot be greeted."""
+
+    why: str
+
+
+def greeting(name: str, version: str) -> Request:
+    """Return the bridge's own ``initialize``."""
+    params = {
+        "protocolVersion": LATEST_HANDSHAKE,
+        "capabilities": {},
+        "clientInfo": {"name": name, "version": version},
+    }
+    return Request(b"0", "initialize", messages.encode(params))
+
+
+def greeted(response: Response) -> Greeted | Refused:
+    """Decide what the child's answer to :func:`greeting` means."""
+    if response.error:
+        text = bytes(messages.fields(response.error).get("message", b'"unknown error"')).decode()
+        return Refused(f"it refused to initialize: {text}")
+    version = messages.fields(response.result).get("protocolVersion")
+    spoken = messages.decode(bytes(version)) if version is not None else None
+    if not isinstance(spoken, str) or not is_handshake(spoken):
+        return Refused(f"it speaks protocol version {spoken!r}, which this bridge does not")
+    return Greeted(response.result)

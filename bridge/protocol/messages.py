@@ -1,0 +1,209 @@
+"""JSON-RPC messages, decoded by envelope only: what lies inside ``params`` and ``result`` stays the bytes that came.
+
+Ids are kept as the JSON text they were written in, so ``7`` and ``"7"`` are two ids (users' scar 14). A message that is
+passed on is rebuilt around those untouched bytes; only names that must change (ids, progress tokens) are written anew.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from bridge.protocol.errors import Fault, Rejection
+
+Raw = msgspec.Raw
+ABSENT = Raw(b"")
+_NULL = b"null"
+
+
+class _Envelope(msgspec.Struct):
+    """The outside of any JSON-RPC message. Fields that are absent are empty."""
+
+    jsonrpc: str = ""
+    id: Raw = ABSENT
+    method: str | None = None
+    params: Raw = ABSENT
+    result: Raw = ABSENT
+    error: Raw = ABSENT
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call that wants an answer. ``id`` and ``params`` are JSON text; ``params`` may be empty."""
+
+    id: bytes
+    method: str
+    params: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A message that wants no answer."""
+
+    method: str
+    params: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to a request: ``result`` or ``error`` as JSON text, the other one empty."""
+
+    id: bytes
+    result: bytes = b""
+    error: bytes = b""
+
+
+Message = Request | Notification | Response
+
+_decoder = msgspec.json.Decoder(_Envelope)
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_encode = msgspec.json.encode
+
+
+def parse(data: bytes) -> Message:
+    """Decode one JSON-RPC message.
+
+    Raises :class:`Rejection` with ``NOT_JSON`` when the bytes are not JSON in UTF-8, with ``BATCH`` for an array and
+    with ``NOT_A_MESSAGE`` when the JSON is no JSON-RPC 2.0 message.
+    """
+    try:
+        # msgspec does not look into the strings that it skips, so bytes that are not UTF-8 would pass it.
+        if not data.isascii():
+            data.decode()
+        envelope = _decoder.decode(data)
+    except UnicodeDecodeError as error:
+        raise Rejection(Fault.NOT_JSON, f"parse error: not UTF-8 at byte {error.start}") from None
+    except msgspec.ValidationError as error:
+        if data.lstrip()[:1] == b"[":
+            raise Rejection(Fault.BATCH, "batches are not supported; send one message") from None
+        raise Rejection(Fault.NOT_A_MESSAGE, f"not a JSON-RPC message: {_lower(error)}") from None
+    except msgspec.DecodeError as error:
+        raise Rejection(Fault.NOT_JSON, f"parse error: {_lower(error)}") from None
+    except RecursionError:
+        raise Rejection(Fault.NOT_JSON, "parse error: nested too deeply") from None
+    return _message(envelope)
+
+
+def _lower(error: Exception) -> str:
+    text = str(error)
+    return text[:1].lower() + text[1:]
+
+
+def _message(envelope: _Envelope) -> Message:
+    if envelope.jsonrpc != "2.0":
+        raise Rejection(Fault.NOT_A_MESSAGE, 'not a JSON-RPC message: "jsonrpc" must be "2.0"')
+    id_ = bytes(envelope.id)
+    if envelope.method is not None:
+        params = bytes(envelope.params)
+        if params[:1] not in (b"", b"{"):
+            if params != _NULL:
+                raise Rejection(Fault.NOT_A_MESSAGE, 'not a JSON-RPC message: "params" must be an object')
+            params = b""
+        if not id_:
+            return Notification(envelope.method, params)
+        if not is_id(id_):
+            raise Rejection(Fault.NOT_A_MESSAGE, 'not a JSON-RPC message: "id" must be a string or an integer')
+        return Request(id_, envelope.method, params)
+    result, error = bytes(envelope.result), bytes(envelope.error)
+    if not id_ or bool(result) == bool(error):
+        raise Rejection(
+            Fault.NOT_A_MESSAGE, 'not a JSON-RPC message: neither "method", nor "id" with "result" or "error"'
+        )
+    return Response(id_, result, error)
+
+
+def is_id(raw: bytes) -> bool:
+    """Whether this JSON text may be a request id: a string or an integer (MCP, Requests: never null)."""
+    if raw[:1] == b'"':
+        return True
+    return raw.lstrip(b"-").isdigit()
+
+
+def same_id(left: bytes, right: bytes) -> bool:
+    """Whether two ids in JSON text are one id, however their strings are escaped."""
+    if left == right:
+        return True
+    if left[:1] != b'"' or right[:1] != b'"':
+        return False
+    return bool(msgspec.json.decode(left) == msgspec.json.decode(right))
+
+
+def fields(raw: bytes) -> dict[str, Raw]:
+    """Return the members of a JSON object, their values untouched; ``{}`` for anything that is no object."""
+    if not raw:
+        return {}
+    try:
+        return _fields.decode(raw)
+    except msgspec.DecodeError:
+        return {}
+
+
+def encode(value: Any) -> bytes:
+    """Compact JSON of a value; members of type ``Raw`` are written as they are."""
+    return _encode(value)
+
+
+def decode(raw: bytes) -> Any:
+    """Python value of a JSON text that has been validated before."""
+    return msgspec.json.decode(raw)
+
+
+def request_line(id_: bytes, method: str, params: bytes = b"") -> bytes:
+    """One request as a line for a child, without the line end."""
+    if params:
+        return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (
+            id_,
+            _encode(method),
+            _one_line(params),
+        )
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b}' % (id_, _encode(method))
+
+
+def notification_line(method: str, params: bytes = b"") -> bytes:
+    """One notification as a line, without the line end."""
+    if params:
+        return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (_encode(method), _one_line(params))
+    return b'{"jsonrpc":"2.0","method":%b}' % _encode(method)
+
+
+def response_line(response: Response, id_: bytes | None = None) -> bytes:
+    """One response as a line, under ``id_`` if given, without the line end."""
+    name = response.id if id_ is None else id_
+    if response.error:
+        return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (name, _one_line(response.error))
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (name, _one_line(response.result))
+
+
+def error_line(id_: bytes | None, code: int, message: str, data: Any = None) -> bytes:
+    """One error response as a line; ``id_`` is None when the request's id is not known."""
+    error: dict[str, Any] = {"code": code, "message": message}
+    if data is not None:
+        error["data"] = data
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (id_ or _NULL, _encode(error))
+
+
+def _one_line(raw: bytes) -> bytes:
+    """Without the newlines that pretty-printed JSON has between its tokens (a string can hold none unescaped)."""
+    if b"\n" in raw or b"\r" in raw:
+        return raw.replace(b"\r", b"").replace(b"\n", b"")
+    return raw
+
+
+_HEAD_ID = re.compile(rb'^\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,18})\s*[,}]')
+
+
+def id_in_head(head: bytes) -> int | None:
+    """The number of the request that a cut-off answer belongs to, if its first bytes tell.
+
+    Only for a line that is too long to be read; one that was read is decoded.
+    """
+    match = _HEAD_ID.match(head)
+    return int(match[1]) if match else None
+
+
+def number(raw: bytes) -> int | None:
+    """The integer an id of ours comes back as; None for anything else."""
+    return int(raw) if raw.isdigit() and len(raw) <= 18 else None

@@ -1,0 +1,194 @@
+"""The routing table of one child: every exchange gets a number of its own, and gets its own names back.
+
+One integer per exchange is its JSON-RPC id *and* its progress token on the child, whatever the client called them, so
+two clients that both say ``id: 7`` and ``progressToken: "p"`` never meet (users' scars 14 and 15). Questions of the child
+(sampling, elicitation, roots) are renumbered the same way before a client sees them.
+
+Pure: :meth:`Mux.receive` takes a message and returns a decision; the connection obeys it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+from bridge.protocol import messages
+from bridge.protocol.messages import Message, Notification, Raw, Request, Response
+
+PROGRESS = "notifications/progress"
+CANCELLED = "notifications/cancelled"
+PING = "ping"
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Send ``message`` on the stream of one exchange; ``final`` says it is the answer and ends it."""
+
+    exchange: Hashable
+    message: bytes
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Undirected:
+    """A message that names no exchange, for whoever owns the child.
+
+    ``question`` is the id under which an answer will come back, None for a notification.
+    """
+
+    method: str
+    message: bytes
+    question: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Write ``message`` back to the child: the bridge answers by itself."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Do nothing, and say ``why`` in the log."""
+
+    why: str
+
+
+Decision = Deliver | Undirected | Reply | Drop
+
+
+@dataclass(slots=True)
+class _Open:
+    exchange: Hashable
+    id: bytes
+    token: Raw | None
+
+
+class Mux:
+    """Ids and progress tokens of one child, out and back in.
+
+    ``numbers`` yields the ids under which the child's questions reach clients; sharing one iterator among all children
+    makes a late answer to a dead child's question name no question of its successor.
+    """
+
+    __slots__ = ("_last", "_numbers", "_open", "_questions")
+
+    def __init__(self, numbers: Iterator[int]) -> None:
+        self._last = 0
+        self._numbers = numbers
+        self._open: dict[int, _Open] = {}
+        self._questions: dict[int, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def questions(self) -> int:
+        """How many questions of the child wait for an answer."""
+        return len(self._questions)
+
+    def open(self, exchange: Hashable, request: Request) -> tuple[int, bytes]:
+        """Give an exchange its number; return that and the line for the child."""
+        self._last = number = self._last + 1
+        wire = b"%d" % number
+        params, token = _swap_token(request.params, wire)
+        self._open[number] = _Open(exchange, request.id, token)
+        return number, messages.request_line(wire, request.method, params)
+
+    def close(self, number: int) -> None:
+        """Forget an exchange: nothing that the child still says under its number reaches anyone."""
+        self._open.pop(number, None)
+
+    def cancel(self, number: int, params: bytes = b"") -> bytes | None:
+        """Return the line that cancels an exchange on the child, None when it is no longer open.
+
+        ``params`` are those of the client's own ``notifications/cancelled``; its reason is kept.
+        """
+        if number not in self._open:
+            return None
+        members = {**messages.fields(params), "requestId": Raw(b"%d" % number)}
+        return messages.notification_line(CANCELLED, messages.encode(members))
+
+    def answer(self, response: Response) -> bytes | None:
+        """Return the line that hands a client's answer to the child; None when no question has that id."""
+        number = messages.number(response.id)
+        theirs = None if number is None else self._questions.pop(number, None)
+        return None if theirs is None else messages.response_line(response, theirs)
+
+    def refuse(self, question: int, code: int, message: str) -> bytes | None:
+        """Return the line that answers a question with an error, because nobody else will."""
+        theirs = self._questions.pop(question, None)
+        return None if theirs is None else messages.error_line(theirs, code, message)
+
+    def receive(self, message: Message) -> Decision:
+        """Decide what becomes of a message from the child."""
+        if isinstance(message, Response):
+            return self._answered(message)
+        if isinstance(message, Request):
+            return self._asked(message)
+        return self._told(message)
+
+    def _answered(self, response: Response) -> Decision:
+        number = messages.number(response.id)
+        entry = None if number is None else self._open.pop(number, None)
+        if entry is None:
+            return Drop(f"an answer to id {_shown(response.id)}, which is not open")
+        return Deliver(entry.exchange, messages.response_line(response, entry.id), final=True)
+
+    def _asked(self, request: Request) -> Decision:
+        if request.method == PING:
+            return Reply(messages.response_line(Response(request.id, result=b"{}")))
+        number = next(self._numbers)
+        self._questions[number] = request.id
+        line = messages.request_line(b"%d" % number, request.method, request.params)
+        return Undirected(request.method, line, number)
+
+    def _told(self, note: Notification) -> Decision:
+        if note.method == PROGRESS:
+            return self._progressed(note)
+        if note.method == CANCELLED:
+            return self._withdrawn(note)
+        return Undirected(note.method, messages.notification_line(note.method, note.params))
+
+    def _progressed(self, note: Notification) -> Decision:
+        members = messages.fields(note.params)
+        named = bytes(members.get("progressToken", b""))
+        number = messages.number(named)
+        entry = None if number is None else self._open.get(number)
+        if entry is None or entry.token is None:
+            return Drop(f"progress for token {_shown(named)}, which no open request carries")
+        members["progressToken"] = entry.token
+        return Deliver(entry.exchange, messages.notification_line(PROGRESS, messages.encode(members)))
+
+    def _withdrawn(self, note: Notification) -> Decision:
+        """The child takes one of its own questions back."""
+        members = messages.fields(note.params)
+        theirs = bytes(members.get("requestId", b""))
+        number = next((n for n, id_ in self._questions.items() if messages.same_id(id_, theirs)), None)
+        if number is None:
+            return Drop(f"cancellation of id {_shown(theirs)}, which is no open question")
+        del self._questions[number]
+        members["requestId"] = Raw(b"%d" % number)
+        return Undirected(CANCELLED, messages.notification_line(CANCELLED, messages.encode(members)))
+
+
+def _swap_token(params: bytes, wire: bytes) -> tuple[bytes, Raw | None]:
+    """Replace ``_meta.progressToken``; return the new params and the client's own token, None if it has none."""
+    if b"progressToken" not in params:
+        return params, None
+    members = messages.fields(params)
+    meta = messages.fields(bytes(members.get("_meta", b"")))
+    token = meta.get("progressToken")
+    if token is None:
+        return params, None
+    # A copy, because a Raw is a view that keeps the whole request in memory for as long as the exchange is open.
+    token = token.copy()
+    meta["progressToken"] = Raw(wire)
+    members["_meta"] = Raw(messages.encode(meta))
+    return messages.encode(members), token
+
+
+def _shown(raw: bytes) -> str:
+    """An id in a log line: short, and without anything that could write a second line."""
+    return ascii(raw[:40].decode(errors="replace")).strip("'")

@@ -1,0 +1,109 @@
+"""The life of a child and the life of a session, each as one table. An edge that is not in it is an error.
+
+Only IDLE can be reaped, and IDLE means that nothing uses the session, so ending a session in use cannot be written
+down. ``docs/states.md`` is generated from these tables.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeVar
+
+
+class IllegalTransition(Exception):
+    """Something happened that cannot happen in this state: a bug of ours."""
+
+
+class ChildState(enum.Enum):
+    """Where a child process stands."""
+
+    STARTING = "starting"  # the program is being started
+    GREETING = "greeting"  # it runs, and has not answered the handshake yet
+    READY = "ready"  # it has
+    DRAINING = "draining"  # it takes no new exchange; the open ones may end
+    STOPPING = "stopping"  # it is on the stop ladder
+    BACKOFF = "backoff"  # it ended by itself; the next start waits
+    FATAL = "fatal"  # it ended too often; only an operator starts it again
+    EXITED = "exited"  # it is gone
+
+
+class ChildEvent(enum.Enum):
+    """What can happen to a child."""
+
+    SPAWNED = "spawned"
+    GREETED = "greeted"
+    DRAIN = "drain"
+    STOP = "stop"
+    DIED = "died"
+    RETRY = "retry"
+    GAVE_UP = "gave up"
+
+
+class SessionState(enum.Enum):
+    """Where a session stands."""
+
+    OPENING = "opening"  # its child is being greeted
+    ACTIVE = "active"  # at least one request, stream or question is open
+    IDLE = "idle"  # nothing is open; the only state that the reaper may end
+    DORMANT = "dormant"  # a kept record without a process
+    CLOSING = "closing"  # its child is being stopped
+    CLOSED = "closed"
+
+
+class SessionEvent(enum.Enum):
+    """What can happen to a session."""
+
+    OPENED = "opened"
+    USED = "used"
+    RELEASED = "released"
+    REAPED = "reaped"
+    PARKED = "parked"
+    WOKEN = "woken"
+    CLOSE = "close"
+    GONE = "gone"
+
+
+CHILD_TRANSITIONS: dict[tuple[ChildState, ChildEvent], ChildState] = {
+    (ChildState.STARTING, ChildEvent.SPAWNED): ChildState.GREETING,
+    (ChildState.STARTING, ChildEvent.DIED): ChildState.EXITED,
+    (ChildState.STARTING, ChildEvent.STOP): ChildState.STOPPING,
+    (ChildState.GREETING, ChildEvent.GREETED): ChildState.READY,
+    (ChildState.GREETING, ChildEvent.STOP): ChildState.STOPPING,
+    (ChildState.GREETING, ChildEvent.DIED): ChildState.EXITED,
+    (ChildState.READY, ChildEvent.DRAIN): ChildState.DRAINING,
+    (ChildState.READY, ChildEvent.STOP): ChildState.STOPPING,
+    (ChildState.READY, ChildEvent.DIED): ChildState.EXITED,
+    (ChildState.DRAINING, ChildEvent.STOP): ChildState.STOPPING,
+    (ChildState.DRAINING, ChildEvent.DIED): ChildState.EXITED,
+    (ChildState.STOPPING, ChildEvent.DIED): ChildState.EXITED,
+    (ChildState.EXITED, ChildEvent.RETRY): ChildState.BACKOFF,
+    (ChildState.EXITED, ChildEvent.GAVE_UP): ChildState.FATAL,
+    (ChildState.BACKOFF, ChildEvent.RETRY): ChildState.STARTING,
+    (ChildState.BACKOFF, ChildEvent.STOP): ChildState.EXITED,
+    (ChildState.FATAL, ChildEvent.RETRY): ChildState.STARTING,
+}
+
+SESSION_TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
+    (SessionState.OPENING, SessionEvent.OPENED): SessionState.IDLE,
+    (SessionState.OPENING, SessionEvent.CLOSE): SessionState.CLOSING,
+    (SessionState.IDLE, SessionEvent.USED): SessionState.ACTIVE,
+    (SessionState.ACTIVE, SessionEvent.RELEASED): SessionState.IDLE,
+    (SessionState.IDLE, SessionEvent.REAPED): SessionState.CLOSING,
+    (SessionState.IDLE, SessionEvent.CLOSE): SessionState.CLOSING,
+    (SessionState.ACTIVE, SessionEvent.CLOSE): SessionState.CLOSING,
+    (SessionState.IDLE, SessionEvent.PARKED): SessionState.DORMANT,
+    (SessionState.DORMANT, SessionEvent.WOKEN): SessionState.OPENING,
+    (SessionState.DORMANT, SessionEvent.CLOSE): SessionState.CLOSING,
+    (SessionState.CLOSING, SessionEvent.GONE): SessionState.CLOSED,
+}
+
+S = TypeVar("S", ChildState, SessionState)
+E = TypeVar("E", ChildEvent, SessionEvent)
+
+
+def advance(table: dict[tuple[S, E], S], state: S, event: E) -> S:
+    """Return the state that follows. Raises :class:`IllegalTransition` for an edge that is not in the table."""
+    try:
+        return table[state, event]
+    except KeyError:
+        raise IllegalTransition(f"{event.value} while {state.value}") from None

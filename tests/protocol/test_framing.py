@@ -1,0 +1,48 @@
+"""Bytes to lines, whatever the chunks."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.protocol.framing import HEAD_BYTES, LineSplitter, Oversized
+
+lines = st.lists(st.binary(min_size=1, max_size=40).map(lambda b: b"x" + b.replace(b"\n", b"") + b"x"), max_size=8)
+
+
+def feed_in_pieces(splitter: LineSplitter, data: bytes, cuts: list[int]) -> list[bytes | Oversized]:
+    out: list[bytes | Oversized] = []
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for start, end in itertools.pairwise(edges):
+        out += splitter.feed(data[start:end])
+    return out + splitter.finish()
+
+
+@given(lines, st.lists(st.integers(0, 1000), max_size=12), st.booleans())
+def test_chunks_do_not_matter(whole: list[bytes], cuts: list[int], ended: bool) -> None:
+    data = b"\n".join(whole) + (b"\n" if ended else b"")
+    assert feed_in_pieces(LineSplitter(1000), data, cuts) == whole
+
+
+@given(st.integers(0, 30), st.lists(st.integers(0, 1000), max_size=12))
+def test_a_line_over_the_limit_costs_only_itself(extra: int, cuts: list[int]) -> None:
+    big = b"y" * (21 + extra)
+    out = feed_in_pieces(LineSplitter(20), b"before\n" + big + b"\nafter\n", cuts)
+    assert out == [b"before", Oversized(out[1].head, len(big)), b"after"]  # type: ignore[union-attr]
+    assert big.startswith(out[1].head)  # type: ignore[union-attr]
+
+
+def test_an_oversized_line_is_not_kept_in_memory() -> None:
+    splitter = LineSplitter(10)
+    for _ in range(1000):
+        splitter.feed(b"z" * 1000)
+    assert sum(map(len, splitter._parts)) <= 2 * HEAD_BYTES
+    [line] = splitter.feed(b"\n")
+    assert isinstance(line, Oversized)
+    assert line.size == 1_000_000
+
+
+def test_carriage_returns_and_blank_lines_are_no_messages() -> None:
+    assert LineSplitter(100).feed(b'{"a":1}\r\n\n  \r\n{"b":2}\n') == [b'{"a":1}', b'{"b":2}']
