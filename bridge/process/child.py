@@ -1,8 +1,8 @@
 """One child process on the event loop: write lines, get lines, see the exit, take the stop ladder.
 
 The exit is seen by a pidfd and not by end-of-file, because a grandchild may hold the pipe open for ever (users' scar
-8); end-of-file on a living child counts as its end too. The dead child is left a zombie until its group has been killed:
-as long as it is one, the kernel gives its number to nobody else, so the signal cannot hit a stranger.
+8); end-of-file on a living child counts as its end too. The dead child is left a zombie until its group has been
+killed: as long as it is one, the kernel gives its number to nobody else, so the signal cannot hit a stranger.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The routing table of one child: every exchange gets a number of its own, and gets its own names back.
 
 One integer per exchange is its JSON-RPC id *and* its progress token on the child, whatever the client called them, so
-two clients that both say ``id: 7`` and ``progressToken: "p"`` never meet (users' scars 14 and 15). Questions of the child
-(sampling, elicitation, roots) are renumbered the same way before a client sees them.
+two clients that both say ``id: 7`` and ``progressToken: "p"`` never meet (users' scars 14 and 15). Questions of the
+child (sampling, elicitation, roots) are renumbered the same way before a client sees them.
 
 Pure: :meth:`Mux.receive` takes a message and returns a decision; the connection obeys it.
 """
