@@ -16,10 +16,11 @@ from bridge.process.child import ChildProcess, ChildStalled
 from bridge.process.spawn import Command
 from bridge.protocol import messages
 from bridge.protocol.errors import (
-    INTERNAL_ERROR,
     METHOD_NOT_FOUND,
+    BridgeError,
     ChildUnavailable,
     ConnectionClosed,
+    Fault,
     Rejection,
 )
 from bridge.protocol.framing import Oversized
@@ -38,16 +39,19 @@ SHOWN = 200
 class Exchange(Stream):
     """One request on a child: a stream that ends with the answer.
 
-    ``failure`` is set when the bridge had to end it. ``on_end`` is called once, whoever ended it.
+    ``answer`` is the final message, ``failure`` is set when the bridge had to make it. ``on_end`` is called once,
+    whoever ended it.
     """
 
-    __slots__ = ("_timer", "failure", "number", "on_end", "request", "silence_since")
+    __slots__ = ("_timer", "answer", "failure", "number", "on_end", "read", "request", "silence_since")
 
     def __init__(self, request: Request, on_end: Callable[[Exchange], None] | None = None) -> None:
         super().__init__()
         self.request = request
         self.number = 0
-        self.failure: ConnectionClosed | ChildUnavailable | None = None
+        self.answer = b""
+        self.failure: BridgeError | None = None
+        self.read = True  # False once the client has gone while the call goes on
         self.on_end = on_end
         self.silence_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -56,6 +60,7 @@ class Exchange(Stream):
         """End with this answer; a second one is ignored."""
         if self.ended:
             return
+        self.answer = message
         self.put(message)
         self.end()
         if self._timer is not None:
@@ -63,22 +68,27 @@ class Exchange(Stream):
         if self.on_end is not None:
             self.on_end(self)
 
-    def fail(self, failure: ConnectionClosed | ChildUnavailable) -> None:
+    def fail(self, failure: BridgeError) -> None:
         """End with an error of the bridge."""
-        self.failure = failure
-        self.finish(messages.error_line(self.request.id, INTERNAL_ERROR, str(failure)))
+        if not self.ended:
+            self.failure = failure
+            self.finish(messages.error_line(self.request.id, failure.fault.code, str(failure), failure.data))
 
     def watch_silence(self, seconds: float, on_silence: Callable[[Exchange], None]) -> None:
-        """Call ``on_silence`` when nothing has come for ``seconds``: progress extends the time (users' scar 22)."""
+        """Call ``on_silence`` when nothing has come for ``seconds``: progress extends the time (users' scar 22).
+
+        ``on_silence`` may set ``silence_since`` anew to wait for as long again.
+        """
         loop = asyncio.get_running_loop()
         self.silence_since = loop.time()
 
         def check() -> None:
             left = self.silence_since + seconds - loop.time()
-            if left > 0:
-                self._timer = loop.call_later(left, check)
-            else:
+            if left <= 0:
                 on_silence(self)
+                left = self.silence_since + seconds - loop.time()
+            if not self.ended:
+                self._timer = loop.call_later(left, check)
 
         self._timer = loop.call_later(seconds, check)
 
@@ -86,16 +96,14 @@ class Exchange(Stream):
 class ChildConnection:
     """A child process that speaks JSON-RPC.
 
-    ``on_undirected`` gets what names no exchange; set by whoever owns the child, None while nobody does. ``on_closed``
-    is called once when the child has ended.
+    ``on_undirected`` gets what names no exchange; set by whoever owns the child, None while nobody does. What is in
+    ``on_closed`` is called once when the child has ended, after its exchanges have.
     """
 
-    def __init__(
-        self, server: str, *, limit: int, on_stderr: Callable[[bytes], None], on_closed: Callable[[], None]
-    ) -> None:
+    def __init__(self, server: str, *, limit: int, on_stderr: Callable[[bytes], None]) -> None:
         self.server = server
         self.on_undirected: Callable[[Undirected], None] | None = None
-        self._on_closed = on_closed
+        self.on_closed: list[Callable[[], None]] = []
         self._mux = Mux(_question_numbers)
         self._exchanges: dict[int, Exchange] = {}
         self.closed = False
@@ -136,7 +144,7 @@ class ChildConnection:
         self._exchanges[number] = exchange
         self.calls += 1
         if silence is not None:
-            exchange.watch_silence(silence, self._silent)
+            exchange.watch_silence(silence, lambda silent: self._silent(silent, silence))
 
     def cancel(self, exchange: Exchange, params: bytes = b"") -> None:
         """Pass a client's cancellation on. The exchange stays open: the child may still answer, and often does."""
@@ -144,12 +152,12 @@ class ChildConnection:
         if line is not None:
             self.send(line)
 
-    def abandon(self, exchange: Exchange, why: str = "the client has gone") -> None:
-        """Cancel an exchange that nobody waits for any longer, and forget it."""
+    def abandon(self, exchange: Exchange, failure: BridgeError) -> None:
+        """Cancel an exchange on the child, forget it there, and end it with ``failure``."""
         if not exchange.ended:
-            self.cancel(exchange, b'{"reason":%b}' % messages.encode(why))
+            self.cancel(exchange, b'{"reason":%b}' % messages.encode(str(failure)))
         self._forget(exchange.number)
-        exchange.fail(ConnectionClosed(self.server, why))
+        exchange.fail(failure)
 
     def send(self, line: bytes) -> None:
         """Write a line that wants no answer: a notification."""
@@ -192,7 +200,7 @@ class ChildConnection:
             message = messages.parse(line)
         except Rejection as rejection:
             shown = ascii(line[:SHOWN].decode(errors="replace"))
-            log.warning("server %s wrote a line that is skipped: %s: %s", self.server, rejection.message, shown)
+            log.warning("server %s wrote a line that is skipped: %s: %s", self.server, rejection, shown)
             return
         match self._mux.receive(message):
             case Deliver(exchange, text, final):
@@ -229,8 +237,12 @@ class ChildConnection:
             self._forget(exchange.number)
             exchange.fail(ChildUnavailable(self.server, why))
 
-    def _silent(self, exchange: Exchange) -> None:
-        self.abandon(exchange, "it said nothing within the request timeout")
+    def _silent(self, exchange: Exchange, seconds: float) -> None:
+        if self._mux.questions:  # it waits for a person, who has a limit of their own
+            exchange.silence_since = asyncio.get_running_loop().time()
+            return
+        why = f'server "{self.server}" gave neither answer nor progress for {seconds:g} s (requestTimeout)'
+        self.abandon(exchange, Rejection(Fault.TIMED_OUT, why))
 
     def _forget(self, number: int) -> None:
         self._exchanges.pop(number, None)
@@ -242,4 +254,5 @@ class ChildConnection:
         for exchange in list(self._exchanges.values()):
             self._forget(exchange.number)
             exchange.fail(ConnectionClosed(self.server, why))
-        self._on_closed()
+        for callback in self.on_closed:
+            callback()

@@ -18,7 +18,7 @@ from bridge.children.policy import Sharing
 from bridge.config.servers import ServerConfig
 from bridge.process.spawn import Command, SpawnError
 from bridge.protocol import handshake, messages
-from bridge.protocol.errors import ChildUnavailable, ConnectionClosed
+from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed
 from bridge.protocol.handshake import Greeted, Refused
 from bridge.protocol.messages import Response
 from bridge.protocol.states import CHILD_TRANSITIONS, ChildEvent, ChildState, advance
@@ -111,6 +111,11 @@ class Lease:
             self._held = False
             self._pool.returned(self.child)
 
+    async def gone(self) -> None:
+        """Wait for the end of the child, if the release has made one."""
+        if self.child.stopping.is_set():
+            await self.child.ended.wait()
+
 
 class ChildPool:
     """All children of one server. ``on_stderr`` gets the lines its children write to stderr."""
@@ -187,8 +192,8 @@ class ChildPool:
             self.config.id,
             limit=self._limits.message_bytes,
             on_stderr=self._on_stderr,
-            on_closed=closed.set,
         )
+        connection.on_closed.append(closed.set)
         ready = asyncio.get_running_loop().create_future()
         # Whoever waits may have gone when it fails; the owner logs it in any case.
         ready.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -202,8 +207,8 @@ class ChildPool:
         try:
             await self._bring_up(child, closed)
             await self._until_end(child, closed)
-        except (ChildUnavailable, ConnectionClosed) as error:
-            log.warning("%s", error)
+        except BridgeError as error:
+            log.error("%s", error)
             self._fail_start(child, error)
         except Exception as error:
             log.exception("child of server %s: unexpected error", self.config.id)
@@ -253,7 +258,7 @@ class ChildPool:
                 wait.cancel()
         if closed.is_set() and not child.stopping.is_set():
             tail = "".join(f"\n    {line}" for line in child.connection.process.stderr_tail)
-            log.warning(
+            log.error(
                 "server %s: child pid=%d ended by itself: %s%s",
                 self.config.id,
                 child.connection.process.pid,
@@ -261,7 +266,7 @@ class ChildPool:
                 f"\n  the last lines of its stderr:{tail}" if tail else "",
             )
 
-    def _fail_start(self, child: Child, error: ChildUnavailable | ConnectionClosed) -> None:
+    def _fail_start(self, child: Child, error: BridgeError) -> None:
         if not child.ready.done():
             why = ChildUnavailable(self.config.id, error.why) if isinstance(error, ConnectionClosed) else error
             child.ready.set_exception(why)

@@ -26,14 +26,14 @@ _KEYS = ("mcpServers", "servers")
 _TIMEOUT_SECONDS_BELOW = 1000
 
 
-class _Unset:
+class Unset:
     """The server says nothing, so the pool's setting holds; None would mean never."""
 
     def __repr__(self) -> str:
         return "UNSET"
 
 
-UNSET = _Unset()
+UNSET = Unset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class ServerConfig:
     cwd: Path | None = None
     description: str = ""
     disabled: bool = False
-    session_ttl: float | _Unset | None = UNSET
-    bridge_ttl: float | _Unset | None = UNSET
-    request_timeout: float | _Unset | None = UNSET
+    session_ttl: float | Unset | None = UNSET
+    bridge_ttl: float | Unset | None = UNSET
+    request_timeout: float | Unset | None = UNSET
     start_timeout: float | None = None
     max_children: int | None = None
     notes: tuple[str, ...] = ()
@@ -253,7 +253,7 @@ class _Entry:
             return bool(disabled)
         return enabled is False
 
-    def _request_timeout(self) -> float | _Unset | None:
+    def _request_timeout(self) -> float | Unset | None:
         if "requestTimeout" in self._raw or "timeout" not in self._raw:
             return self._get("requestTimeout", values.milliseconds_or_never, UNSET)  # type: ignore[no-any-return]
         taken: float = self._get("timeout", values.milliseconds, None)

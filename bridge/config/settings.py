@@ -7,6 +7,7 @@ it stands in ``.env.example`` and in the README.
 from __future__ import annotations
 
 import ipaddress
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -74,17 +75,19 @@ def load_environment(environ: Mapping[str, str], env_file: Path | None) -> dict[
     """Return the environment with the env file filling what it leaves unset.
 
     Without a name the file is ``.env`` in the working directory, which may be absent; a named file must exist.
+    ``BRIDGE_PYTHON``, the Python that runs the bridge, is added for ``servers.json``: its ``python`` may be another.
     """
     path = env_file or Path(".env")
+    ours = {"BRIDGE_PYTHON": sys.executable, **environ}
     if not path.is_file():
         if env_file is not None:
             raise ConfigError(f"--env-file: {env_file} does not exist")
-        return dict(environ)
+        return ours
     try:
         from_file = dotenv_values(path, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return {**{name: value for name, value in from_file.items() if value is not None}, **environ}
+    return {**{name: value for name, value in from_file.items() if value is not None}, **ours}
 
 
 def read_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:

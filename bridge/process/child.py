@@ -123,6 +123,11 @@ class ChildProcess:
         await asyncio.wait([self.exited])
         self._release()
 
+    def kill(self) -> None:
+        """SIGKILL to the group, now: for a bridge that has no time left."""
+        if self._popen is not None and not self.exited.done():
+            self._signal_group(signal.SIGKILL)
+
     async def _end_leftovers(self, tree: ProcessTree, patience: float) -> None:
         if await self._loop.run_in_executor(None, tree.refresh):
             self._signal_group(signal.SIGTERM)

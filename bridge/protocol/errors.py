@@ -17,6 +17,7 @@ INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 SERVER_ERROR = -32000
 SESSION_NOT_FOUND = -32001
+UNSUPPORTED_PROTOCOL_VERSION = -32022
 
 
 class Fault(enum.Enum):
@@ -26,6 +27,7 @@ class Fault(enum.Enum):
     NOT_A_MESSAGE = (INVALID_REQUEST, 400)
     BATCH = (INVALID_REQUEST, 400)
     BAD_VERSION = (INVALID_REQUEST, 400)
+    UNSUPPORTED_VERSION = (UNSUPPORTED_PROTOCOL_VERSION, 400)
     NO_SESSION_ID = (SERVER_ERROR, 400)
     UNKNOWN_SESSION = (SESSION_NOT_FOUND, 404)
     UNKNOWN_SERVER = (INVALID_REQUEST, 404)
@@ -56,22 +58,30 @@ class Fault(enum.Enum):
 
 
 class BridgeError(Exception):
-    """Base of every error the bridge raises on purpose. Its text is one line, fit for a user."""
+    """Base of every error the bridge raises on purpose. Its text is one line, fit for a user.
+
+    ``retry_in``: seconds after which the same request may succeed, None when that is not known.
+    """
+
+    fault = Fault.INTERNAL
+    data: Any = None
+    retry_in: float | None = None
 
 
 class Rejection(BridgeError):
-    """A request that is refused: the fault knows its JSON-RPC code and its HTTP status."""
+    """A request that is refused, or given up: the fault says why."""
 
-    def __init__(self, fault: Fault, message: str, *, data: Any = None, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, fault: Fault, message: str, *, data: Any = None, retry_in: float | None = None) -> None:
         super().__init__(message)
         self.fault = fault
-        self.message = message
         self.data = data
-        self.headers = headers or {}
+        self.retry_in = retry_in
 
 
 class ChildUnavailable(BridgeError):
     """No child of ``server`` can take a request now: ``why`` says it, ``retry_in`` (seconds) when to come back."""
+
+    fault = Fault.UNAVAILABLE
 
     def __init__(self, server: str, why: str, retry_in: float | None = None) -> None:
         super().__init__(f'server "{server}" is not available: {why}')
@@ -82,6 +92,8 @@ class ChildUnavailable(BridgeError):
 
 class ConnectionClosed(BridgeError):
     """The child ended before it answered; ``why`` tells how."""
+
+    fault = Fault.CHILD_FAILED
 
     def __init__(self, server: str, why: str) -> None:
         super().__init__(f'server "{server}" ended before it answered: {why}')

@@ -33,7 +33,8 @@ class Deliver:
 class Undirected:
     """A message that names no exchange, for whoever owns the child.
 
-    ``question`` is the id under which an answer will come back, None for a notification.
+    ``question`` is the id under which an answer will come back, or which a cancellation takes back; None for every
+    other notification.
     """
 
     method: str
@@ -170,7 +171,7 @@ class Mux:
             return Drop(f"cancellation of id {_shown(theirs)}, which is no open question")
         del self._questions[number]
         members["requestId"] = Raw(b"%d" % number)
-        return Undirected(CANCELLED, messages.notification_line(CANCELLED, messages.encode(members)))
+        return Undirected(CANCELLED, messages.notification_line(CANCELLED, messages.encode(members)), number)
 
 
 def _swap_token(params: bytes, wire: bytes) -> tuple[bytes, Raw | None]:

@@ -1,0 +1,38 @@
+"""``mcp-bridge check``: the configuration as the bridge understands it, and what is wrong with it."""
+
+from __future__ import annotations
+
+import shutil
+
+from bridge.config.servers import ServerConfig, Servers
+from bridge.config.settings import Settings
+
+EXIT_CONFIG = 2
+
+
+def check(settings: Settings, servers: Servers) -> int:
+    """Print what would run; return 0, or 2 when an entry is unusable."""
+    listening = "this machine only" if settings.is_loopback else "every machine that reaches it"
+    print(f"listens on {settings.host}:{settings.port}, open to {listening}, {_who(settings)}")
+    print(f"{servers.source}: {len(servers.entries)} usable server(s)")
+    for server in servers.entries.values():
+        print(f"  {server.id}: {_state(server)}")
+        for note in server.notes:
+            print(f"    note: {note}")
+    for problem in servers.problems:
+        print(f"{'error' if problem.fatal else 'warning'}: {problem.text}")
+    return EXIT_CONFIG if any(problem.fatal for problem in servers.problems) else 0
+
+
+def _who(settings: Settings) -> str:
+    return "no token needed" if settings.access_token is None else "token needed"
+
+
+def _state(server: ServerConfig) -> str:
+    if server.disabled:
+        return "disabled"
+    program = server.argv[0]
+    found = shutil.which(program, path=server.env.get("PATH"))
+    if found is None and not (server.cwd and (server.cwd / program).exists()):
+        return f"warning: command {program!r} not found on the PATH of its environment"
+    return f"ok, {' '.join(server.argv)[:100]}"

@@ -1,0 +1,89 @@
+"""``mcp-bridge serve``: the event loop, the signals, the way down.
+
+SIGTERM and SIGINT end it in order: exit code 0, with no process left. A second signal kills the children at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+from bridge.config.servers import Servers
+from bridge.config.settings import Settings
+from bridge.observe.logs import Logs
+from bridge.version import __version__
+from bridge.web.app import Service
+
+log = logging.getLogger(__name__)
+
+EXIT_ERROR = 1
+
+
+def serve(settings: Settings, servers: Servers) -> int:
+    """Run until a signal; return the exit code. Raises :class:`bridge.config.errors.ConfigError`."""
+    with Logs(settings.log_level, settings.log_dir, settings.log_format) as logs:
+        for problem in servers.problems:
+            log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s", problem.text)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_run(settings, servers, logs))
+
+
+async def _run(settings: Settings, servers: Servers, logs: Logs) -> int:
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal(name: str) -> None:
+        if stop.is_set():
+            hurry.set()
+        else:
+            log.info("%s: shutting down; once more to kill", name)
+            stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number.name)
+    service = Service(settings, servers, logs.stderr_sink)
+    await service.start()
+    _announce(settings, servers, service)
+    # What lives now lives as long as the bridge: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    await stop.wait()
+    return await _stop(service, hurry)
+
+
+async def _stop(service: Service, hurry: asyncio.Event) -> int:
+    stopping = asyncio.create_task(service.stop())
+    hurrying = asyncio.create_task(hurry.wait())
+    await asyncio.wait([stopping, hurrying], return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        log.warning("killed by a second signal")
+        service.kill()
+        stopping.cancel()
+        return EXIT_ERROR
+    hurrying.cancel()
+    stopping.result()
+    log.info("stopped")
+    return 0
+
+
+def _announce(settings: Settings, servers: Servers, service: Service) -> None:
+    log.info("mcp-bridge %s listens on %s", __version__, service.url)
+    if not settings.is_loopback and settings.access_token is None:
+        log.warning("everyone who reaches %s may call every server (ALLOW_UNAUTHENTICATED)", service.url)
+    for server in servers.entries.values():
+        if not server.disabled:
+            log.info("  %s/mcp/%s  %s", service.url, server.id, server.description)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,177 @@
+"""Logs for ``tail -f`` and ``grep``: to the console and to files, rotated, written by a thread of their own.
+
+The event loop only puts a record into a bounded queue. When the disk cannot follow, lines are lost and counted; the
+bridge never waits for its own log.
+
+* ``bridge.log``: everything from LOG_LEVEL on. ``error.log``: errors only.
+* ``servers/<id>.log``: what the children of a server write to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import queue
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+#: A file is rotated at this size, and so many old ones are kept.
+ROTATE_BYTES = 10 * 1024 * 1024
+ROTATE_KEEP = 5
+#: Records that may wait for the disk.
+QUEUE_RECORDS = 10_000
+#: Longest line of a child's stderr in its log, in bytes.
+STDERR_SHOWN = 8192
+
+#: The logger whose records are lines of children; each has the server id as its attribute ``server``.
+_CHILD_LOGGER = "bridge.child_stderr"
+#: What could move a terminal's cursor or forge a line when a log is read.
+_UNPRINTABLE = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        text = super().format(record)
+        return f"{stamp}.{int(record.msecs):03d}Z [{record.levelname}] {text.translate(_UNPRINTABLE)}"
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class _BoundedQueueHandler(logging.handlers.QueueHandler):
+    """Loses records rather than time."""
+
+    lost = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Leave the formatting to the thread that writes."""
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Put it into the queue, or count it as lost."""
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.lost += 1
+
+
+class _ChildFiles(logging.Handler):
+    """One file per server, opened with its first line."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._directory = directory
+        self._files: dict[str, logging.Handler] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != _CHILD_LOGGER:
+            return
+        server: str = getattr(record, "server", "unknown")
+        file = self._files.get(server)
+        if file is None:
+            file = self._files[server] = _file(self._directory / f"{server}.log")
+            file.setFormatter(self.formatter)
+        file.emit(record)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        super().close()
+
+
+class Logs:
+    """Set up logging for the length of a ``with`` block.
+
+    ``level`` is a logging level name, ``layout`` is ``text`` or ``json``. A directory that cannot be written costs a
+    warning and the files, nothing else.
+    """
+
+    def __init__(self, level: str, directory: Path, layout: str, console: TextIO = sys.stderr) -> None:
+        self._level = level
+        self._directory = directory
+        self._formatter = _Json() if layout == "json" else _Text()
+        self._console = console
+        self._queue: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_RECORDS)
+        self._entry = _BoundedQueueHandler(self._queue)
+        self._listener: logging.handlers.QueueListener | None = None
+        self._handlers: list[logging.Handler] = []
+        self._before: list[tuple[logging.Logger, int]] = []
+
+    def __enter__(self) -> Logs:
+        console = logging.StreamHandler(self._console)
+        console.addFilter(_is_ours)
+        self._handlers = [console]
+        problem = self._open_files()
+        for handler in self._handlers:
+            handler.setFormatter(self._formatter)
+        self._listener = logging.handlers.QueueListener(self._queue, *self._handlers, respect_handler_level=True)
+        self._listener.start()
+        for name, level in (("", "WARNING"), ("bridge", self._level), (_CHILD_LOGGER, "INFO")):
+            logger = logging.getLogger(name)
+            self._before.append((logger, logger.level))
+            logger.setLevel(level)
+        logging.getLogger().addHandler(self._entry)
+        if problem is not None:
+            logging.getLogger(__name__).warning("LOG_DIR: %s; logging to the console only", problem)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._entry.lost:
+            logging.getLogger(__name__).warning("%d log lines were lost: the disk was too slow", self._entry.lost)
+        logging.getLogger().removeHandler(self._entry)
+        for logger, level in self._before:
+            logger.setLevel(level)
+        assert self._listener is not None
+        self._listener.stop()
+        for handler in self._handlers:
+            handler.close()
+
+    def stderr_sink(self, server: str) -> Callable[[bytes], None]:
+        """Return the function that takes the stderr lines of a server's children."""
+        logger = logging.getLogger(_CHILD_LOGGER)
+        extra = {"server": server}
+
+        def take(line: bytes) -> None:
+            logger.info("%s", line[:STDERR_SHOWN].decode(errors="replace"), extra=extra)
+
+        return take
+
+    def _open_files(self) -> str | None:
+        """Add the file handlers; return what is wrong if that is impossible."""
+        try:
+            (self._directory / "servers").mkdir(parents=True, exist_ok=True)
+            everything = _file(self._directory / "bridge.log")
+            errors = _file(self._directory / "error.log")
+        except OSError as error:
+            return f"{self._directory} cannot be written: {error.strerror}"
+        errors.setLevel(logging.ERROR)
+        everything.addFilter(_is_ours)
+        errors.addFilter(_is_ours)
+        self._handlers += [everything, errors, _ChildFiles(self._directory / "servers")]
+        return None
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name != _CHILD_LOGGER
+
+
+def _file(path: Path) -> logging.Handler:
+    return logging.handlers.RotatingFileHandler(
+        path, maxBytes=ROTATE_BYTES, backupCount=ROTATE_KEEP, encoding="utf-8", errors="backslashreplace"
+    )

@@ -1,0 +1,121 @@
+"""Opens, finds and ends streamable sessions; remembers why the last ones ended.
+
+A client that uses an ended session gets 404 with that reason, and initializes again (specification, session
+management).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+
+from bridge.children.connection import Exchange
+from bridge.children.policy import DEDICATED
+from bridge.children.registry import Registry
+from bridge.protocol import messages
+from bridge.protocol.errors import Fault, Rejection
+from bridge.protocol.messages import Request
+from bridge.sessions.ids import mint, shorten
+from bridge.sessions.pool import Entry, SessionPool
+from bridge.sessions.streamable import StreamableSession
+
+log = logging.getLogger(__name__)
+
+#: Ended sessions whose reason is remembered.
+GRAVES = 1000
+
+SessionEntry = Entry[StreamableSession]
+
+
+class SessionDirectory:
+    """All streamable sessions. ``ttl_of`` gives the idle time of a server's sessions in seconds, None for never."""
+
+    def __init__(
+        self, registry: Registry, pool: SessionPool[StreamableSession], ttl_of: Callable[[str], float | None]
+    ) -> None:
+        self._registry = registry
+        self.pool = pool
+        self._ttl_of = ttl_of
+        self._graves: OrderedDict[str, str] = OrderedDict()
+
+    async def open(self, server: str) -> SessionEntry:
+        """Start a child and mint a session on it, which opens with the client's own ``initialize``.
+
+        Raises :class:`Rejection` for a server that is not there and :class:`ChildUnavailable` when it cannot start.
+        """
+        children = self._registry.pool(server)
+        self.pool.check_room(server)
+        lease = await children.lease(DEDICATED)
+        session = StreamableSession(mint(), server, lease)
+        entry = self.pool.add(session.id, session, self._ttl_of(server))
+        session.enter = lambda: self.pool.enter(entry)
+        session.leave = lambda: self.pool.leave(entry)
+        session.on_end = lambda why: self._bury(session.id, why)
+        lease.connection.on_closed.append(lambda: self._child_ended(entry))
+        return entry
+
+    def initialize(self, entry: SessionEntry, request: Request, silence: float | None) -> Exchange:
+        """Send the client's ``initialize``, verbatim; the session is open when the child has accepted it."""
+
+        def ended(exchange: Exchange) -> None:
+            if entry.session.closed:
+                return
+            answer = messages.fields(exchange.answer)
+            if "result" not in answer:
+                self.end(entry, "its initialize failed")
+                return
+            version = messages.fields(bytes(answer["result"])).get("protocolVersion", b'""')
+            entry.session.version = str(messages.decode(bytes(version)))
+            entry.session.greeted()
+            self.pool.opened(entry)
+            log.info("Session created session_id=%s total_sessions=%d", entry.session.label, len(self.pool))
+
+        return entry.session.call(request, silence=silence, on_end=ended)
+
+    def find(self, session_id: str, server: str) -> SessionEntry:
+        """Return a live session of this server. Raises :class:`Rejection` (404) that says why there is none."""
+        entry = self.pool.find(session_id)
+        if entry is not None and entry.session.server == server:
+            log.debug("Using existing session session_id=%s", entry.session.label)
+            return entry
+        why = self._graves.get(session_id) if entry is None else None
+        raise Rejection(
+            Fault.UNKNOWN_SESSION,
+            f"session ended: {why}; initialize again" if why else "session not found; initialize again",
+        )
+
+    def end(self, entry: SessionEntry, why: str) -> bool:
+        """Take a session out and end it; its child is stopped in the background. False when it was out already."""
+        if not self.pool.take(entry):
+            return False
+        entry.session.end(why)
+        log.info("Session removed session_id=%s total_sessions=%d", entry.session.label, len(self.pool))
+        return True
+
+    def delete(self, entry: SessionEntry) -> None:
+        """End a session because its client said so."""
+        if self.pool.take(entry):
+            entry.session.end("the client deleted it")
+            log.info(
+                "Session closed by client DELETE request session_id=%s total_sessions=%d",
+                entry.session.label,
+                len(self.pool),
+            )
+
+    def _bury(self, session_id: str, why: str) -> None:
+        self._graves[session_id] = why
+        while len(self._graves) > GRAVES:
+            self._graves.popitem(last=False)
+
+    async def close(self, why: str) -> None:
+        """End every session and wait for their children."""
+        entries = [entry for entry in self.pool.entries() if self.end(entry, why)]
+        await asyncio.gather(*(entry.session.close(why) for entry in entries))
+
+    def _child_ended(self, entry: SessionEntry) -> None:
+        session = entry.session
+        if not session.closed:
+            log.warning("session %s ends with its child of server %s", shorten(entry.key), session.server)
+            self.end(entry, f"its server ended ({session.obituary})")

@@ -1,0 +1,88 @@
+"""Ends expired entries of a pool every TTL/3, or never.
+
+Deciding what has expired and taking it out of the pool is one synchronous step, so a request cannot arrive in between;
+closing what was taken comes after and may wait for processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic
+
+from bridge.sessions.pool import SessionPool, T
+
+log = logging.getLogger(__name__)
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolWords:
+    """How one pool is spoken of in the log. Operators grep for these lines: they are part of the contract."""
+
+    title: str  # at the start of a line
+    plural: str
+    singular: str
+
+
+BRIDGE_WORDS = PoolWords("Bridge", "bridge client(s)", "bridge client")
+STREAM_WORDS = PoolWords("Streamable", "streamable session(s)", "streamable session")
+
+
+class Reaper(Generic[T]):
+    """The only one who ends a session for its age. ``interval`` and ``ttl`` are seconds."""
+
+    def __init__(
+        self,
+        pool: SessionPool[T],
+        words: PoolWords,
+        *,
+        ttl: float | None,
+        interval: float | None,
+        enabled: bool,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._pool = pool
+        self._words = words
+        self._ttl = ttl
+        self._interval = interval
+        self._enabled = enabled
+        self._sleep = sleep
+
+    def announce(self) -> None:
+        """Say at the start what will happen."""
+        if not self._enabled:
+            log.warning(
+                "%s session cleanup is DISABLED - sessions will not be automatically cleaned up", self._words.title
+            )
+            return
+        ttl = "never" if self._ttl is None else f"{self._ttl * 1000:.0f}ms"
+        interval = "none" if self._interval is None else f"{self._interval * 1000:.0f}ms"
+        log.info("%s session cleanup enabled (interval: %s, TTL: %s)", self._words.title, interval, ttl)
+
+    async def run(self) -> None:
+        """Sweep for ever; returns at once when there is nothing to sweep for."""
+        if not self._enabled or self._interval is None:
+            return
+        while True:
+            await self._sleep(self._interval)
+            try:
+                await self.sweep()
+            except Exception:
+                log.exception("%s session cleanup failed; it goes on", self._words.title)
+
+    async def sweep(self) -> int:
+        """End what has expired; return how many that were."""
+        expired = self._pool.take_expired()
+        if not expired:
+            log.debug("No expired sessions to clean up total_sessions=%d", len(self._pool))
+            return 0
+        log.info("Cleaning up %d expired %s", len(expired), self._words.plural)
+        for entry in expired:
+            idle = self._pool.idle_for(entry)
+            log.debug("Closing %s %s (idle for %.0fs)", self._words.singular, entry.session.label, idle)
+        await asyncio.gather(*(entry.session.close(f"idle for {self._pool.idle_for(entry):.0f}s") for entry in expired))
+        return len(expired)

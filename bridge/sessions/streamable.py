@@ -1,0 +1,198 @@
+"""One ``Mcp-Session-Id``: its child, its calls in flight, its streams.
+
+Who hears what the child says (specification, Streamable HTTP, sending messages): an answer and progress go to their own
+request. Other requests and logs belong to the request in flight, else to a GET stream; ``list_changed`` and ``updated``
+belong to no request and go to a GET stream. Each message goes to exactly one stream, and waits while there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from bridge.children.connection import Exchange
+from bridge.children.pool import Lease
+from bridge.children.stream import Stream
+from bridge.protocol import messages
+from bridge.protocol.errors import Fault, Rejection
+from bridge.protocol.messages import Notification, Request, Response
+from bridge.protocol.mux import CANCELLED, Undirected
+from bridge.protocol.states import ChildEvent
+from bridge.sessions.ids import shorten
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a question of the child may wait for its client; the slowest reader of a form gets ten minutes.
+QUESTION_TIMEOUT = 600.0
+
+#: Notifications that belong to no request, so that they go to a GET stream even while one is in flight.
+UNRELATED = frozenset(
+    {
+        "notifications/tools/list_changed",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/resources/updated",
+    }
+)
+
+
+class StreamableSession:
+    """A session that an HTTP client owns, with a child of its own.
+
+    ``enter`` and ``leave`` count its uses: each call in flight, open stream and unanswered question is one.
+    ``on_end`` is called once with the reason of its end.
+    """
+
+    def __init__(self, session_id: str, server: str, lease: Lease) -> None:
+        self.id = session_id
+        self._server = server
+        self._lease = lease
+        self.version = ""
+        self.enter: Callable[[], None] = _nothing
+        self.leave: Callable[[], None] = _nothing
+        self.on_end: Callable[[str], None] = _nothing
+        self._calls: dict[Exchange, None] = {}
+        self._streams: list[Stream] = []
+        self._unheard = Stream()
+        self._questions: dict[int, asyncio.TimerHandle] = {}
+        self.closed = False
+        lease.connection.on_undirected = self._hear
+
+    def __repr__(self) -> str:
+        return f"<StreamableSession {self.label} on {self.server} [{len(self._calls)} calls]>"
+
+    @property
+    def server(self) -> str:
+        """Id of its server."""
+        return self._server
+
+    @property
+    def label(self) -> str:
+        """The shortened id."""
+        return shorten(self.id)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of its child."""
+        return self._lease.child.pid
+
+    @property
+    def obituary(self) -> str:
+        """How its child ended."""
+        return self._lease.connection.obituary()
+
+    def call(
+        self, request: Request, *, silence: float | None, on_end: Callable[[Exchange], None] | None = None
+    ) -> Exchange:
+        """Send a request to the child. Raises what :meth:`ChildConnection.exchange` raises."""
+
+        def ended(exchange: Exchange) -> None:
+            del self._calls[exchange]
+            if on_end is not None:
+                on_end(exchange)
+            self.leave()
+
+        exchange = Exchange(request, ended)
+        self._lease.connection.exchange(exchange, silence)
+        self._calls[exchange] = None
+        self.enter()
+        return exchange
+
+    def greeted(self) -> None:
+        """The child has answered ``initialize``."""
+        self._lease.child.move(ChildEvent.GREETED)
+
+    def tell(self, note: Notification) -> None:
+        """Pass a notification of the client on; a cancellation goes to the call it names."""
+        if note.method != CANCELLED:
+            self._lease.connection.send(messages.notification_line(note.method, note.params))
+            return
+        target = bytes(messages.fields(note.params).get("requestId", b""))
+        for exchange in reversed(self._calls):
+            # initialize MUST NOT be cancelled (specification, cancellation)
+            if messages.same_id(exchange.request.id, target) and exchange.request.method != "initialize":
+                self._lease.connection.cancel(exchange, note.params)
+                return
+
+    def answer(self, response: Response) -> bool:
+        """Hand the client's answer to its child; False when nothing of that id was asked in this session."""
+        number = messages.number(response.id)
+        timer = None if number is None else self._questions.pop(number, None)
+        if timer is None:
+            return False
+        timer.cancel()
+        self.leave()
+        return self._lease.connection.answer(response)
+
+    def listen(self) -> Stream:
+        """Open a GET stream; what has waited for one comes first. The caller ends it by :meth:`unlisten`."""
+        stream = Stream()
+        for message, droppable in self._unheard.take_waiting():
+            stream.put(message, droppable=droppable)
+        self._streams.append(stream)
+        self.enter()
+        return stream
+
+    def unlisten(self, stream: Stream) -> None:
+        """The reader of a GET stream has gone; what it has not read waits for the next."""
+        stream.end()
+        self._streams.remove(stream)
+        for message, droppable in stream.take_waiting():
+            (self._streams[-1] if self._streams else self._unheard).put(message, droppable=droppable)
+        self.leave()
+
+    async def close(self, why: str) -> None:
+        """End every call and stream, and give the child back."""
+        self.end(why)
+        await self._lease.gone()
+
+    def end(self, why: str) -> None:
+        """What :meth:`close` does, without waiting for the child's process."""
+        if self.closed:
+            return
+        self.closed = True
+        self.on_end(why)
+        connection = self._lease.connection
+        connection.on_undirected = None
+        for timer in self._questions.values():
+            timer.cancel()
+        self._questions.clear()
+        for exchange in list(self._calls):
+            exchange.fail(Rejection(Fault.UNKNOWN_SESSION, f"session ended: {why}"))
+        for stream in self._streams:
+            stream.end()
+        self._lease.release()
+
+    def _hear(self, message: Undirected) -> None:
+        if message.question is not None:
+            self._count_question(message, message.question)
+        self._stream_for(message).put(message.message, droppable=message.question is None)
+
+    def _stream_for(self, message: Undirected) -> Stream:
+        if message.method not in UNRELATED:
+            for exchange in reversed(self._calls):
+                if exchange.read:
+                    return exchange
+        return self._streams[-1] if self._streams else self._unheard
+
+    def _count_question(self, message: Undirected, number: int) -> None:
+        if message.method == CANCELLED:
+            timer = self._questions.pop(number, None)
+            if timer is not None:
+                timer.cancel()
+                self.leave()
+            return
+        loop = asyncio.get_running_loop()
+        self._questions[number] = loop.call_later(QUESTION_TIMEOUT, self._unanswered, number)
+        self.enter()
+
+    def _unanswered(self, number: int) -> None:
+        del self._questions[number]
+        log.warning("session %s: a question of server %s was not answered in time", self.label, self.server)
+        self._lease.connection.refuse(number, f"the client did not answer within {QUESTION_TIMEOUT:.0f} s")
+        self.leave()
+
+
+def _nothing(*_: object) -> None:
+    """Nobody listens before the session is in its pool."""

@@ -1,0 +1,159 @@
+"""The whole bridge, wired: what listens, what reaps, and how it all ends.
+
+``Host``, ``Origin`` and token stand before every route; errors of any kind become answers behind them. aiohttp cancels
+a handler when its client hangs up (``handler_cancellation``): a ``/bridge`` call is then cancelled on its child, while
+a call of a session goes on, because it belongs to the session and not to the handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from bridge.children.pool import ChildLimits
+from bridge.children.registry import Registry
+from bridge.config.errors import ConfigError
+from bridge.config.servers import Servers
+from bridge.config.settings import Settings
+from bridge.sessions.bridge import BridgeClient, BridgeClients
+from bridge.sessions.directory import SessionDirectory
+from bridge.sessions.pool import SessionPool
+from bridge.sessions.reaper import BRIDGE_WORDS, STREAM_WORDS, Reaper
+from bridge.sessions.streamable import StreamableSession
+from bridge.sessions.timing import Timing
+from bridge.web.bridge import BridgeFace
+from bridge.web.drain import Drain
+from bridge.web.errors import Handler, errors_middleware
+from bridge.web.guards import Guards
+from bridge.web.mcp import McpFace
+from bridge.web.status import StatusFace
+
+log = logging.getLogger(__name__)
+
+#: Seconds that connections get to send the errors with which a shutdown ends what still runs.
+LAST_WORDS = 2.0
+
+
+class Service:
+    """One bridge: :meth:`start` it, :meth:`stop` it. Must be made on the event loop that it runs on.
+
+    ``stderr_sink`` makes, for a server id, the function that takes each line its children write to stderr.
+    """
+
+    def __init__(
+        self, settings: Settings, servers: Servers, stderr_sink: Callable[[str], Callable[[bytes], None]]
+    ) -> None:
+        self._settings = settings
+        timing = Timing(settings, servers.entries)
+        limits = ChildLimits(settings.max_message_bytes, settings.start_timeout)
+        self.registry = Registry(servers.entries, limits, settings.max_children, stderr_sink)
+        bridge_pool: SessionPool[BridgeClient] = SessionPool("bridge", time.monotonic, settings.max_sessions)
+        stream_pool: SessionPool[StreamableSession] = SessionPool("streamable", time.monotonic, settings.max_sessions)
+        self._clients = BridgeClients(self.registry, bridge_pool, timing.bridge_ttl)
+        self._sessions = SessionDirectory(self.registry, stream_pool, timing.stream_ttl)
+        self._reapers: tuple[Reaper[BridgeClient], Reaper[StreamableSession]] = (
+            Reaper(
+                bridge_pool,
+                BRIDGE_WORDS,
+                ttl=settings.bridge_ttl,
+                interval=timing.bridge_interval(),
+                enabled=not settings.disable_bridge_cleanup,
+            ),
+            Reaper(
+                stream_pool,
+                STREAM_WORDS,
+                ttl=settings.stream_ttl,
+                interval=timing.stream_interval(),
+                enabled=not settings.disable_stream_cleanup,
+            ),
+        )
+        self._drain = Drain()
+        guards = Guards(settings)
+        self._runner = web.AppRunner(
+            _application(
+                settings,
+                guards,
+                McpFace(self.registry, self._sessions, timing, self._drain),
+                BridgeFace(self.registry, self._clients, timing, self._drain),
+                StatusFace(self.registry, (bridge_pool, stream_pool), servers.problems, guards),
+            ),
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=LAST_WORDS,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self.url = ""
+
+    async def start(self) -> None:
+        """Listen and reap. Raises :class:`ConfigError` when the address cannot be had."""
+        host, port = self._settings.host, self._settings.port
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port, backlog=1024).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise ConfigError(
+                f"PORT: cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port"
+            ) from None
+        name = f"[{host}]" if ":" in host else host
+        self.url = f"http://{name}:{self._runner.addresses[0][1]}"
+        for reaper in self._reapers:
+            reaper.announce()
+            self._tasks.append(asyncio.create_task(reaper.run(), name="reaper"))
+
+    async def stop(self) -> None:
+        """Refuse new work, give running calls their time, end every session, stop every child."""
+        running = self._drain.begin()
+        if running:
+            log.info("waiting for %d running call(s), at most %g s", running, self._settings.shutdown_timeout)
+            left = await self._drain.wait(self._settings.shutdown_timeout)
+            if left:
+                log.warning("%d call(s) did not end within SHUTDOWN_TIMEOUT_MS and end with an error", left)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        why = "the bridge is shutting down"
+        await asyncio.gather(self._sessions.close(why), self._clients.close(why), self._runner.cleanup())
+        await self.registry.close()
+
+    def kill(self) -> None:
+        """End every child at once, without asking it."""
+        for child in self.registry.children():
+            child.connection.process.kill()
+
+
+def _application(
+    settings: Settings, guards: Guards, mcp: McpFace, bridge: BridgeFace, status: StatusFace
+) -> web.Application:
+    app = web.Application(
+        middlewares=[_timing_middleware, errors_middleware, guards.middleware],
+        client_max_size=settings.max_request_bytes,
+    )
+    app.add_routes(
+        [
+            web.post("/mcp/{server_id}", mcp.post),
+            web.get("/mcp/{server_id}", mcp.get, allow_head=False),
+            web.delete("/mcp/{server_id}", mcp.delete),
+            web.post("/bridge", bridge.post_any),
+            web.post("/bridge/{server_id}", bridge.post),
+            web.get("/health", status.health),
+        ]
+    )
+    for name, handler in (("servers", status.servers), ("sessions", status.sessions), ("children", status.children)):
+        app.add_routes([web.get(f"/{name}", handler), web.get(f"/api/v1/{name}", handler)])
+    return app
+
+
+@web.middleware
+async def _timing_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """One line per request for those who debug; costs one comparison for all others."""
+    if not log.isEnabledFor(logging.DEBUG):
+        return await handler(request)
+    begun = time.perf_counter()
+    response = await handler(request)
+    log.debug("%s %s %d %.1fms", request.method, request.path, response.status, (time.perf_counter() - begun) * 1000)
+    return response

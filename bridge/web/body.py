@@ -1,0 +1,31 @@
+"""Reading what a client sends: content type, size, accept."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from bridge.protocol.errors import Fault, Rejection
+
+
+async def read_json(request: web.Request) -> bytes:
+    """Return the body. Raises :class:`Rejection` when it is not JSON by its type, or too large."""
+    if request.content_type != "application/json":
+        raise Rejection(
+            Fault.BAD_CONTENT_TYPE, f"Content-Type is {request.content_type[:60]!r}, must be application/json"
+        )
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise Rejection(Fault.BODY_TOO_LARGE, "the body is larger than MAX_REQUEST_BYTES allows") from None
+
+
+def check_accept(request: web.Request, *types: str) -> None:
+    """Raise :class:`Rejection` (406) unless the client takes every one of these media types.
+
+    An absent header and ``*/*`` take everything, so that plain curl works.
+    """
+    accept = ",".join(request.headers.getall("Accept", ["*/*"])).lower()
+    ranges = {part.partition(";")[0].strip() for part in accept.split(",")}
+    for kind in types:
+        if not ranges & {kind, kind.partition("/")[0] + "/*", "*/*"}:
+            raise Rejection(Fault.NOT_ACCEPTABLE, f"Accept must list {' and '.join(types)}")

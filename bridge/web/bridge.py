@@ -1,0 +1,119 @@
+"""``/bridge/{server_id}``: one POST, one answer. No session, no ``Accept``, no handshake: the bridge has done all that.
+
+For scripts and programs without an MCP client. The body is a JSON-RPC message that may leave out ``jsonrpc`` and
+``id``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from bridge.children.connection import Exchange
+from bridge.children.registry import Registry
+from bridge.protocol import messages
+from bridge.protocol.errors import Fault, Rejection
+from bridge.protocol.messages import Notification, Raw, Request, Response
+from bridge.sessions.bridge import BridgeClient, BridgeClients
+from bridge.sessions.timing import Timing
+from bridge.web.body import read_json
+from bridge.web.drain import Drain
+from bridge.web.errors import refusal
+from bridge.web.reply import JSON_TYPE
+
+#: Keys with which other bridges let a request name the program to run. This one never does.
+PROGRAM_KEYS = ("serverPath", "command", "args", "env")
+#: The id of a call that came without one.
+NO_ID = b"0"
+
+
+class BridgeFace:
+    """The handlers of ``/bridge``."""
+
+    def __init__(self, registry: Registry, clients: BridgeClients, timing: Timing, drain: Drain) -> None:
+        self._registry = registry
+        self._clients = clients
+        self._timing = timing
+        self._drain = drain
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Call the server that the path names."""
+        server = request.match_info["server_id"]
+        self._registry.pool(server)  # 404 before anything else is looked at
+        return await self._serve(server, _members(await read_json(request)))
+
+    async def post_any(self, request: web.Request) -> web.Response:
+        """Call the server that the body names by ``server``."""
+        members = _members(await read_json(request))
+        raw = bytes(members.pop("server", b""))
+        server = messages.decode(raw) if raw else None
+        if not isinstance(server, str):
+            raise Rejection(Fault.NOT_A_MESSAGE, 'say which server: POST /bridge/{server_id}, or "server" in the body')
+        return await self._serve(server, members)
+
+    async def _serve(self, server: str, members: dict[str, Raw]) -> web.Response:
+        named = [key for key in PROGRAM_KEYS if key in members]
+        if named:
+            keys = ", ".join(f'"{key}"' for key in named)
+            raise Rejection(
+                Fault.FORBIDDEN, f"{keys}: a request never names a program to run; configure it in servers.json"
+            )
+        is_bare = "jsonrpc" not in members and "id" not in members
+        message = messages.parse(_completed(members))
+        if isinstance(message, Response):
+            raise Rejection(Fault.NOT_A_MESSAGE, '"method" is missing')
+        try:
+            with self._drain.call():
+                return await self._call(server, message, is_bare)
+        except Rejection as rejection:
+            return refusal(rejection, None if is_bare or isinstance(message, Notification) else message.id)
+
+    async def _call(self, server: str, message: Request | Notification, is_bare: bool) -> web.Response:
+        entry = await self._clients.client(server)
+        with self._clients.pool.using(entry) as client:
+            if isinstance(message, Notification):
+                client.tell(message)
+                return web.Response(status=202)
+            if message.method == "initialize":
+                return _answer(messages.response_line(Response(message.id, client.greeting)), is_bare)
+            exchange = client.call(message, self._timing.bridge_silence(server))
+            answer = await _last(client, exchange)
+        if exchange.failure is not None:
+            return refusal(exchange.failure, None if is_bare else message.id)
+        return _answer(answer, is_bare)
+
+
+async def _last(client: BridgeClient, exchange: Exchange) -> bytes:
+    """The answer; what precedes it has no way to the caller here."""
+    try:
+        while True:
+            message = await exchange.receive()
+            if message is exchange.answer:
+                return message
+    except asyncio.CancelledError:  # the caller hung up, and nobody else could fetch the answer
+        client.abandon(exchange)
+        raise
+
+
+def _members(body: bytes) -> dict[str, Raw]:
+    members = messages.fields(body)
+    if not members:
+        messages.parse(body)  # says what is wrong with it
+        raise Rejection(Fault.NOT_A_MESSAGE, '"method" is missing')
+    return members
+
+
+def _completed(members: dict[str, Raw]) -> bytes:
+    """Add what was left out: ``jsonrpc``, and an ``id`` where an answer is wanted."""
+    members.setdefault("jsonrpc", Raw(b'"2.0"'))
+    if not bytes(members.get("method", b"")).startswith(b'"notifications/'):
+        members.setdefault("id", Raw(NO_ID))
+    return messages.encode(members)
+
+
+def _answer(line: bytes, is_bare: bool) -> web.Response:
+    if is_bare:
+        kept = {key: value for key, value in messages.fields(line).items() if key in ("result", "error")}
+        line = messages.encode(kept)
+    return web.Response(body=line, content_type=JSON_TYPE)

@@ -1,0 +1,52 @@
+"""The way out: no new work, and time for the calls that run (``SHUTDOWN_TIMEOUT_MS``).
+
+Only requests are work. A notification, or the answer to a question of the child, is part of a call that already runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+from bridge.protocol.errors import Fault, Rejection
+
+
+class Drain:
+    """Counts running calls; after :meth:`begin` it lets no new one in."""
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self.begun = False
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """Count a call for the length of the block. Raises :class:`Rejection` (503) once draining has begun."""
+        self.check()
+        self._running += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self._quiet.set()
+
+    def check(self) -> None:
+        """Raise :class:`Rejection` (503) once draining has begun."""
+        if self.begun:
+            raise Rejection(Fault.UNAVAILABLE, "the bridge is shutting down", retry_in=5)
+
+    def begin(self) -> int:
+        """Refuse new work from now on; return how many calls still run."""
+        self.begun = True
+        return self._running
+
+    async def wait(self, seconds: float) -> int:
+        """Wait until no call runs, at most ``seconds``; return how many still do."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._quiet.wait()
+        return self._running

@@ -1,0 +1,52 @@
+"""Errors as HTTP: every refusal is a JSON-RPC error body with the status that the table gives it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from bridge.protocol import messages
+from bridge.protocol.errors import BridgeError, Fault, Rejection
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: What aiohttp refuses by itself, in our words.
+_OWN_FAULTS = {404: Fault.UNKNOWN_PATH, 405: Fault.BAD_METHOD, 413: Fault.BODY_TOO_LARGE}
+
+
+def refusal(error: BridgeError, request_id: bytes | None = None) -> web.Response:
+    """Return the answer to a request that is refused, or that could not be served."""
+    body = messages.error_line(request_id, error.fault.code, str(error), error.data)
+    response = web.Response(body=body, status=error.fault.status, content_type="application/json")
+    if error.retry_in is not None:
+        response.headers["Retry-After"] = str(math.ceil(error.retry_in))
+    if error.fault is Fault.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+@web.middleware
+async def errors_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what a handler raises into an answer; no traceback reaches a client."""
+    try:
+        return await handler(request)
+    except BridgeError as error:
+        return refusal(error)
+    except web.HTTPException as error:
+        fault = _OWN_FAULTS.get(error.status)
+        if fault is None:
+            raise
+        response = refusal(Rejection(fault, f"{request.method} {request.path}: {error.reason}"))
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+    except ConnectionError:
+        raise
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return refusal(BridgeError("internal error; the log has the details"))

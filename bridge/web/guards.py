@@ -1,0 +1,88 @@
+"""Who may come in: Host, Origin, token.
+
+A page on the web can make a browser call ``http://localhost:3000`` and, by DNS rebinding, read the answer. The browser
+cannot forge Host and Origin, so both are compared with a list (users' scar 27; specification, Streamable HTTP, security
+warning). Each refusal names the setting to change (users' scar 26).
+"""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from bridge.config.settings import Settings
+from bridge.protocol.errors import Fault, Rejection
+from bridge.web.errors import Handler
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+#: Probes, which never need a token and never tell names.
+OPEN_PATHS = frozenset({"/health"})
+
+
+class Guards:
+    """The checks that stand before every route."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._token = settings.access_token.encode() if settings.access_token else None
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
+        self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let a request through, or raise :class:`Rejection`."""
+        self.check(request)
+        return await handler(request)
+
+    def check(self, request: web.Request) -> None:
+        """Raise :class:`Rejection` unless this request may come in."""
+        headers = request.headers
+        self._check_host(headers.get("Host", ""))
+        origin = headers.get("Origin")
+        if origin is not None:
+            self._check_origin(origin)
+        if self._token is not None and request.path not in OPEN_PATHS:
+            self._check_token(headers.get("Authorization", ""))
+
+    def knows(self, request: web.Request) -> bool:
+        """Whether the caller may see names: there is no token, or it brings the right one."""
+        return self._token is None or self._is_token(request.headers.get("Authorization", ""))
+
+    def _check_host(self, host: str) -> None:
+        name = _without_port(host.lower())
+        if name in LOOPBACK_NAMES or host.lower() in self._hosts or name in self._hosts or "*" in self._hosts:
+            return
+        raise Rejection(
+            Fault.FORBIDDEN,
+            f"Host {host[:100]!r} is not allowed; add it to ALLOWED_HOSTS if it is a name of this bridge",
+        )
+
+    def _check_origin(self, origin: str) -> None:
+        origin = origin.rstrip("/").lower()
+        if origin in self._origins or "*" in self._origins:
+            return
+        parts = urlsplit(origin)
+        if parts.scheme in ("http", "https") and _without_port(parts.netloc) in LOOPBACK_NAMES:
+            return
+        raise Rejection(
+            Fault.FORBIDDEN, f"Origin {origin[:100]!r} is not allowed; add it to ALLOWED_ORIGINS if you trust its pages"
+        )
+
+    def _check_token(self, authorization: str) -> None:
+        if not self._is_token(authorization):
+            raise Rejection(
+                Fault.UNAUTHORIZED,
+                "a token is needed: send Authorization: Bearer with the value of ACCESS_TOKEN",
+            )
+
+    def _is_token(self, authorization: str) -> bool:
+        kind, _, token = authorization.partition(" ")
+        given = token.strip().encode(errors="surrogateescape")
+        return kind.lower() == "bearer" and self._token is not None and hmac.compare_digest(given, self._token)
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]

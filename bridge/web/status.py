@@ -1,0 +1,129 @@
+"""What an operator looks at: health, servers, sessions, children. Read only; ids are shortened."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from bridge.children.pool import Child
+from bridge.children.registry import Registry
+from bridge.config.servers import Problem
+from bridge.process.usage import Usage, UsageMeter
+from bridge.protocol import messages
+from bridge.sessions.bridge import BridgeClient
+from bridge.sessions.pool import Entry, SessionPool
+from bridge.sessions.streamable import StreamableSession
+from bridge.version import __version__
+from bridge.web.guards import Guards
+
+AnySession = BridgeClient | StreamableSession
+AnyPool = SessionPool[BridgeClient] | SessionPool[StreamableSession]
+
+
+class StatusFace:
+    """The handlers of ``/health``, ``/servers``, ``/sessions`` and ``/children``."""
+
+    def __init__(
+        self, registry: Registry, pools: Sequence[AnyPool], problems: Sequence[Problem], guards: Guards
+    ) -> None:
+        self._registry = registry
+        self._pools = pools
+        self._problems = [problem for problem in problems if problem.fatal]
+        self._guards = guards
+        self._meter = UsageMeter()
+        self._started = time.monotonic()
+
+    async def health(self, request: web.Request) -> web.Response:
+        """Answer a probe. Only those who may see names are told more than the status."""
+        body: dict[str, Any] = {"status": "degraded" if self._problems else "ok"}
+        if self._guards.knows(request):
+            body["version"] = __version__
+            body["uptime_s"] = round(time.monotonic() - self._started, 1)
+            body["servers"] = sum(1 for config in self._registry.entries.values() if not config.disabled)
+            body["children"] = len(self._registry.children())
+            body["sessions"] = {pool.name: len(pool) for pool in self._pools}
+            if self._problems:
+                body["reasons"] = [problem.text for problem in self._problems]
+        return _json(body)
+
+    async def servers(self, request: web.Request) -> web.Response:
+        """List what is configured."""
+        children = Counter(child.server for child in self._registry.children())
+        sessions = Counter(entry.session.server for entry in self._entries())
+        rows: list[dict[str, Any]] = [
+            {
+                "id": server,
+                "description": config.description,
+                "state": _server_state(config.disabled, children[server]),
+                "children": children[server],
+                "sessions": sessions[server],
+                "mcp_url": f"/mcp/{server}",
+                "bridge_url": f"/bridge/{server}",
+            }
+            for server, config in self._registry.entries.items()
+        ]
+        rows += [{"id": problem.server, "state": "invalid", "error": problem.text} for problem in self._problems]
+        return _json(rows)
+
+    async def sessions(self, request: web.Request) -> web.Response:
+        """List what lives in the two pools."""
+        return _json([_session_row(pool, entry) for pool in self._pools for entry in pool.entries()])
+
+    async def children(self, request: web.Request) -> web.Response:
+        """List the child processes, with processor and memory."""
+        children = self._registry.children()
+        pids = [child.pid for child in children if child.pid is not None]
+        usage = await asyncio.get_running_loop().run_in_executor(None, self._meter.measure, pids)
+        now = time.time()
+        return _json([_child_row(child, usage.get(child.pid or 0), now) for child in children])
+
+    def _entries(self) -> list[Entry[Any]]:
+        return [entry for pool in self._pools for entry in pool.entries()]
+
+
+def _server_state(disabled: bool, children: int) -> str:
+    if disabled:
+        return "disabled"
+    return "running" if children else "idle"
+
+
+def _session_row(pool: AnyPool, entry: Entry[Any]) -> dict[str, Any]:
+    session: AnySession = entry.session
+    idle = pool.idle_for(entry)
+    return {
+        "pool": pool.name,
+        "session_id": session.label,
+        "server": session.server,
+        "state": entry.state.value,
+        "in_use": entry.in_use,
+        "protocol_version": session.version if isinstance(session, StreamableSession) else None,
+        "pid": session.pid,
+        "age_s": round(pool.age_of(entry), 1),
+        "idle_s": round(idle, 1),
+        "ttl_ms": None if entry.ttl is None else round(entry.ttl * 1000),
+        "expires_in_s": None if entry.ttl is None or entry.in_use else round(max(0.0, entry.ttl - idle), 1),
+    }
+
+
+def _child_row(child: Child, usage: Usage | None, now: float) -> dict[str, Any]:
+    return {
+        "server": child.server,
+        "pid": child.pid,
+        "state": child.state.value,
+        "holders": child.holders,
+        "uptime_s": round(now - child.started, 1),
+        "calls": child.connection.calls,
+        "open_calls": child.connection.open_exchanges,
+        "open_questions": child.connection.open_questions,
+        "cpu_percent": usage.cpu_percent if usage else None,
+        "resident_bytes": usage.resident_bytes if usage else None,
+    }
+
+
+def _json(value: Any) -> web.Response:
+    return web.Response(body=messages.encode(value) + b"\n", content_type="application/json")
