@@ -193,11 +193,11 @@ class ChildPool:
             limit=self._limits.message_bytes,
             on_stderr=self._on_stderr,
         )
-        connection.on_closed.append(closed.set)
         ready = asyncio.get_running_loop().create_future()
         # Whoever waits may have gone when it fails; the owner logs it in any case.
         ready.add_done_callback(lambda done: done.cancelled() or done.exception())
         child = Child(self.config.id, sharing, connection, time.time(), ready)
+        connection.on_closed.append(lambda: self._closed(child, closed))
         self.children.append(child)
         child.owner = asyncio.create_task(self._own(child, closed), name=f"child {self.config.id}")
         return child
@@ -256,12 +256,17 @@ class ChildPool:
         finally:
             for wait in waits:
                 wait.cancel()
-        if closed.is_set() and not child.stopping.is_set():
-            tail = "".join(f"\n    {line}" for line in child.connection.process.stderr_tail)
+
+    def _closed(self, child: Child, closed: asyncio.Event) -> None:
+        """The connection has ended; nobody who holds it knows yet."""
+        closed.set()
+        if not child.stopping.is_set():
+            process = child.connection.process
+            tail = "".join(f"\n    {line}" for line in process.stderr_tail)
             log.error(
                 "server %s: child pid=%d ended by itself: %s%s",
                 self.config.id,
-                child.connection.process.pid,
+                process.pid,
                 child.connection.obituary(),
                 f"\n  the last lines of its stderr:{tail}" if tail else "",
             )

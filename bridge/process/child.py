@@ -187,6 +187,10 @@ class ChildProcess:
         for line in self._stdout_lines.feed(data):
             self._on_line(line)
 
+    def stdin_ended(self) -> None:
+        """The pipe to the child is closed, by whom ever. That alone is no end: it may still have something to say."""
+        self._stdin = None
+
     def stderr_received(self, data: bytes) -> None:
         """Bytes from the child's stderr."""
         for line in self._stderr_lines.feed(data):
@@ -222,10 +226,11 @@ class ChildProcess:
 
 
 class _Stdin(asyncio.BaseProtocol):
-    """The child may close its stdin; that alone is no end, so nothing is done about it here."""
-
     def __init__(self, child: ChildProcess) -> None:
         self._child = child
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._child.stdin_ended()
 
 
 class _Stdout(asyncio.Protocol):

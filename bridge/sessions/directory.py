@@ -91,20 +91,17 @@ class SessionDirectory:
         if not self.pool.take(entry):
             return False
         entry.session.end(why)
-        log.info("Session removed session_id=%s total_sessions=%d", entry.session.label, len(self.pool))
         return True
 
     def delete(self, entry: SessionEntry) -> None:
         """End a session because its client said so."""
         if self.pool.take(entry):
+            label = entry.session.label
+            log.info("Session closed by client DELETE request session_id=%s total_sessions=%d", label, len(self.pool))
             entry.session.end("the client deleted it")
-            log.info(
-                "Session closed by client DELETE request session_id=%s total_sessions=%d",
-                entry.session.label,
-                len(self.pool),
-            )
 
     def _bury(self, session_id: str, why: str) -> None:
+        log.info("Session removed session_id=%s total_sessions=%d", shorten(session_id), len(self.pool))
         self._graves[session_id] = why
         while len(self._graves) > GRAVES:
             self._graves.popitem(last=False)

@@ -88,6 +88,11 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self.url = ""
 
+    @property
+    def draining(self) -> bool:
+        """Whether it has begun to stop."""
+        return self._drain.begun
+
     async def start(self) -> None:
         """Listen and reap. Raises :class:`ConfigError` when the address cannot be had."""
         host, port = self._settings.host, self._settings.port

@@ -7,6 +7,7 @@ For scripts and programs without an MCP client. The body is a JSON-RPC message t
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from bridge.children.registry import Registry
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Notification, Raw, Request, Response
+from bridge.protocol.mux import CANCELLED, PROGRESS
 from bridge.sessions.bridge import BridgeClient, BridgeClients
 from bridge.sessions.timing import Timing
 from bridge.web.body import read_json
@@ -23,7 +25,9 @@ from bridge.web.errors import refusal
 from bridge.web.reply import JSON_TYPE
 
 #: Keys with which other bridges let a request name the program to run. This one never does.
-PROGRAM_KEYS = ("serverPath", "command", "args", "env")
+PROGRAM_KEYS = ("serverPath", "args", "env")
+#: Notifications that are about an id or a handshake of their sender: to a child with many callers they mean another's.
+UNTOLD = frozenset({CANCELLED, PROGRESS, "notifications/initialized"})
 #: The id of a call that came without one.
 NO_ID = b"0"
 
@@ -44,21 +48,29 @@ class BridgeFace:
         return await self._serve(server, _members(await read_json(request)))
 
     async def post_any(self, request: web.Request) -> web.Response:
-        """Call the server that the body names by ``server``."""
+        """Call the server that the body names, by ``server`` or by the exact command that is configured for it."""
         members = _members(await read_json(request))
+        if "serverPath" in members:
+            return await self._serve(self._configured(members), members)
         raw = bytes(members.pop("server", b""))
         server = messages.decode(raw) if raw else None
         if not isinstance(server, str):
             raise Rejection(Fault.NOT_A_MESSAGE, 'say which server: POST /bridge/{server_id}, or "server" in the body')
         return await self._serve(server, members)
 
+    def _configured(self, members: dict[str, Raw]) -> str:
+        """Take the program out of a body, and return the server that it is."""
+        named = {key: messages.decode(bytes(members.pop(key))) for key in PROGRAM_KEYS if key in members}
+        args = named.get("args") or []
+        if isinstance(args, list) and not named.get("env"):
+            for config in self._registry.entries.values():
+                if config.argv == (named["serverPath"], *args):
+                    return config.id
+        raise _names_a_program(named)
+
     async def _serve(self, server: str, members: dict[str, Raw]) -> web.Response:
-        named = [key for key in PROGRAM_KEYS if key in members]
-        if named:
-            keys = ", ".join(f'"{key}"' for key in named)
-            raise Rejection(
-                Fault.FORBIDDEN, f"{keys}: a request never names a program to run; configure it in servers.json"
-            )
+        if named := [key for key in PROGRAM_KEYS if key in members]:
+            raise _names_a_program(named)
         is_bare = "jsonrpc" not in members and "id" not in members
         message = messages.parse(_completed(members))
         if isinstance(message, Response):
@@ -73,7 +85,8 @@ class BridgeFace:
         entry = await self._clients.client(server)
         with self._clients.pool.using(entry) as client:
             if isinstance(message, Notification):
-                client.tell(message)
+                if message.method not in UNTOLD:
+                    client.tell(message)
                 return web.Response(status=202)
             if message.method == "initialize":
                 return _answer(messages.response_line(Response(message.id, client.greeting)), is_bare)
@@ -98,10 +111,16 @@ async def _last(client: BridgeClient, exchange: Exchange) -> bytes:
 
 def _members(body: bytes) -> dict[str, Raw]:
     members = messages.fields(body)
-    if not members:
+    if not members and body.strip() != b"{}":
         messages.parse(body)  # says what is wrong with it
+    if "method" not in members:
         raise Rejection(Fault.NOT_A_MESSAGE, '"method" is missing')
     return members
+
+
+def _names_a_program(keys: Iterable[str]) -> Rejection:
+    named = ", ".join(f'"{key}"' for key in keys)
+    return Rejection(Fault.FORBIDDEN, f"{named}: a request never names a program to run; configure it in servers.json")
 
 
 def _completed(members: dict[str, Raw]) -> bytes:

@@ -1,0 +1,155 @@
+"""What all tests share: a real bridge on a real port with real children, and a client of plain HTTP."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.config.servers import parse_servers
+from bridge.config.settings import read_settings
+from bridge.web.app import Service
+
+PEERS = Path(__file__).parent / "peers"
+ACCEPT = "application/json, text/event-stream"
+INITIALIZE = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {},
+    "clientInfo": {"name": "test", "version": "1"},
+}
+
+
+def peer(**entry: Any) -> dict[str, Any]:
+    """A ``servers.json`` entry of tests/peers/peer.py."""
+    return {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "peer.py")], **entry}
+
+
+def message(method: str, id_: Any = None, **params: Any) -> dict[str, Any]:
+    """A request, or a notification when it has no id."""
+    named = {"jsonrpc": "2.0", "method": method, "params": params}
+    return named if id_ is None else {**named, "id": id_}
+
+
+def tool(name: str, id_: Any = 1, token: Any = None, **arguments: Any) -> dict[str, Any]:
+    """A ``tools/call`` request."""
+    meta = {} if token is None else {"_meta": {"progressToken": token}}
+    return message("tools/call", id_, name=name, arguments=arguments, **meta)
+
+
+async def events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+    """The JSON-RPC messages of an SSE response, or the one of a JSON response."""
+    if response.content_type == "application/json":
+        yield await response.json()
+        return
+    assert response.content_type == "text/event-stream", response.content_type
+    async for line in response.content:
+        if line.startswith(b"data: ") and line != b"data: \n":
+            yield json.loads(line[6:])
+
+
+async def last(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    """The final message of a response."""
+    return [event async for event in events(response)][-1]
+
+
+@dataclass
+class Session:
+    """One ``Mcp-Session-Id`` as a client sees it."""
+
+    http: aiohttp.ClientSession
+    url: str
+    id: str
+    greeting: dict[str, Any]
+
+    def post(self, body: dict[str, Any], **headers: str) -> Any:
+        return self.http.post(
+            self.url, json=body, headers={"Accept": ACCEPT, "Mcp-Session-Id": self.id, **_dashed(headers)}
+        )
+
+    def get(self) -> Any:
+        return self.http.get(self.url, headers={"Accept": "text/event-stream", "Mcp-Session-Id": self.id})
+
+    def delete(self) -> Any:
+        return self.http.delete(self.url, headers={"Mcp-Session-Id": self.id})
+
+    async def call(self, name: str, id_: Any = 1, token: Any = None, **arguments: Any) -> dict[str, Any]:
+        """Call a tool; return the final message."""
+        async with self.post(tool(name, id_, token, **arguments)) as response:
+            assert response.status == 200, await response.text()
+            return await last(response)
+
+
+def _dashed(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+@dataclass
+class Running:
+    """A bridge that listens."""
+
+    service: Service
+    http: aiohttp.ClientSession
+
+    @property
+    def url(self) -> str:
+        return self.service.url
+
+    def post(self, path: str, body: Any, **headers: str) -> Any:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        given = {"Content-Type": "application/json", "Accept": ACCEPT, **_dashed(headers)}
+        return self.http.post(self.url + path, data=data, headers=given)
+
+    async def get(self, path: str) -> Any:
+        async with self.http.get(self.url + path) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+    async def session(self, server: str = "peer", **params: Any) -> Session:
+        """Initialize, as every client does."""
+        async with self.post(f"/mcp/{server}", message("initialize", 0, **{**INITIALIZE, **params})) as response:
+            assert response.status == 200, await response.text()
+            session = Session(
+                self.http, f"{self.url}/mcp/{server}", response.headers["Mcp-Session-Id"], await last(response)
+            )
+        async with session.post(message("notifications/initialized")) as response:
+            assert response.status == 202
+        return session
+
+    async def bridge_call(self, server: str, method: str, **params: Any) -> dict[str, Any]:
+        async with self.post(f"/bridge/{server}", {"method": method, "params": params}) as response:
+            return dict(await response.json())
+
+
+StartBridge = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+async def start_bridge() -> AsyncIterator[StartBridge]:
+    """Start bridges; after the test they are stopped, and none may have a child left."""
+    running: list[Running] = []
+
+    async def start(servers: dict[str, Any] | None = None, **settings: Any) -> Running:
+        environ = {"PORT": "0", **{name: str(value) for name, value in settings.items()}}
+        entries = parse_servers(json.dumps({"peer": peer()} if servers is None else servers), "servers.json", {})
+        service = Service(read_settings(environ), entries, lambda _server: lambda _line: None)
+        await service.start()
+        running.append(Running(service, aiohttp.ClientSession()))
+        return running[-1]
+
+    yield start
+    for each in running:
+        await each.http.close()
+        await each.service.stop()
+        assert each.service.registry.children() == []
+
+
+@pytest.fixture
+async def bridge(start_bridge: StartBridge) -> Running:
+    """A bridge with one server, ``peer``, and default settings."""
+    return await start_bridge()

@@ -1,0 +1,154 @@
+"""An MCP server of the handshake era whose tools misbehave on demand. Standard library only, so that it starts at once.
+
+Nothing in it waits by the clock: ``wait`` answers when ``release`` is called with the same key.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+ANSWERED_LATER = object()
+
+waiting: dict[str, object] = {}
+asked: dict[str, object] = {}
+cancelled: list[object] = []
+questions = 0
+calls = 0
+
+
+def send(message: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+    sys.stdout.flush()
+
+
+def ask(method: str, params: dict[str, object], on_behalf_of: object) -> None:
+    global questions
+    questions += 1
+    asked[f"q{questions}"] = on_behalf_of
+    send({"id": f"q{questions}", "method": method, "params": params})
+
+
+def grandchild(new_session: bool) -> int:
+    """Start a process that holds our stdout and outlives us if nobody ends it."""
+    return subprocess.Popen(["sleep", "1000"], start_new_session=new_session).pid
+
+
+def call(id_: object, name: str, arguments: dict[str, object], meta: dict[str, object]) -> object:
+    global calls
+    calls += 1
+    match name:
+        case "echo":
+            return arguments
+        case "count":
+            return {"count": calls}
+        case "pid":
+            return {"pid": os.getpid()}
+        case "environment":
+            return dict(os.environ)
+        case "progress":
+            for step in range(int(str(arguments["steps"]))):
+                send(
+                    {
+                        "method": "notifications/progress",
+                        "params": {"progressToken": meta.get("progressToken"), "progress": step + 1},
+                    }
+                )
+            return {"seen": meta}
+        case "log":
+            send({"method": "notifications/message", "params": {"level": "info", "data": arguments["text"]}})
+            return {}
+        case "list_changed":
+            send({"method": "notifications/tools/list_changed"})
+            return {}
+        case "ask":
+            ask("elicitation/create", {"message": "what?", "requestedSchema": {"type": "object"}}, id_)
+            return ANSWERED_LATER
+        case "ask_later":  # a question that belongs to no request
+            ask("roots/list", {}, None)
+            return {}
+        case "withdraw":
+            send({"method": "notifications/cancelled", "params": {"requestId": f"q{questions}"}})
+            return {}
+        case "wait":
+            waiting[str(arguments["key"])] = id_
+            send({"method": "notifications/message", "params": {"level": "info", "data": f"waits {arguments['key']}"}})
+            return ANSWERED_LATER
+        case "release":
+            send({"id": waiting.pop(str(arguments["key"])), "result": {"released": arguments["key"]}})
+            return {}
+        case "cancelled":
+            return {"cancelled": cancelled}
+        case "never":
+            return ANSWERED_LATER
+        case "die":
+            sys.stderr.write("these are my last words\n")
+            sys.stderr.flush()
+            os._exit(int(str(arguments.get("code", 1))))
+        case "babble":
+            sys.stdout.write("Server listening...\n\n{broken\n[]\n")
+            sys.stdout.write('{"jsonrpc":"2.0","id":999999,"result":{"whose":"nobody"}}\n')
+            sys.stdout.flush()
+            return {}
+        case "big":
+            return {"text": "x" * int(str(arguments["size"]))}
+        case "grandchild":
+            return {"pid": grandchild(bool(arguments.get("new_session")))}
+        case "die_with_grandchild":
+            grandchild(new_session=False)
+            os._exit(7)
+        case "close_stdout":
+            os.close(1)
+            return ANSWERED_LATER
+    raise KeyError(name)
+
+
+def request(id_: object, method: str, params: dict[str, object]) -> None:
+    match method:
+        case "initialize":
+            result: object = {
+                "protocolVersion": params["protocolVersion"],
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "peer", "version": "1"},
+                "saw": params,
+            }
+        case "ping":
+            result = {}
+        case "tools/list":
+            result = {"tools": []}
+        case "tools/call":
+            try:
+                result = call(
+                    id_,
+                    str(params["name"]),
+                    params.get("arguments", {}),  # type: ignore[arg-type]
+                    params.get("_meta", {}),  # type: ignore[arg-type]
+                )
+            except KeyError as error:
+                send({"id": id_, "error": {"code": -32602, "message": f"no tool {error}"}})
+                return
+            if result is ANSWERED_LATER:
+                return
+        case _:
+            send({"id": id_, "error": {"code": -32601, "message": "Method not found"}})
+            return
+    send({"id": id_, "result": result})
+
+
+def main() -> None:
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "method" not in message:
+            owner = asked.pop(message["id"], None)
+            if owner is not None:
+                send({"id": owner, "result": {"answer": message.get("result", message.get("error"))}})
+        elif "id" in message:
+            request(message["id"], message["method"], message.get("params", {}))
+        elif message["method"] == "notifications/cancelled":
+            cancelled.append(message["params"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""One real process: its lines, its exit, the stop ladder, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bridge.process.child import STDIN_BACKLOG, ChildProcess, ChildStalled
+from bridge.process.spawn import Command, SpawnError, spawn
+from bridge.process.usage import UsageMeter
+from bridge.protocol.framing import Oversized
+
+
+class Watched:
+    """A child and what it said."""
+
+    def __init__(self) -> None:
+        self.lines: asyncio.Queue[bytes | Oversized] = asyncio.Queue()
+        self.stderr: asyncio.Queue[bytes] = asyncio.Queue()
+        self.ended = asyncio.Event()
+        self.child = ChildProcess(
+            limit=1000, on_line=self.lines.put_nowait, on_stderr=self.stderr.put_nowait, on_end=self.ended.set
+        )
+
+
+Start = Callable[..., Awaitable[Watched]]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Start a shell script, or a Python one."""
+    started: list[Watched] = []
+
+    async def begin(script: str, python: bool = False) -> Watched:
+        watched = Watched()
+        started.append(watched)
+        argv = (sys.executable, "-I", "-S", "-c", script) if python else ("sh", "-c", script)
+        await watched.child.start(Command(argv, dict(os.environ)))
+        return watched
+
+    yield begin
+    for watched in started:
+        await watched.child.stop(0.01)
+
+
+async def test_lines_go_in_and_come_out(start: Start) -> None:
+    it = await start("cat")
+    it.child.write(b"one")
+    it.child.write(b"two")
+    assert await it.lines.get() == b"one"
+    assert await it.lines.get() == b"two"
+
+
+async def test_stderr_is_drained_and_its_end_is_remembered(start: Start) -> None:
+    it = await start("seq 1 100 >&2; exit 3")
+    await it.ended.wait()
+    assert it.child.returncode == 3
+    assert list(it.child.stderr_tail) == [str(number) for number in range(81, 101)]
+
+
+async def test_what_a_child_writes_last_still_arrives(start: Start) -> None:
+    it = await start("seq 1 5000; exit 0")
+    await it.ended.wait()
+    assert it.lines.qsize() == 5000
+
+
+async def test_an_exit_is_seen_while_a_grandchild_holds_the_pipes(start: Start) -> None:
+    it = await start("sleep 1000 & echo $!; exit 4")
+    grandchild = int(await it.lines.get())
+    async with asyncio.timeout(2):
+        await it.ended.wait()
+    assert it.child.returncode == 4
+    await it.child.stop(0.01)
+    assert not _lives(grandchild)
+
+
+async def test_a_polite_child_ends_at_end_of_file(start: Start) -> None:
+    it = await start("cat; exit 0")
+    await it.child.stop(60)
+    assert it.child.returncode == 0
+
+
+async def test_a_child_that_ignores_end_of_file_gets_sigterm(start: Start) -> None:
+    it = await start("exec sleep 1000")
+    await it.child.stop(0.01)
+    assert it.child.returncode == -signal.SIGTERM
+
+
+async def test_a_child_that_ignores_sigterm_is_killed(start: Start) -> None:
+    it = await start(
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); "
+        "time.sleep(1000)",
+        python=True,
+    )
+    assert await it.lines.get() == b"deaf"
+    await it.child.stop(0.01)
+    assert it.child.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("new_session", [False, True])
+async def test_the_grandchildren_of_a_stopped_child_end_too(start: Start, new_session: bool) -> None:
+    it = await start(
+        f"import subprocess, sys; p = subprocess.Popen(['sleep', '1000'], start_new_session={new_session}); "
+        "print(p.pid, flush=True); sys.stdin.read()",
+        python=True,
+    )
+    grandchild = int(await it.lines.get())
+    await it.child.stop(5)
+    assert it.child.returncode == 0
+    assert not _lives(grandchild)
+
+
+async def test_a_frozen_child_is_killed(start: Start) -> None:
+    it = await start("cat")
+    os.kill(it.child.pid, signal.SIGSTOP)
+    await it.child.stop(0.01)
+    assert it.child.returncode == -signal.SIGKILL
+
+
+async def test_stopping_twice_is_once(start: Start) -> None:
+    it = await start("cat")
+    await it.child.stop(5)
+    await it.child.stop(5)
+
+
+async def test_no_zombie_stays(start: Start) -> None:
+    it = await start("exit 0")
+    await it.ended.wait()
+    await it.child.stop(0.01)
+    assert not psutil.pid_exists(it.child.pid)
+
+
+async def test_a_child_that_does_not_read_is_refused_more(start: Start) -> None:
+    it = await start("exec sleep 1000")
+    it.child.write(b"x" * (STDIN_BACKLOG + 1024 * 1024))
+    with pytest.raises(ChildStalled):
+        it.child.write(b"one more")
+
+
+async def test_a_line_over_the_limit_is_told_and_the_next_one_is_whole(start: Start) -> None:
+    it = await start("head -c 5000 /dev/zero | tr '\\0' x; echo; echo next")
+    first = await it.lines.get()
+    assert isinstance(first, Oversized)
+    assert first.size == 5000
+    assert await it.lines.get() == b"next"
+
+
+@pytest.mark.parametrize(
+    ("argv", "cwd", "words"),
+    [
+        (("/no/such/program",), None, "not found"),
+        (("no-such-program",), None, "not found"),
+        (("/",), None, "may not be executed"),
+        (("sh",), Path("/no/such/folder"), "working directory"),
+        (("sh", "a\0b"), None, "null byte"),
+    ],
+)
+def test_a_program_that_cannot_start_is_explained(argv: tuple[str, ...], cwd: Path | None, words: str) -> None:
+    with pytest.raises(SpawnError, match=words):
+        spawn(Command(argv, {"PATH": "/usr/bin:/bin"}, cwd))
+
+
+def test_a_file_that_is_no_program_is_explained(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(b"\x00\x01")
+    path.chmod(0o755)
+    with pytest.raises(SpawnError, match="is no program"):
+        spawn(Command((str(path),), {}))
+
+
+def test_the_environment_of_a_command_is_never_shown() -> None:
+    assert "hush" not in repr(Command(("a",), {"TOKEN": "hush"}))
+
+
+def test_usage_is_measured_for_those_who_live() -> None:
+    found = UsageMeter().measure([os.getpid(), 2**22 + 1])
+    assert list(found) == [os.getpid()]
+    assert found[os.getpid()].resident_bytes > 1_000_000
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

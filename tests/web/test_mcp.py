@@ -1,0 +1,342 @@
+"""``/mcp/{server_id}`` over real HTTP, with real children."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+
+from tests.conftest import INITIALIZE, Running, StartBridge, events, last, message, peer, tool
+
+
+async def test_initialize_is_passed_on_verbatim_and_opens_a_session(bridge: Running) -> None:
+    params = {**INITIALIZE, "capabilities": {"roots": {"listChanged": True}}, "x-unknown": [1, "é"]}
+    async with bridge.post("/mcp/peer", message("initialize", "a", **params)) as response:
+        assert response.status == 200
+        assert response.content_type == "application/json"
+        answer = await response.json()
+    assert answer["id"] == "a"
+    assert answer["result"]["saw"] == params
+    assert len(response.headers["Mcp-Session-Id"]) >= 32
+
+
+async def test_each_session_has_a_child_of_its_own(bridge: Running) -> None:
+    one, two = await bridge.session(), await bridge.session()
+    assert (await one.call("count"))["result"] == {"count": 1}
+    assert (await one.call("count"))["result"] == {"count": 2}
+    assert (await two.call("count"))["result"] == {"count": 1}
+
+
+@pytest.mark.parametrize("id_", [7, "7", "seven", 2**53, ""])
+async def test_an_answer_carries_the_clients_own_id(bridge: Running, id_: Any) -> None:
+    session = await bridge.session()
+    answer = await session.call("echo", id_, text="hello")
+    assert answer == {"jsonrpc": "2.0", "id": id_, "result": {"text": "hello"}}
+
+
+async def test_an_error_of_the_server_rides_inside_200(bridge: Running) -> None:
+    session = await bridge.session()
+    assert (await session.call("nope"))["error"]["code"] == -32602
+
+
+async def test_progress_comes_before_the_answer_as_sse_with_the_clients_own_token(bridge: Running) -> None:
+    session = await bridge.session()
+    async with session.post(tool("progress", "id", token="mine", steps=3)) as response:
+        assert response.content_type == "text/event-stream"
+        assert response.headers["Cache-Control"] == "no-cache, no-transform"
+        assert response.headers["X-Accel-Buffering"] == "no"
+        got = [event async for event in events(response)]
+    assert [event["params"] for event in got[:-1]] == [
+        {"progressToken": "mine", "progress": step} for step in (1, 2, 3)
+    ]
+    assert got[-1]["id"] == "id"
+
+
+async def test_twenty_clients_with_the_same_ids_and_tokens_each_get_their_own(bridge: Running) -> None:
+    sessions = await asyncio.gather(*(bridge.session() for _ in range(20)))
+
+    async def one(session: Any, steps: int) -> None:
+        for _ in range(3):
+            async with session.post(tool("progress", 7, token="p", steps=steps)) as response:
+                got = [event async for event in events(response)]
+            assert [event["params"]["progress"] for event in got[:-1]] == list(range(1, steps + 1))
+            assert {event["params"]["progressToken"] for event in got[:-1]} == {"p"}
+            assert got[-1]["id"] == 7
+            assert (await session.call("echo", 7, whose=session.id))["result"] == {"whose": session.id}
+
+    await asyncio.gather(*(one(session, steps) for steps, session in enumerate(sessions, start=1)))
+
+
+async def test_calls_of_one_session_with_the_same_id_each_get_their_own_answer(bridge: Running) -> None:
+    session = await bridge.session()
+    answers = await asyncio.gather(*(session.call("echo", 1, number=number) for number in range(50)))
+    assert [answer["result"]["number"] for answer in answers] == list(range(50))
+
+
+async def test_calls_may_end_out_of_order(bridge: Running) -> None:
+    session = await bridge.session()
+    async with session.post(tool("wait", 1, key="k")) as waiting:  # its log message shows that it has begun
+        await session.call("release", 1, key="k")
+        assert (await last(waiting))["result"] == {"released": "k"}
+
+
+async def test_a_question_of_the_server_is_asked_and_answered(bridge: Running) -> None:
+    session = await bridge.session(capabilities={"elicitation": {}})
+    async with session.post(tool("ask", 1)) as response:
+        stream = events(response)
+        question = await anext(stream)
+        assert question["method"] == "elicitation/create"
+        reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"n": 1}}}
+        async with session.post(reply) as accepted:
+            assert accepted.status == 202
+            assert await accepted.read() == b""
+        assert (await anext(stream))["result"] == {"answer": {"action": "accept", "content": {"n": 1}}}
+        async with session.post(reply) as again:
+            assert again.status == 400
+
+
+async def test_a_question_can_only_be_answered_in_the_session_it_was_asked_in(bridge: Running) -> None:
+    asked, stranger = await bridge.session(), await bridge.session()
+    async with asked.post(tool("ask", 1)) as response:
+        stream = events(response)
+        reply = {"jsonrpc": "2.0", "id": (await anext(stream))["id"], "result": {"who": "stranger"}}
+        async with stranger.post(reply) as refused:
+            assert refused.status == 400
+        async with asked.post({**reply, "result": {"who": "owner"}}) as accepted:
+            assert accepted.status == 202
+        assert (await anext(stream))["result"] == {"answer": {"who": "owner"}}
+
+
+async def test_what_belongs_to_no_request_comes_on_the_get_stream(bridge: Running) -> None:
+    session = await bridge.session()
+    async with session.get() as response:
+        assert response.status == 200
+        stream = events(response)
+        assert "result" in await session.call("list_changed")
+        assert (await anext(stream))["method"] == "notifications/tools/list_changed"
+        await session.call("ask_later")  # roots/list, after its request was answered or on its stream
+
+
+async def test_what_nobody_listened_to_waits_for_a_get_stream(bridge: Running) -> None:
+    session = await bridge.session()
+    await session.call("list_changed")
+    async with session.get() as response:
+        assert (await anext(events(response)))["method"] == "notifications/tools/list_changed"
+
+
+async def test_a_cancellation_reaches_the_child_under_the_childs_own_id(bridge: Running) -> None:
+    session = await bridge.session()
+    async with session.post(tool("wait", "mine", key="k")) as waiting:
+        async with session.post(message("notifications/cancelled", requestId="mine", reason="bored")) as response:
+            assert response.status == 202
+        [seen] = (await session.call("cancelled"))["result"]["cancelled"]
+        assert seen["reason"] == "bored"
+        assert isinstance(seen["requestId"], int)
+        await session.call("release", key="k")
+        assert (await last(waiting))["id"] == "mine"
+
+
+async def test_a_client_that_hangs_up_does_not_cancel_its_call(bridge: Running) -> None:
+    session = await bridge.session()
+    async with session.post(tool("wait", 1, key="k")) as response:
+        response.close()
+    assert (await session.call("cancelled"))["result"] == {"cancelled": []}
+    assert (await session.call("release", key="k"))["result"] == {}
+
+
+async def test_delete_ends_the_session_and_its_process(bridge: Running) -> None:
+    session = await bridge.session()
+    pid = (await session.call("pid"))["result"]["pid"]
+    [child] = bridge.service.registry.children()
+    async with session.delete() as response:
+        assert response.status == 204
+    async with session.delete() as response:
+        assert response.status == 404
+    async with session.post(tool("echo")) as response:
+        assert response.status == 404
+        assert "the client deleted it" in (await response.json())["error"]["message"]
+    await child.ended.wait()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_a_child_killed_in_mid_call_ends_that_call_and_only_its_session(bridge: Running) -> None:
+    killed, other = await bridge.session(), await bridge.session()
+    pid = (await killed.call("pid"))["result"]["pid"]
+    async with killed.post(tool("wait", "mine", key="k")) as waiting:
+        os.kill(pid, 9)
+        async with asyncio.timeout(1):
+            answer = await last(waiting)
+    assert answer["id"] == "mine"
+    assert "killed by signal 9" in answer["error"]["message"]
+    async with killed.post(tool("echo")) as response:
+        assert response.status == 404
+        assert "killed by signal 9" in (await response.json())["error"]["message"]
+    assert (await other.call("echo", text="fine"))["result"] == {"text": "fine"}
+    assert "result" in await (await bridge.session()).call("count")
+
+
+async def test_a_child_that_ends_by_itself_says_its_last_words(bridge: Running) -> None:
+    session = await bridge.session()
+    answer = await session.call("die", code=3)
+    assert "exited with code 3" in answer["error"]["message"]
+    assert "these are my last words" in answer["error"]["message"]
+
+
+async def test_an_exit_is_seen_although_a_grandchild_holds_the_pipe(bridge: Running) -> None:
+    session = await bridge.session()
+    async with asyncio.timeout(2):
+        answer = await session.call("die_with_grandchild")
+    assert "exited with code 7" in answer["error"]["message"]
+
+
+async def test_a_child_that_closes_its_stdout_has_ended(bridge: Running) -> None:
+    session = await bridge.session()
+    async with asyncio.timeout(2):
+        answer = await session.call("close_stdout")
+    assert "closed its output" in answer["error"]["message"]
+
+
+async def test_what_is_no_json_rpc_on_stdout_is_skipped(bridge: Running) -> None:
+    session = await bridge.session()
+    assert (await session.call("babble"))["result"] == {}
+    assert (await session.call("echo", a=1))["result"] == {"a": 1}
+
+
+async def test_an_answer_over_the_cap_fails_that_request_only(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(MAX_MESSAGE_BYTES=100_000)
+    session = await bridge.session()
+    assert "MAX_MESSAGE_BYTES" in (await session.call("big", size=200_000))["error"]["message"]
+    assert len((await session.call("big", size=50_000))["result"]["text"]) == 50_000
+
+
+async def test_a_megabyte_passes_both_ways_untouched(bridge: Running) -> None:
+    session = await bridge.session()
+    text = "é\u2028" + "x" * 1_000_000
+    assert (await session.call("echo", text=text))["result"] == {"text": text}
+
+
+async def test_silence_beyond_the_request_timeout_ends_the_call_and_cancels_it(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(REQUEST_TIMEOUT_MS=50)
+    session = await bridge.session()
+    answer = await session.call("never", 5)
+    assert "neither answer nor progress for 0.05 s" in answer["error"]["message"]
+    assert len((await session.call("cancelled"))["result"]["cancelled"]) == 1
+
+
+async def test_a_server_that_does_not_start_is_reported_with_its_reason(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"gone": {"command": "/no/such/program"}, "ill": {"command": "false"}})
+    async with bridge.post("/mcp/gone", message("initialize", 1, **INITIALIZE)) as response:
+        assert response.status == 503
+        assert "'/no/such/program' not found" in (await response.json())["error"]["message"]
+    async with bridge.post("/mcp/ill", message("initialize", 1, **INITIALIZE)) as response:
+        assert "exited with code 1" in (await response.json())["error"]["message"]
+        assert "Mcp-Session-Id" not in response.headers
+
+
+async def test_the_child_gets_a_safe_environment(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(env={"MINE": "1"})}, ACCESS_TOKEN="hush")
+    bridge.http.headers["Authorization"] = "Bearer hush"
+    environment = (await (await bridge.session()).call("environment"))["result"]
+    assert environment["MINE"] == "1"
+    assert "hush" not in environment.values()
+
+
+POST = "/mcp/peer"
+RIGHT = message("tools/list", 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "code"),
+    [
+        ("/mcp/nobody", RIGHT, {}, 404, -32600),
+        ("/nowhere", RIGHT, {}, 404, -32600),
+        (POST, RIGHT, {}, 400, -32000),
+        (POST, RIGHT, {"Mcp_Session_Id": "unknown"}, 404, -32001),
+        (POST, message("initialize", 1, **INITIALIZE), {"Mcp_Session_Id": "unknown"}, 404, -32001),
+        (POST, RIGHT, {"Content_Type": "text/plain"}, 415, -32600),
+        (POST, RIGHT, {"Accept": "text/html"}, 406, -32600),
+        (POST, RIGHT, {"Accept": "application/json"}, 406, -32600),
+        (POST, b"{", {}, 400, -32700),
+        (POST, b"\xff", {}, 400, -32700),
+        (POST, b"", {}, 400, -32700),
+        (POST, b'{"params":' + b"[" * 20_000, {}, 400, -32700),
+        (POST, [RIGHT], {}, 400, -32600),
+        (POST, {"id": 1}, {}, 400, -32600),
+        (POST, {"jsonrpc": "2.0", "id": None, "method": "ping"}, {}, 400, -32600),
+        (POST, RIGHT, {"MCP_Protocol_Version": "1999-01-01"}, 400, -32600),
+        (POST, RIGHT, {"MCP_Protocol_Version": "2026-07-28"}, 400, -32022),
+        (POST, RIGHT, {"Origin": "http://evil.example"}, 403, -32600),
+        (POST, RIGHT, {"Host": "evil.example"}, 403, -32600),
+    ],
+)
+async def test_a_bad_request_gets_its_status_and_a_json_rpc_error(
+    bridge: Running, path: str, body: Any, headers: dict[str, str], status: int, code: int
+) -> None:
+    async with bridge.post(path, body, **headers) as response:
+        assert response.status == status, await response.text()
+        answer = await response.json()
+    assert answer["jsonrpc"] == "2.0"
+    assert answer["error"]["code"] == code
+    assert answer["error"]["message"]
+
+
+async def test_an_error_names_the_requests_id_where_it_is_known(bridge: Running) -> None:
+    async with bridge.post(POST, message("tools/list", "my id")) as response:
+        assert (await response.json())["id"] == "my id"
+
+
+async def test_a_version_that_is_too_new_is_answered_with_those_that_are_spoken(bridge: Running) -> None:
+    async with bridge.post(POST, RIGHT, MCP_Protocol_Version="2026-07-28") as response:
+        data = (await response.json())["error"]["data"]
+    assert data["requested"] == "2026-07-28"
+    assert "2025-11-25" in data["supported"]
+
+
+async def test_a_method_that_is_not_served_names_those_that_are(bridge: Running) -> None:
+    async with bridge.http.put(bridge.url + POST) as response:
+        assert response.status == 405
+        assert set(response.headers["Allow"].split(",")) == {"GET", "POST", "DELETE"}
+
+
+async def test_a_body_over_the_limit_is_413(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(MAX_REQUEST_BYTES=1024)
+    async with bridge.post(POST, message("ping", 1, text="x" * 2000)) as response:
+        assert response.status == 413
+        assert "MAX_REQUEST_BYTES" in (await response.json())["error"]["message"]
+
+
+async def test_get_wants_a_session_and_an_event_stream(bridge: Running) -> None:
+    async with bridge.http.get(bridge.url + POST, headers={"Accept": "text/event-stream"}) as response:
+        assert response.status == 400
+    async with bridge.http.get(bridge.url + POST, headers={"Accept": "application/json"}) as response:
+        assert response.status == 406
+
+
+async def test_a_token_is_wanted_when_there_is_one_except_for_health(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(ACCESS_TOKEN="sesame")
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic sesame"}):
+        async with bridge.post(POST, RIGHT, **headers) as response:
+            assert response.status == 401
+            assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    assert await bridge.get("/health") == {"status": "ok"}
+    bridge.http.headers["Authorization"] = "Bearer sesame"
+    assert "result" in await (await bridge.session()).call("count")
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:5173", "http://127.0.0.1", "https://app.example"])
+async def test_allowed_origins_come_in(start_bridge: StartBridge, origin: str) -> None:
+    bridge = await start_bridge(ALLOWED_ORIGINS="https://app.example")
+    async with bridge.post(POST, message("initialize", 1, **INITIALIZE), Origin=origin) as response:
+        assert response.status == 200
+
+
+async def test_over_the_limit_of_children_it_is_503_with_retry_after(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(MAX_CHILDREN=1)
+    await bridge.session()
+    async with bridge.post(POST, message("initialize", 1, **INITIALIZE)) as response:
+        assert response.status == 503
+        assert int(response.headers["Retry-After"]) > 0
+        assert "MAX_CHILDREN" in (await response.json())["error"]["message"]

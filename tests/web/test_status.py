@@ -1,0 +1,75 @@
+"""What an operator sees: ``/health``, ``/servers``, ``/sessions``, ``/children``."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import Running, StartBridge, peer
+
+SERVERS = {
+    "peer": peer(description="a peer"),
+    "off": {"command": "nothing", "disabled": True},
+    "wrong": {"command": ["a", "list"]},
+}
+
+
+async def test_health_counts_what_lives(bridge: Running) -> None:
+    await bridge.session()
+    health = await bridge.get("/health")
+    assert health["status"] == "ok"
+    assert (health["servers"], health["children"]) == (1, 1)
+    assert health["sessions"] == {"bridge": 0, "streamable": 1}
+
+
+async def test_health_is_degraded_by_an_entry_that_cannot_be_used(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(SERVERS)
+    health = await bridge.get("/health")
+    assert health["status"] == "degraded"
+    assert '"wrong"' in health["reasons"][0]
+
+
+async def test_health_tells_a_stranger_the_status_and_nothing_else(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(SERVERS, ACCESS_TOKEN="sesame")
+    assert await bridge.get("/health") == {"status": "degraded"}
+    bridge.http.headers["Authorization"] = "Bearer sesame"
+    assert "reasons" in await bridge.get("/health")
+
+
+async def test_servers_are_listed_with_their_state(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(SERVERS)
+    rows = {row["id"]: row for row in await bridge.get("/servers")}
+    assert {name: row["state"] for name, row in rows.items()} == {"peer": "idle", "off": "disabled", "wrong": "invalid"}
+    assert rows["peer"]["description"] == "a peer"
+    assert rows["peer"]["mcp_url"] == "/mcp/peer"
+    await bridge.session()
+    [peer_row] = [row for row in await bridge.get("/api/v1/servers") if row["id"] == "peer"]
+    assert (peer_row["state"], peer_row["children"], peer_row["sessions"]) == ("running", 1, 1)
+
+
+async def test_sessions_are_listed_with_shortened_ids(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(STREAM_SESSION_TTL_MS="never")
+    session = await bridge.session()
+    [row] = await bridge.get("/sessions")
+    assert row["session_id"] == session.id[:8] + "..."
+    assert (row["pool"], row["server"], row["state"], row["ttl_ms"]) == ("streamable", "peer", "idle", None)
+    assert row["protocol_version"] == "2025-06-18"
+    async with session.get():
+        [row] = await bridge.get("/sessions")
+        assert (row["state"], row["in_use"]) == ("active", 1)
+
+
+async def test_children_are_listed_with_processor_and_memory(bridge: Running) -> None:
+    session = await bridge.session()
+    pid = (await session.call("pid"))["result"]["pid"]
+    [row] = await bridge.get("/children")
+    assert (row["server"], row["pid"], row["state"], row["holders"]) == ("peer", pid, "ready", 1)
+    assert row["calls"] == 2
+    assert row["resident_bytes"] > 1_000_000
+    assert row["cpu_percent"] >= 0
+
+
+@pytest.mark.parametrize("path", ["/servers", "/sessions", "/children", "/mcp/peer"])
+async def test_all_but_health_want_the_token(start_bridge: StartBridge, path: str) -> None:
+    bridge = await start_bridge(ACCESS_TOKEN="sesame")
+    async with bridge.http.get(bridge.url + path) as response:
+        assert response.status == 401
