@@ -262,13 +262,13 @@ class ChildPool:
         closed.set()
         if not child.stopping.is_set():
             process = child.connection.process
-            tail = "".join(f"\n    {line}" for line in process.stderr_tail)
+            tail = " | ".join(process.stderr_tail)
             log.error(
                 "server %s: child pid=%d ended by itself: %s%s",
                 self.config.id,
                 process.pid,
                 child.connection.obituary(),
-                f"\n  the last lines of its stderr:{tail}" if tail else "",
+                f"; the end of its stderr: {tail}" if tail else "",
             )
 
     def _fail_start(self, child: Child, error: BridgeError) -> None:

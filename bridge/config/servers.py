@@ -122,6 +122,8 @@ def single_command(argv: list[str], environ: Mapping[str, str]) -> Servers:
 def _parse_json(text: str, source: str) -> Any:
     try:
         return json.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{source}: is nested too deeply") from None
     except ValueError:
         pass
     # Comments and trailing commas are what people write. json5 is slow to import and to run, so it comes second.
@@ -160,7 +162,7 @@ class _Entry:
             id=self._id,
             argv=self._argv(),
             env=self._env(),
-            cwd=self._get("cwd", lambda value: Path(values.text(value)).expanduser(), None),
+            cwd=self._get("cwd", values.path, None),
             description=str(raw.get("description") or raw.get("title") or ""),
             disabled=self._disabled(),
             session_ttl=self._get("sessionTtlMs", values.milliseconds_or_never, UNSET),
@@ -190,11 +192,12 @@ class _Entry:
             self.warnings.append(f"not supported yet and ignored: {', '.join(later)}")
 
     def _check_type(self) -> None:
-        kind = next((self._raw[key] for key in ("type", "transport", "transportType") if key in self._raw), "stdio")
         if "url" in self._raw:
             raise _Bad('"url": remote servers are not supported yet; give "command"')
-        if str(kind).lower() not in ("stdio", "local", "command"):
-            raise _Bad(f'"type" is {json.dumps(kind)}, must be "stdio"')
+        for key in ("type", "transport", "transportType"):
+            kind = self._raw.get(key, "stdio")
+            if str(kind).lower() not in ("stdio", "local", "command"):
+                raise _Bad(f'"{key}" is {json.dumps(kind)}, must be "stdio"')
 
     def _argv(self) -> tuple[str, ...]:
         command = self._raw.get("command")
@@ -205,9 +208,12 @@ class _Entry:
         if not command.strip():
             raise _Bad('"command" is empty; give the program to start')
         args = self._raw.get("args", [])
-        if not isinstance(args, list) or not all(isinstance(arg, str) for arg in args):
+        if not isinstance(args, list):
             raise _Bad(f'"args" must be a list of strings, not {_kind(args)}')
-        return (str(Path(command).expanduser()) if command.startswith("~") else command, *args)
+        for arg in args:
+            if not isinstance(arg, str):
+                raise _Bad(f'"args" holds {json.dumps(arg)}, must hold strings only; put it in quotes')
+        return (str(self._get("command", values.path, "")) if command.startswith("~") else command, *args)
 
     def _env(self) -> dict[str, str]:
         env = inherited(self._inherit(), self._environ)
@@ -236,13 +242,17 @@ class _Entry:
         raise _Bad(f'"inheritEnv" is {json.dumps(value)}, must be "safe", "all" or a list of names')
 
     def _env_file(self) -> dict[str, str]:
-        name = self._get("envFile", values.text, None)
+        name = self._get("envFile", values.path, None)
         if name is None:
             return {}
-        path = self._base / Path(name).expanduser()
+        path = self._base / name
         if not path.is_file():
             raise _Bad(f'"envFile": {path} does not exist')
-        return {key: value for key, value in dotenv_values(path).items() if value is not None}
+        try:
+            found = dotenv_values(path, interpolate=False)
+        except (OSError, UnicodeDecodeError) as error:
+            raise _Bad(f'"envFile": {path} cannot be read: {error}') from None
+        return {key: value for key, value in found.items() if value is not None}
 
     def _disabled(self) -> bool:
         disabled = self._get("disabled", values.flag, None)
@@ -282,7 +292,10 @@ LATER_KEYS = frozenset(
 
 def _is_off(entry: dict[str, Any]) -> bool:
     """A disabled example may name variables that nobody has set."""
-    return entry.get("disabled") is True or entry.get("enabled") is False
+    try:
+        return values.flag(entry.get("disabled", False)) or not values.flag(entry.get("enabled", True))
+    except values.Wanted:
+        return False
 
 
 def _where(entry: dict[str, Any], environ: Mapping[str, str]) -> str:

@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 
 
 def _setting(name: str, default: Any, read: Callable[[Any], Any], **options: Any) -> Any:
-    return field(default=default, metadata={"name": name, "read": read, **options})
+    return field(default=default, repr="secret" not in options, metadata={"name": name, "read": read, **options})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Settings:
     allowed_origins: tuple[str, ...] = _setting("ALLOWED_ORIGINS", (), values.names)
     allowed_hosts: tuple[str, ...] = _setting("ALLOWED_HOSTS", (), values.names)
     log_level: str = _setting("LOG_LEVEL", "INFO", values.choice("DEBUG", "INFO", "WARNING", "ERROR"))
-    log_dir: Path = _setting("LOG_DIR", Path("logs"), lambda value: Path(values.text(value)))
+    log_dir: Path = _setting("LOG_DIR", Path("logs"), values.path)
     log_format: str = _setting("LOG_FORMAT", "text", values.choice("text", "json"))
-    servers_file: Path = _setting("SERVERS_FILE", Path("servers.json"), lambda value: Path(values.text(value)))
+    servers_file: Path = _setting("SERVERS_FILE", Path("servers.json"), values.path)
     servers_inline: str | None = _setting("MCP_SERVERS", None, values.text, secret=True)
     stream_ttl: float | None = _setting("STREAM_SESSION_TTL_MS", DEFAULT_TTL, values.milliseconds_or_never)
     bridge_ttl: float | None = _setting("BRIDGE_SESSION_TTL_MS", DEFAULT_TTL, values.milliseconds_or_never)
@@ -87,7 +87,11 @@ def load_environment(environ: Mapping[str, str], env_file: Path | None) -> dict[
         from_file = dotenv_values(path, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return {**{name: value for name, value in from_file.items() if value is not None}, **ours}
+    filled = {name: value for name, value in from_file.items() if value is not None}
+    for each in fields(Settings):  # a setting under its other name is set all the same
+        if ours.get(each.metadata.get("alias", "")):
+            filled.pop(each.metadata["name"], None)
+    return {**filled, **ours}
 
 
 def read_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -87,6 +88,14 @@ def text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise Wanted("a text that is not empty")
     return value
+
+
+def path(value: Any) -> Path:
+    """Read a path; ``~`` is the home directory."""
+    try:
+        return Path(text(value)).expanduser()
+    except RuntimeError:
+        raise Wanted("a path; there is no such home directory") from None
 
 
 def names(value: Any) -> tuple[str, ...]:

@@ -30,14 +30,16 @@ STDERR_SHOWN = 8192
 #: The logger whose records are lines of children; each has the server id as its attribute ``server``.
 _CHILD_LOGGER = "bridge.child_stderr"
 #: What could move a terminal's cursor or forge a line when a log is read.
-_UNPRINTABLE = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+_UNPRINTABLE = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), *range(127, 160))}
 
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        text = super().format(record)
-        return f"{stamp}.{int(record.msecs):03d}Z [{record.levelname}] {text.translate(_UNPRINTABLE)}"
+        text = record.getMessage().translate(_UNPRINTABLE)
+        if record.exc_info:  # the only text that has lines of its own
+            text += "\n" + self.formatException(record.exc_info)
+        return f"{stamp}.{int(record.msecs):03d}Z [{record.levelname}] {text}"
 
 
 class _Json(logging.Formatter):
@@ -51,7 +53,7 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line)
 
 
 class _BoundedQueueHandler(logging.handlers.QueueHandler):
@@ -83,11 +85,19 @@ class _ChildFiles(logging.Handler):
         if record.name != _CHILD_LOGGER:
             return
         server: str = getattr(record, "server", "unknown")
-        file = self._files.get(server)
-        if file is None:
-            file = self._files[server] = _file(self._directory / f"{server}.log")
-            file.setFormatter(self.formatter)
-        file.emit(record)
+        if server not in self._files:
+            self._files[server] = self._open(server)
+        self._files[server].emit(record)
+
+    def _open(self, server: str) -> logging.Handler:
+        path = self._directory / f"{server}.log"
+        try:
+            file = _file(path)
+        except OSError as error:
+            logging.getLogger(__name__).warning("%s cannot be written: %s; its lines are lost", path, error.strerror)
+            return logging.NullHandler()
+        file.setFormatter(self.formatter)
+        return file
 
     def close(self) -> None:
         for file in self._files.values():

@@ -43,10 +43,10 @@ def greeting(name: str, version: str) -> Request:
 def greeted(response: Response) -> Greeted | Refused:
     """Decide what the child's answer to :func:`greeting` means."""
     if response.error:
-        text = bytes(messages.fields(response.error).get("message", b'"unknown error"')).decode()
-        return Refused(f"it refused to initialize: {text}")
-    version = messages.fields(response.result).get("protocolVersion")
-    spoken = messages.decode(bytes(version)) if version is not None else None
+        text = messages.decode(bytes(messages.fields(response.error).get("message", b"")))
+        said = "without a message" if text is None else " ".join(str(text).split())
+        return Refused(f"it refused to initialize: {said}")
+    spoken = messages.decode(bytes(messages.fields(response.result).get("protocolVersion", b"")))
     if not isinstance(spoken, str) or not is_handshake(spoken):
         return Refused(f"it speaks protocol version {spoken!r}, which this bridge does not")
     return Greeted(response.result)

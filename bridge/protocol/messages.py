@@ -89,7 +89,7 @@ def parse(data: bytes) -> Message:
 
 def _lower(error: Exception) -> str:
     text = str(error)
-    return text[:1].lower() + text[1:]
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def _message(envelope: _Envelope) -> Message:
@@ -128,17 +128,22 @@ def same_id(left: bytes, right: bytes) -> bool:
         return True
     if left[:1] != b'"' or right[:1] != b'"':
         return False
-    return bool(msgspec.json.decode(left) == msgspec.json.decode(right))
+    return string(left) == string(right)
 
 
 def fields(raw: bytes) -> dict[str, Raw]:
-    """Return the members of a JSON object, their values untouched; ``{}`` for anything that is no object."""
+    """Return the members of a JSON object, their values untouched; ``{}`` for anything that is no object.
+
+    Raises :class:`Rejection` when it is nested deeper than can be read from here.
+    """
     if not raw:
         return {}
     try:
         return _fields.decode(raw)
     except msgspec.DecodeError:
         return {}
+    except RecursionError:
+        raise Rejection(Fault.NOT_JSON, "nested too deeply") from None
 
 
 def encode(value: Any) -> bytes:
@@ -147,8 +152,17 @@ def encode(value: Any) -> bytes:
 
 
 def decode(raw: bytes) -> Any:
-    """Python value of a JSON text that has been validated before."""
-    return msgspec.json.decode(raw)
+    """Python value of a JSON text; None where there is none, or none that Python can hold (``1e999``)."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def string(raw: bytes) -> str | None:
+    """The text of a JSON string; None for anything else."""
+    value = decode(raw)
+    return value if isinstance(value, str) else None
 
 
 def request_line(id_: bytes, method: str, params: bytes = b"") -> bytes:

@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from bridge.protocol import messages
+from bridge.protocol.errors import Rejection
 from bridge.protocol.messages import Message, Notification, Raw, Request, Response
 
 PROGRESS = "notifications/progress"
@@ -128,7 +129,10 @@ class Mux:
             return self._answered(message)
         if isinstance(message, Request):
             return self._asked(message)
-        return self._told(message)
+        try:
+            return self._told(message)
+        except Rejection as rejection:
+            return Drop(f"{message.method}: {rejection}")
 
     def _answered(self, response: Response) -> Decision:
         number = messages.number(response.id)
@@ -176,7 +180,8 @@ class Mux:
 
 def _swap_token(params: bytes, wire: bytes) -> tuple[bytes, Raw | None]:
     """Replace ``_meta.progressToken``; return the new params and the client's own token, None if it has none."""
-    if b"progressToken" not in params:
+    # A name may be written with escapes; where there is any, only reading tells.
+    if b"progressToken" not in params and b"\\u" not in params:
         return params, None
     members = messages.fields(params)
     meta = messages.fields(bytes(members.get("_meta", b"")))

@@ -66,8 +66,8 @@ class SessionDirectory:
             if "result" not in answer:
                 self.end(entry, "its initialize failed")
                 return
-            version = messages.fields(bytes(answer["result"])).get("protocolVersion", b'""')
-            entry.session.version = str(messages.decode(bytes(version)))
+            version = messages.fields(bytes(answer["result"])).get("protocolVersion", b"")
+            entry.session.version = messages.string(bytes(version)) or ""
             entry.session.greeted()
             self.pool.opened(entry)
             log.info("Session created session_id=%s total_sessions=%d", entry.session.label, len(self.pool))

@@ -52,9 +52,8 @@ class BridgeFace:
         members = _members(await read_json(request))
         if "serverPath" in members:
             return await self._serve(self._configured(members), members)
-        raw = bytes(members.pop("server", b""))
-        server = messages.decode(raw) if raw else None
-        if not isinstance(server, str):
+        server = messages.string(bytes(members.pop("server", b"")))
+        if server is None:
             raise Rejection(Fault.NOT_A_MESSAGE, 'say which server: POST /bridge/{server_id}, or "server" in the body')
         return await self._serve(server, members)
 

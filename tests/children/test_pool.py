@@ -1,0 +1,129 @@
+"""Leases: who gets which child, how many are started, and when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.children.connection import Exchange
+from bridge.children.policy import DEDICATED, SHARED
+from bridge.children.pool import Capacity, ChildLimits, ChildPool
+from bridge.config.servers import parse_servers
+from bridge.protocol.errors import ChildUnavailable, ConnectionClosed
+from bridge.protocol.messages import Request
+from bridge.protocol.states import ChildState
+from tests.conftest import peer
+
+
+def _pool(capacity: int = 100, **entry: object) -> ChildPool:
+    config = parse_servers(json.dumps({"peer": {**peer(), **entry}}), "servers.json", {}).entries["peer"]
+    return ChildPool(config, ChildLimits(1_000_000, 60), Capacity(capacity), lambda _line: None)
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[ChildPool]:
+    made = _pool()
+    yield made
+    await made.close()
+
+
+async def test_a_hundred_callers_of_a_cold_shared_server_start_one_child(pool: ChildPool) -> None:
+    leases = await asyncio.gather(*(pool.lease(SHARED) for _ in range(100)))
+    [child] = pool.children
+    assert child.holders == 100
+    assert child.state is ChildState.READY
+    for lease in leases:
+        lease.release()
+    await child.ended.wait()
+    assert child.state is ChildState.EXITED
+    assert pool.children == []
+
+
+async def test_a_dedicated_child_has_one_holder_and_is_not_greeted(pool: ChildPool) -> None:
+    one, two = await pool.lease(DEDICATED), await pool.lease(DEDICATED)
+    assert one.child is not two.child
+    assert one.child.state is ChildState.GREETING
+
+
+async def test_a_lease_that_is_released_twice_is_released_once(pool: ChildPool) -> None:
+    one, two = await pool.lease(SHARED), await pool.lease(SHARED)
+    one.release()
+    one.release()
+    assert two.child.holders == 1
+
+
+async def test_a_shared_child_that_died_is_replaced(pool: ChildPool) -> None:
+    first = (await pool.lease(SHARED)).child
+    first.connection.process.kill()
+    await first.ended.wait()
+    assert (await pool.lease(SHARED)).child is not first
+
+
+async def test_one_caller_that_gives_up_does_not_stop_the_start_for_the_others(pool: ChildPool) -> None:
+    impatient = asyncio.create_task(pool.lease(SHARED))
+    patient = asyncio.create_task(pool.lease(SHARED))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    lease = await patient
+    assert lease.child.holders == 1
+
+
+async def test_a_child_whose_only_caller_gave_up_is_stopped(pool: ChildPool) -> None:
+    caller = asyncio.create_task(pool.lease(SHARED))
+    await asyncio.sleep(0)
+    [child] = pool.children
+    caller.cancel()
+    await child.ended.wait()
+    assert pool.children == []
+
+
+async def test_a_request_to_a_child_that_has_ended_is_refused(pool: ChildPool) -> None:
+    lease = await pool.lease(SHARED)
+    lease.connection.process.kill()
+    await lease.child.ended.wait()
+    with pytest.raises(ConnectionClosed, match="signal 9"):
+        lease.connection.exchange(Exchange(Request(b"1", "ping")))
+
+
+async def test_a_closed_pool_lends_nothing(pool: ChildPool) -> None:
+    await pool.close()
+    with pytest.raises(ChildUnavailable, match="shutting down"):
+        await pool.lease(SHARED)
+
+
+async def test_max_children_of_a_server_holds() -> None:
+    pool = _pool(maxChildren=1)
+    await pool.lease(DEDICATED)
+    with pytest.raises(ChildUnavailable, match="maxChildren"):
+        await pool.lease(DEDICATED)
+    await pool.close()
+
+
+async def test_capacity_is_given_back_by_children_that_cannot_start() -> None:
+    pool = _pool(capacity=1, command="/no/such/program")
+    for _ in range(3):
+        with pytest.raises(ChildUnavailable, match="not found"):
+            await pool.lease(SHARED)
+        await asyncio.gather(*(child.ended.wait() for child in pool.children))
+    await pool.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            '{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"no licence"}}',
+            "refused to initialize: no licence",
+        ),
+        ('{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"1.0"}}', "speaks protocol version '1.0'"),
+        ('{"jsonrpc":"2.0","id":1,"result":{}}', "speaks protocol version None"),
+    ],
+)
+async def test_a_greeting_that_fails_says_why(answer: str, words: str) -> None:
+    pool = _pool(command="sh", args=["-c", f"read line; echo '{answer}'; cat"])
+    with pytest.raises(ChildUnavailable, match=words):
+        await pool.lease(SHARED)
+    await pool.close()

@@ -1,0 +1,91 @@
+"""References to variables in the strings of ``servers.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.config.interpolation import UnsetVariable, interpolate
+
+VARIABLES = {"NAME": "value", "EMPTY": "", "_x1": "under", "DOLLAR": "${NAME}", "SLASH": r"\1 \g<0>"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("${NAME}", "value"),
+        ("${env:NAME}", "value"),
+        ("${_x1}", "under"),
+        ("a${NAME}b${NAME}c", "avaluebvaluec"),
+        ("${NAME}${env:NAME}", "valuevalue"),
+        ("${EMPTY}", ""),
+        ("${NAME:-other}", "value"),
+        ("${NAME:?needed}", "value"),
+        ("${UNSET:-other}", "other"),
+        ("${env:UNSET:-other}", "other"),
+        ("${UNSET:-}", ""),
+        ("${UNSET:-a:-b:?c $d}", "a:-b:?c $d"),
+        ("${EMPTY:-other}", "other"),  # as in a shell
+        ("${DOLLAR}", "${NAME}"),  # a value is a value and is not read again
+        ("${SLASH}", r"\1 \g<0>"),
+    ],
+)
+def test_a_reference_becomes_the_value(text: str, expected: str) -> None:
+    assert interpolate(text, VARIABLES) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "plain",
+        "$NAME",
+        "$",
+        "${}",
+        "${1A}",
+        "${A-B}",
+        "${NAME",
+        "$(NAME)",
+        "$$",
+        "{NAME}",
+        "${input:key}",
+        "${a b}",
+    ],
+)
+def test_every_other_dollar_is_left_as_it_is(text: str) -> None:
+    assert interpolate(text, VARIABLES) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("${UNSET}", "variable UNSET is not set; set it, or write ${UNSET:-default}"),
+        ("${env:UNSET}", "variable UNSET is not set; set it, or write ${UNSET:-default}"),
+        ("${name}", "variable name is not set; set it, or write ${name:-default}"),  # case matters
+        ("${UNSET:?get a key at example.com}", "variable UNSET is not set: get a key at example.com"),
+        ("${UNSET:?}", "variable UNSET is not set: it is required"),
+        ("${EMPTY:?needed}", "variable EMPTY is not set: needed"),
+        ("${NAME}-${UNSET}", "variable UNSET is not set; set it, or write ${UNSET:-default}"),
+    ],
+)
+def test_an_unset_variable_is_an_error_and_never_the_empty_string(text: str, message: str) -> None:
+    with pytest.raises(UnsetVariable) as caught:
+        interpolate(text, VARIABLES)
+    assert str(caught.value) == message
+
+
+def test_strings_are_found_at_any_depth_and_nothing_else_is_touched() -> None:
+    value: dict[str, Any] = {
+        "${NAME}": ["${NAME}", {"deep": [["${NAME}"]]}],
+        "number": 1.5,
+        "flag": True,
+        "nothing": None,
+    }
+    assert interpolate(value, VARIABLES) == {
+        "${NAME}": ["value", {"deep": [["value"]]}],  # a key is not a value
+        "number": 1.5,
+        "flag": True,
+        "nothing": None,
+    }
+    assert value["${NAME}"][0] == "${NAME}", "what was read is not changed"

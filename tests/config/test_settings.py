@@ -1,0 +1,312 @@
+"""Every setting: its default, what it takes, what it refuses and in which words; and which source wins."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.config.environment import OUR_SECRETS
+from bridge.config.errors import ConfigError
+from bridge.config.settings import MIB, Settings, load_environment, read_settings, setting_names
+
+NEVER_WISH = 'a number of milliseconds above 0, or "never"'
+TOKEN = "a-token-that-must-not-be-seen"
+
+
+def refusal(environ: dict[str, str], overrides: dict[str, Any] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read_settings(environ, overrides)
+    return str(caught.value)
+
+
+def whole(low: int, high: int) -> str:
+    return f"a whole number from {low} to {high}"
+
+
+#: Setting, field, default.
+DEFAULTS: list[tuple[str, str, Any]] = [
+    ("HOST", "host", "127.0.0.1"),
+    ("PORT", "port", 3000),
+    ("ACCESS_TOKEN", "access_token", None),
+    ("ALLOW_UNAUTHENTICATED", "allow_unauthenticated", False),
+    ("ALLOWED_ORIGINS", "allowed_origins", ()),
+    ("ALLOWED_HOSTS", "allowed_hosts", ()),
+    ("LOG_LEVEL", "log_level", "INFO"),
+    ("LOG_DIR", "log_dir", Path("logs")),
+    ("LOG_FORMAT", "log_format", "text"),
+    ("SERVERS_FILE", "servers_file", Path("servers.json")),
+    ("MCP_SERVERS", "servers_inline", None),
+    ("STREAM_SESSION_TTL_MS", "stream_ttl", 300.0),
+    ("BRIDGE_SESSION_TTL_MS", "bridge_ttl", 300.0),
+    ("DISABLE_STREAM_CLEANUP", "disable_stream_cleanup", False),
+    ("DISABLE_BRIDGE_CLEANUP", "disable_bridge_cleanup", False),
+    ("SESSION_CLEANUP_INTERVAL_SECONDS", "cleanup_interval", None),
+    ("MAX_SESSIONS", "max_sessions", 10_000),
+    ("MAX_CHILDREN", "max_children", 200),
+    ("MAX_REQUEST_BYTES", "max_request_bytes", 4 * MIB),
+    ("MAX_MESSAGE_BYTES", "max_message_bytes", 64 * MIB),
+    ("REQUEST_TIMEOUT_MS", "request_timeout", None),
+    ("START_TIMEOUT_MS", "start_timeout", 60.0),
+    ("SHUTDOWN_TIMEOUT_MS", "shutdown_timeout", 10.0),
+]
+FIELDS = {name: field for name, field, _ in DEFAULTS}
+
+#: Setting, text that is good, what it becomes.
+GOOD: list[tuple[str, str, Any]] = [
+    ("HOST", "localhost", "localhost"),
+    ("HOST", "::1", "::1"),
+    ("PORT", "0", 0),
+    ("PORT", " 65535 ", 65535),
+    ("ACCESS_TOKEN", "s3cret", "s3cret"),
+    ("ACCESS_TOKEN", " with blanks ", " with blanks "),
+    ("ALLOW_UNAUTHENTICATED", "true", True),
+    ("ALLOW_UNAUTHENTICATED", "no", False),
+    ("ALLOWED_ORIGINS", "https://a.example", ("https://a.example",)),
+    ("ALLOWED_ORIGINS", " https://a.example , https://b.example,", ("https://a.example", "https://b.example")),
+    ("ALLOWED_HOSTS", "a.example,b.example:8080", ("a.example", "b.example:8080")),
+    ("LOG_LEVEL", "debug", "DEBUG"),
+    ("LOG_LEVEL", "Warning", "WARNING"),
+    ("LOG_DIR", "var/log", Path("var/log")),
+    ("LOG_FORMAT", "JSON", "json"),
+    ("SERVERS_FILE", "other.json", Path("other.json")),
+    ("MCP_SERVERS", '{"a":{"command":"x"}}', '{"a":{"command":"x"}}'),
+    ("STREAM_SESSION_TTL_MS", "1500", 1.5),
+    ("STREAM_SESSION_TTL_MS", "0.5", 0.0005),
+    ("BRIDGE_SESSION_TTL_MS", "3600000", 3600.0),
+    ("SESSION_CLEANUP_INTERVAL_SECONDS", "2.5", 2.5),
+    ("MAX_SESSIONS", "1", 1),
+    ("MAX_CHILDREN", "1000000", 1_000_000),
+    ("MAX_REQUEST_BYTES", "1024", 1024),
+    ("MAX_MESSAGE_BYTES", "1048576", MIB),
+    ("REQUEST_TIMEOUT_MS", "30000", 30.0),
+    ("START_TIMEOUT_MS", "250", 0.25),
+    ("SHUTDOWN_TIMEOUT_MS", "1", 0.001),
+    *(
+        (name, word, None)
+        for name in ("STREAM_SESSION_TTL_MS", "BRIDGE_SESSION_TTL_MS", "REQUEST_TIMEOUT_MS")
+        for word in ("never", "none", "null", "Never", " NULL ")
+    ),
+    *(
+        (name, word, value)
+        for name in ("DISABLE_STREAM_CLEANUP", "DISABLE_BRIDGE_CLEANUP")
+        for words, value in ((("true", "1", "yes", "on", "TRUE", " On "), True), (("false", "0", "no", "off"), False))
+        for word in words
+    ),
+]
+
+#: Setting, text that is bad, what is wanted instead.
+BAD: list[tuple[str, str, str]] = [
+    ("HOST", "  ", "a text that is not empty"),
+    ("PORT", "http", whole(0, 65535)),
+    ("PORT", "-1", whole(0, 65535)),
+    ("PORT", "65536", whole(0, 65535)),
+    ("PORT", "3000.5", whole(0, 65535)),
+    ("ALLOW_UNAUTHENTICATED", "maybe", "true or false"),
+    ("LOG_LEVEL", "chatty", "one of DEBUG, INFO, WARNING, ERROR"),
+    ("LOG_DIR", " ", "a text that is not empty"),
+    ("LOG_FORMAT", "xml", "one of text, json"),
+    ("SERVERS_FILE", " ", "a text that is not empty"),
+    ("DISABLE_STREAM_CLEANUP", "2", "true or false"),
+    ("DISABLE_BRIDGE_CLEANUP", "never", "true or false"),
+    ("SESSION_CLEANUP_INTERVAL_SECONDS", "0", "a number of seconds above 0"),
+    ("SESSION_CLEANUP_INTERVAL_SECONDS", "-1", "a number of seconds above 0"),
+    ("SESSION_CLEANUP_INTERVAL_SECONDS", "never", "a number of seconds above 0"),
+    ("MAX_SESSIONS", "0", whole(1, 10_000_000)),
+    ("MAX_SESSIONS", "many", whole(1, 10_000_000)),
+    ("MAX_CHILDREN", "0", whole(1, 1_000_000)),
+    ("MAX_REQUEST_BYTES", "1023", whole(1024, 1024 * MIB)),
+    ("MAX_REQUEST_BYTES", "4 MiB", whole(1024, 1024 * MIB)),
+    ("MAX_MESSAGE_BYTES", "0", whole(1024, 4096 * MIB)),
+    *(
+        (name, text, NEVER_WISH)
+        for name in ("STREAM_SESSION_TTL_MS", "BRIDGE_SESSION_TTL_MS", "REQUEST_TIMEOUT_MS")
+        for text in ("0", "0.0", "-1", "-300000", "nan", "inf", "5m", "false", "nul")
+    ),
+    *(
+        (name, text, "a number of milliseconds above 0")
+        for name in ("START_TIMEOUT_MS", "SHUTDOWN_TIMEOUT_MS")
+        for text in ("0", "-5", "soon", "never")
+    ),
+]
+
+
+def test_the_tables_hold_every_setting() -> None:
+    assert setting_names() == tuple(FIELDS)
+    assert tuple(FIELDS.values()) == tuple(each.name for each in fields(Settings))
+    assert {name for name, _, _ in GOOD} == set(FIELDS)
+    # Any comma list is good, and the two secrets have a test of their own.
+    assert set(FIELDS) - {name for name, _, _ in BAD} == {
+        "ALLOWED_ORIGINS",
+        "ALLOWED_HOSTS",
+        "ACCESS_TOKEN",
+        "MCP_SERVERS",
+    }
+
+
+@pytest.mark.parametrize(("name", "field", "default"), DEFAULTS)
+def test_a_setting_that_is_not_set_has_its_default(name: str, field: str, default: Any) -> None:
+    assert getattr(read_settings({}), field) == default
+    assert getattr(read_settings({name: ""}), field) == default  # PORT= in a file means: not set
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GOOD)
+def test_a_good_value_is_read(name: str, text: str, value: Any) -> None:
+    assert getattr(read_settings({name: text}), FIELDS[name]) == value
+    assert getattr(read_settings({}, {name: text}), FIELDS[name]) == value
+
+
+@pytest.mark.parametrize(("name", "text", "wish"), BAD)
+def test_a_bad_value_is_refused_with_its_name_what_was_seen_and_what_is_wanted(name: str, text: str, wish: str) -> None:
+    environ = {"ACCESS_TOKEN": TOKEN, name: text}
+    assert refusal(environ) == f"environment: {name}: is {text!r}, must be {wish}"
+    assert refusal({"ACCESS_TOKEN": TOKEN}, {name: text}) == f"command line: {name}: is {text!r}, must be {wish}"
+
+
+@pytest.mark.parametrize("name", ["ACCESS_TOKEN", "AUTH_TOKEN", "MCP_SERVERS"])
+def test_a_refused_secret_is_not_shown(name: str) -> None:
+    assert refusal({name: " \t "}) == f"environment: {name}: is (hidden), must be a text that is not empty"
+
+
+def test_a_token_is_in_no_message_about_another_setting() -> None:
+    for name, text, _ in BAD:
+        assert TOKEN not in refusal({"ACCESS_TOKEN": TOKEN, "MCP_SERVERS": TOKEN, name: text})
+
+
+def test_a_secret_is_not_in_the_repr_of_the_settings() -> None:
+    assert TOKEN not in repr(read_settings({"ACCESS_TOKEN": TOKEN, "MCP_SERVERS": TOKEN}))
+
+
+def test_every_secret_setting_is_kept_from_children() -> None:
+    secret = [each.metadata for each in fields(Settings) if each.metadata.get("secret")]
+    names = {metadata["name"] for metadata in secret} | {each["alias"] for each in secret if "alias" in each}
+    assert names == {"ACCESS_TOKEN", "AUTH_TOKEN", "MCP_SERVERS"}
+    assert names <= OUR_SECRETS
+
+
+def test_the_settings_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        read_settings({}).port = 1  # type: ignore[misc]
+
+
+# Which source wins
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_env_file(tmp_path: Path) -> None:
+    env_file = tmp_path / "settings.env"
+    env_file.write_text("PORT=1\nLOG_LEVEL=ERROR\nMAX_SESSIONS=1\n")
+    environ = load_environment({"PORT": "2", "LOG_LEVEL": "WARNING"}, env_file)
+    settings = read_settings(environ, {"PORT": "3", "HOST": None, "LOG_FORMAT": ""})
+    assert (settings.port, settings.log_level, settings.max_sessions) == (3, "WARNING", 1)
+    assert (settings.host, settings.log_format) == ("127.0.0.1", "text")
+
+
+def test_a_bad_value_that_is_overruled_does_not_matter() -> None:
+    assert read_settings({"PORT": "junk"}, {"PORT": "80"}).port == 80
+
+
+@pytest.mark.parametrize(
+    ("environ", "overrides", "token"),
+    [
+        ({"AUTH_TOKEN": "old"}, {}, "old"),
+        ({"ACCESS_TOKEN": "new", "AUTH_TOKEN": "old"}, {}, "new"),
+        ({"ACCESS_TOKEN": "", "AUTH_TOKEN": "old"}, {}, "old"),
+        ({"ACCESS_TOKEN": "new"}, {"AUTH_TOKEN": "flag"}, "flag"),
+        ({"AUTH_TOKEN": ""}, {}, None),
+    ],
+)
+def test_auth_token_is_another_name_of_access_token(
+    environ: dict[str, str], overrides: dict[str, str], token: str | None
+) -> None:
+    assert read_settings(environ, overrides).access_token == token
+
+
+def test_the_environment_wins_over_the_env_file_by_the_alias_too(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("ACCESS_TOKEN=from-the-file\n")
+    settings = read_settings(load_environment({"AUTH_TOKEN": "from-the-environment"}, env_file))
+    assert settings.access_token == "from-the-environment"
+
+
+def test_dot_env_of_the_working_directory_is_read_and_may_be_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "PORT" not in load_environment({}, None)
+    (tmp_path / ".env").write_text("# ours\nexport PORT=1\nHOST='::1'\nEMPTY\nACCESS_TOKEN=\"a ${b} $c #d\" # e\n")
+    environ = load_environment({"HOME": "/home/me"}, None)
+    assert environ == {
+        "HOME": "/home/me",
+        "PORT": "1",
+        "HOST": "::1",
+        "ACCESS_TOKEN": "a ${b} $c #d",  # a token may hold any character
+        "BRIDGE_PYTHON": sys.executable,
+    }
+
+
+def test_an_env_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.env"
+    with pytest.raises(ConfigError, match=r"^--env-file: .*missing\.env does not exist$"):
+        load_environment({}, missing)
+
+
+def test_an_env_file_that_is_no_text_is_an_error_that_names_it(tmp_path: Path) -> None:
+    env_file = tmp_path / "bad.env"
+    env_file.write_bytes(b"PORT=\xff\n")
+    with pytest.raises(ConfigError, match=r"bad\.env: cannot be read: .*utf-8"):
+        load_environment({}, env_file)
+
+
+def test_an_env_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    env_file = tmp_path / "windows.env"
+    env_file.write_bytes(b"\xef\xbb\xbfPORT=1\r\nLOG_LEVEL=DEBUG\r\n")
+    environ = load_environment({}, env_file)
+    assert (environ.get("PORT"), environ.get("LOG_LEVEL")) == ("1", "DEBUG")
+
+
+def test_the_python_of_the_bridge_can_be_named_and_overruled(tmp_path: Path) -> None:
+    env_file = tmp_path / "settings.env"
+    env_file.write_text("")
+    assert load_environment({}, env_file)["BRIDGE_PYTHON"] == sys.executable
+    assert load_environment({"BRIDGE_PYTHON": "other"}, env_file)["BRIDGE_PYTHON"] == "other"
+
+
+# Who can reach it
+
+LOOPBACK = ["127.0.0.1", "127.8.9.10", "::1", "localhost"]
+REACHABLE = [
+    "0.0.0.0",
+    "::",
+    "192.168.1.2",
+    "10.0.0.1",
+    "203.0.113.5",
+    "fe80::1",
+    "bridge.example",
+    "localhost.example",
+]
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_a_loopback_host_needs_no_token(host: str) -> None:
+    assert read_settings({"HOST": host}).is_loopback
+
+
+@pytest.mark.parametrize("host", REACHABLE)
+@pytest.mark.parametrize("token", [{}, {"ACCESS_TOKEN": ""}, {"ALLOW_UNAUTHENTICATED": "false"}])
+def test_a_host_that_others_reach_is_refused_without_a_token(host: str, token: dict[str, str]) -> None:
+    expected = f"HOST: {host!r} can be reached from other machines and ACCESS_TOKEN is not set; set ACCESS_TOKEN, "
+    assert refusal({"HOST": host, **token}).startswith(expected)
+    assert refusal(token, {"HOST": host}).startswith(expected)
+
+
+@pytest.mark.parametrize("host", REACHABLE)
+@pytest.mark.parametrize("permission", [{"ACCESS_TOKEN": "t"}, {"AUTH_TOKEN": "t"}, {"ALLOW_UNAUTHENTICATED": "yes"}])
+def test_a_host_that_others_reach_is_taken_with_a_token_or_by_express_wish(
+    host: str, permission: dict[str, str]
+) -> None:
+    settings = read_settings({"HOST": host, **permission})
+    assert settings.host == host
+    assert not settings.is_loopback

@@ -1,0 +1,304 @@
+"""Logs as an operator finds them: on the console and in real files."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bridge.observe.logs import QUEUE_RECORDS, STDERR_SHOWN, Logs
+
+log = logging.getLogger("bridge.test")
+
+LINE = re.compile(r"(?P<stamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) \[(?P<level>[A-Z]+)\] (?P<message>.*)")
+#: Seconds to wait for the thread that writes before a test fails.
+PATIENCE = 10.0
+
+
+def messages(text: str) -> list[str]:
+    """The messages of a log in text layout, each on one line of that layout."""
+    found = [LINE.fullmatch(line) for line in text.splitlines()]
+    assert all(found), text
+    return [match["message"] for match in found if match]
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _loggers_are_left_as_they_were() -> Iterator[None]:
+    names = (None, "bridge", "bridge.child_stderr")
+    before = [logging.getLogger(name).level for name in names]
+    handlers = list(logging.getLogger().handlers)
+    yield
+    assert [logging.getLogger(name).level for name in names] == before
+    assert logging.getLogger().handlers == handlers
+
+
+def test_a_line_is_stamp_in_utc_level_and_message(tmp_path: Path) -> None:
+    console = io.StringIO()
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    with Logs("INFO", tmp_path, "text", console):
+        log.info("Session created session_id=%s total_sessions=%d", "550e8400...", 1)
+    after = datetime.now(UTC)
+    match = LINE.fullmatch(console.getvalue().removesuffix("\n"))
+    assert match
+    assert (match["level"], match["message"]) == ("INFO", "Session created session_id=550e8400... total_sessions=1")
+    assert before <= datetime.fromisoformat(match["stamp"]) <= after
+
+
+def test_the_console_and_bridge_log_hold_the_same_in_order(tmp_path: Path) -> None:
+    console = io.StringIO()
+    with Logs("INFO", tmp_path, "text", console):
+        for number in range(500):
+            log.info("line %d", number)
+    assert messages(read(tmp_path / "bridge.log")) == [f"line {number}" for number in range(500)]
+    assert read(tmp_path / "bridge.log") == console.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        ("DEBUG", ["debug", "info", "warning", "error"]),
+        ("INFO", ["info", "warning", "error"]),
+        ("WARNING", ["warning", "error"]),
+        ("ERROR", ["error"]),
+    ],
+)
+def test_the_log_begins_at_the_level_that_was_set(tmp_path: Path, level: str, shown: list[str]) -> None:
+    with Logs(level, tmp_path, "text", io.StringIO()):
+        log.debug("debug")
+        log.info("info")
+        log.warning("warning")
+        log.error("error")
+    assert messages(read(tmp_path / "bridge.log")) == shown
+
+
+def test_error_log_holds_errors_only(tmp_path: Path) -> None:
+    with Logs("DEBUG", tmp_path, "text", io.StringIO()):
+        log.debug("debug")
+        log.warning("warning")
+        log.error("error")
+        log.critical("critical")
+    assert messages(read(tmp_path / "error.log")) == ["error", "critical"]
+
+
+def test_other_libraries_are_heard_from_warning_on_even_at_debug(tmp_path: Path) -> None:
+    console = io.StringIO()
+    with Logs("DEBUG", tmp_path, "text", console):
+        logging.getLogger("some.library").info("chatter")
+        logging.getLogger("some.library").warning("trouble")
+    assert messages(console.getvalue()) == messages(read(tmp_path / "bridge.log")) == ["trouble"]
+
+
+def test_the_log_goes_on_where_the_last_run_ended(tmp_path: Path) -> None:
+    for run in ("first", "second"):
+        with Logs("INFO", tmp_path, "text", io.StringIO()):
+            log.info("%s run", run)
+    assert messages(read(tmp_path / "bridge.log")) == ["first run", "second run"]
+
+
+def test_nothing_is_logged_after_the_end(tmp_path: Path) -> None:
+    console = io.StringIO()
+    with Logs("INFO", tmp_path, "text", console):
+        log.info("inside")
+    log.error("outside")
+    assert messages(console.getvalue()) == ["inside"]
+
+
+def test_an_exception_is_written_with_its_traceback(tmp_path: Path) -> None:
+    with Logs("INFO", tmp_path, "text", io.StringIO()):
+        try:
+            raise ValueError("why")
+        except ValueError:
+            log.exception("server git failed")
+    head, *traceback = read(tmp_path / "error.log").splitlines()
+    assert messages(head) == ["server git failed"]
+    assert traceback[0] == "Traceback (most recent call last):"
+    assert traceback[-1] == "ValueError: why"
+
+
+# What children say
+
+
+def test_each_server_has_a_file_of_what_its_children_write_to_stderr(tmp_path: Path) -> None:
+    console = io.StringIO()
+    with Logs("INFO", tmp_path, "text", console) as logs:
+        git, time = logs.stderr_sink("git"), logs.stderr_sink("time")
+        git(b"Listening")
+        time(b"Tick")
+        git(b"ERROR %s 100%")  # a child's percent signs are text
+        logs.stderr_sink("git")(b"second child")
+        log.info("ours")
+    assert messages(read(tmp_path / "servers" / "git.log")) == ["Listening", "ERROR %s 100%", "second child"]
+    assert messages(read(tmp_path / "servers" / "time.log")) == ["Tick"]
+    assert sorted(path.name for path in (tmp_path / "servers").iterdir()) == ["git.log", "time.log"]
+    for text in (console.getvalue(), read(tmp_path / "bridge.log")):
+        assert messages(text) == ["ours"]
+    assert read(tmp_path / "error.log") == ""
+
+
+def test_a_childs_words_are_kept_whatever_our_level_is(tmp_path: Path) -> None:
+    with Logs("ERROR", tmp_path, "text", io.StringIO()) as logs:
+        logs.stderr_sink("git")(b"Listening")
+    assert messages(read(tmp_path / "servers" / "git.log")) == ["Listening"]
+
+
+def test_a_server_that_says_nothing_has_no_file(tmp_path: Path) -> None:
+    with Logs("INFO", tmp_path, "text", io.StringIO()) as logs:
+        logs.stderr_sink("git")
+    assert list((tmp_path / "servers").iterdir()) == []
+
+
+def test_a_childs_line_is_text_whatever_its_bytes_are(tmp_path: Path) -> None:
+    with Logs("INFO", tmp_path, "text", io.StringIO()) as logs:
+        logs.stderr_sink("git")("é \N{SNOWMAN}".encode() + b" \xff")
+        logs.stderr_sink("git")(b"x" * (STDERR_SHOWN + 1))
+    assert messages(read(tmp_path / "servers" / "git.log")) == ["é \N{SNOWMAN} \N{REPLACEMENT CHARACTER}", "x" * 8192]
+
+
+# What must not reach a terminal
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("\x1b[2J\x1b[31m", r"\x1b[2J\x1b[31m"),
+        ("progress 10%\rprogress 20%", r"progress 10%\x0dprogress 20%"),
+        ("\x00\x07\x08\x0b\x0c\x1f\x7f", r"\x00\x07\x08\x0b\x0c\x1f\x7f"),
+        ("\x85\x9b2J", r"\x85\x9b2J"),
+        ("tab\there é ☃", "tab\there é ☃"),
+    ],
+)
+def test_control_characters_are_escaped_in_every_file(tmp_path: Path, raw: str, shown: str) -> None:
+    console = io.StringIO()
+    with Logs("INFO", tmp_path, "text", console) as logs:
+        log.error("a client sent %s", raw)
+        logs.stderr_sink("git")(raw.encode())
+    for text in (console.getvalue(), read(tmp_path / "bridge.log"), read(tmp_path / "error.log")):
+        assert messages(text) == [f"a client sent {shown}"]
+    assert messages(read(tmp_path / "servers" / "git.log")) == [shown]
+
+
+def test_a_message_cannot_forge_a_line(tmp_path: Path) -> None:
+    with Logs("INFO", tmp_path, "text", io.StringIO()):
+        log.info("a client sent %s", "x\n2026-11-21T10:00:00.123Z [INFO] forged")
+    assert len(messages(read(tmp_path / "bridge.log"))) == 1
+
+
+def test_a_lone_surrogate_does_not_stop_the_log(tmp_path: Path) -> None:
+    with Logs("INFO", tmp_path, "text", io.StringIO()):
+        log.info("before \udc80")
+        log.info("after")
+    assert messages(read(tmp_path / "bridge.log")) == [r"before \udc80", "after"]
+
+
+# As JSON
+
+
+def test_the_json_layout_is_one_object_a_line(tmp_path: Path) -> None:
+    console = io.StringIO()
+    with Logs("INFO", tmp_path, "json", console) as logs:
+        log.info("two\nlines \x1b \N{SNOWMAN} %d", 5)
+        try:
+            raise ValueError("why")
+        except ValueError:
+            log.exception("failed")
+        logs.stderr_sink("git")(b'{"a": "b"}')
+    assert console.getvalue() == read(tmp_path / "bridge.log")
+    assert "\x1b" not in console.getvalue()
+    info, error = (json.loads(line) for line in console.getvalue().splitlines())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", info.pop("time"))
+    assert info == {"level": "INFO", "logger": "bridge.test", "message": "two\nlines \x1b \N{SNOWMAN} 5"}
+    assert (error["level"], error["message"]) == ("ERROR", "failed")
+    assert error["exception"].endswith("ValueError: why")
+    assert [json.loads(line)["message"] for line in read(tmp_path / "error.log").splitlines()] == ["failed"]
+    [child] = read(tmp_path / "servers" / "git.log").splitlines()
+    assert json.loads(child)["message"] == '{"a": "b"}'
+
+
+def test_the_json_layout_escapes_every_control_character(tmp_path: Path) -> None:
+    with Logs("INFO", tmp_path, "json", io.StringIO()):
+        log.info("\x7f \x9b2J")
+    line = read(tmp_path / "bridge.log")
+    assert line.removesuffix("\n").isprintable()
+    assert json.loads(line)["message"] == "\x7f \x9b2J"
+
+
+# When the disk does not want
+
+
+def test_a_directory_that_cannot_be_made_costs_one_warning_and_the_files(tmp_path: Path) -> None:
+    # Below a regular file, because root may write everywhere else.
+    (tmp_path / "file").write_text("")
+    console = io.StringIO()
+    with Logs("INFO", tmp_path / "file" / "logs", "text", console) as logs:
+        log.info("one")
+        logs.stderr_sink("git")(b"from a child")
+        log.info("two")
+    warning, *rest = messages(console.getvalue())
+    assert warning == (
+        f"LOG_DIR: {tmp_path / 'file' / 'logs'} cannot be written: Not a directory; logging to the console only"
+    )
+    assert rest == ["one", "two"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_childs_file_that_cannot_be_opened_does_not_end_the_log(tmp_path: Path) -> None:
+    (tmp_path / "servers" / "git.log").mkdir(parents=True)
+    console = io.StringIO()
+    with Logs("INFO", tmp_path, "text", console) as logs:
+        log.info("before")
+        logs.stderr_sink("git")(b"from a child")
+        log.info("after")
+    assert {"before", "after"} <= set(messages(console.getvalue()))
+
+
+class StuckConsole(io.StringIO):
+    """A terminal that takes nothing until it is let go."""
+
+    def __init__(self, last: str) -> None:
+        super().__init__()
+        self._last = last
+        self.reached = threading.Event()
+        self.let_go = threading.Event()
+        self.saw_last = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reached.set()
+        assert self.let_go.wait(PATIENCE)
+        written = super().write(text)
+        if self._last in text:
+            self.saw_last.set()
+        return written
+
+
+def test_a_full_queue_loses_lines_and_counts_them_and_nobody_waits(tmp_path: Path) -> None:
+    last_kept = f"line {QUEUE_RECORDS - 1};"
+    console = StuckConsole(last_kept)
+    with Logs("INFO", tmp_path, "text", console):
+        log.info("the line that the thread is stuck with")
+        assert console.reached.wait(PATIENCE)
+        for number in range(QUEUE_RECORDS + 7):
+            log.info("line %d;", number)  # returns, though nobody writes
+        console.let_go.set()
+        assert console.saw_last.wait(PATIENCE)
+    found = messages(console.getvalue())
+    assert found[1:-1] == [f"line {number};" for number in range(QUEUE_RECORDS)]
+    assert found[-1] == "7 log lines were lost: the disk was too slow"
+
+
+def test_no_lost_lines_are_no_news(tmp_path: Path) -> None:
+    console = io.StringIO()
+    with Logs("INFO", tmp_path, "text", console):
+        log.info("one")
+    assert "lost" not in console.getvalue()

@@ -1,0 +1,118 @@
+"""The two state tables: what they promise, and that their picture in the docs is the one they have now."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.protocol.states import (
+    CHILD_TRANSITIONS,
+    SESSION_TRANSITIONS,
+    ChildEvent,
+    ChildState,
+    IllegalTransition,
+    SessionEvent,
+    SessionState,
+    advance,
+)
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+LIVES = [
+    pytest.param(ChildState, ChildEvent, CHILD_TRANSITIONS, id="child"),
+    pytest.param(SessionState, SessionEvent, SESSION_TRANSITIONS, id="session"),
+]
+EVERY_EDGE = [
+    pytest.param(table, state, event, id=f"{name}: {event.value} while {state.value}")
+    for name, states, events, table in (
+        ("child", ChildState, ChildEvent, CHILD_TRANSITIONS),
+        ("session", SessionState, SessionEvent, SESSION_TRANSITIONS),
+    )
+    for state, event in itertools.product(states, events)
+]
+
+
+def reachable(table: dict[Any, Any], start: enum.Enum) -> set[enum.Enum]:
+    """Every state that can follow ``start``, and ``start``."""
+    found: set[enum.Enum] = set()
+    waiting = [start]
+    while waiting:
+        state = waiting.pop()
+        found.add(state)
+        waiting += [target for (source, _), target in table.items() if source is state and target not in found]
+    return found
+
+
+@pytest.mark.parametrize(("table", "state", "event"), EVERY_EDGE)
+def test_an_edge_is_in_the_table_or_it_is_an_error_that_names_it(table: Any, state: Any, event: Any) -> None:
+    if (state, event) in table:
+        assert advance(table, state, event) is table[state, event]
+    else:
+        with pytest.raises(IllegalTransition, match=f"^{event.value} while {state.value}$"):
+            advance(table, state, event)
+
+
+@pytest.mark.parametrize(("states", "events", "table"), LIVES)
+def test_a_life_can_reach_every_state_and_meets_every_event(states: Any, events: Any, table: Any) -> None:
+    first, *_ = states
+    assert reachable(table, first) == set(states)
+    assert {event for _, event in table} == set(events)
+
+
+@pytest.mark.parametrize("state", ChildState)
+def test_every_child_can_come_to_its_end(state: ChildState) -> None:
+    assert ChildState.EXITED in reachable(CHILD_TRANSITIONS, state)
+
+
+@pytest.mark.parametrize("state", SessionState)
+def test_every_session_can_come_to_its_end_and_no_further(state: SessionState) -> None:
+    assert SessionState.CLOSED in reachable(SESSION_TRANSITIONS, state)
+    assert reachable(SESSION_TRANSITIONS, SessionState.CLOSED) == {SessionState.CLOSED}
+
+
+def test_only_an_idle_session_can_be_reaped_or_parked() -> None:
+    for event in (SessionEvent.REAPED, SessionEvent.PARKED):
+        assert [state for state, what in SESSION_TRANSITIONS if what is event] == [SessionState.IDLE]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [ChildState.STARTING, ChildState.GREETING, ChildState.READY, ChildState.DRAINING, ChildState.STOPPING],
+)
+def test_a_child_that_runs_may_die_at_any_time(state: ChildState) -> None:
+    assert advance(CHILD_TRANSITIONS, state, ChildEvent.DIED) is ChildState.EXITED
+
+
+def test_a_child_is_ready_only_after_it_was_greeted() -> None:
+    assert [edge for edge, target in CHILD_TRANSITIONS.items() if target is ChildState.READY] == [
+        (ChildState.GREETING, ChildEvent.GREETED)
+    ]
+
+
+def test_a_child_that_stops_never_serves_again_without_a_new_start() -> None:
+    for state in (ChildState.DRAINING, ChildState.STOPPING):
+        without_restart = {
+            edge: target for edge, target in CHILD_TRANSITIONS.items() if edge[1] is not ChildEvent.RETRY
+        }
+        assert ChildState.READY not in reachable(without_restart, state)
+
+
+def test_the_page_about_states_is_up_to_date() -> None:
+    page = runpy.run_path(str(DOCS / "make_states.py"))["page"]()
+    written = (DOCS / "states.md").read_text(encoding="utf-8")
+    assert written == page, "docs/states.md is out of date; run: python docs/make_states.py"
+
+
+def test_the_page_shows_every_edge_and_what_each_state_means() -> None:
+    page = runpy.run_path(str(DOCS / "make_states.py"))["page"]()
+    for (source, event), target in (*CHILD_TRANSITIONS.items(), *SESSION_TRANSITIONS.items()):
+        assert f"    {source.name} --> {target.name}: {event.value}\n" in page
+        assert f"| {source.name} | {event.value} | {target.name} |\n" in page
+    assert "| IDLE | nothing is open; the only state that the reaper may end |\n" in page
+    assert page.count("stateDiagram-v2") == page.count("[*] -->") == 2
+    assert "    CLOSED --> [*]\n" in page

@@ -1,0 +1,53 @@
+"""What users read is complete: each outside name stands where they look for it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bridge.cli.main import main
+from bridge.config.servers import KNOWN_KEYS
+from bridge.config.settings import setting_names
+from bridge.version import __version__
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+
+
+@pytest.mark.parametrize("name", setting_names())
+def test_a_setting_stands_in_the_readme_and_in_the_example(name: str) -> None:
+    assert f"`{name}`" in README
+    assert re.search(rf"^#?{name}=", EXAMPLE, re.MULTILINE)
+
+
+def test_the_example_names_no_setting_that_does_not_exist() -> None:
+    assert set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE, re.MULTILINE)) == set(setting_names())
+
+
+@pytest.mark.parametrize("key", sorted(KNOWN_KEYS - {"transport", "transportType", "url"}))
+def test_a_key_of_servers_json_stands_in_the_readme(key: str) -> None:
+    assert f"`{key}`" in README
+
+
+@pytest.mark.parametrize("verb", ["serve", "check"])
+def test_a_flag_stands_in_the_readme(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    flags = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert len(flags) >= 7
+    for flag in flags:
+        assert f"`{flag}" in README, flag
+
+
+def test_the_version_stands_in_the_changelog() -> None:
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/architecture.md"])
+def test_links_lead_somewhere(path: str) -> None:
+    file = ROOT / path
+    for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
+        assert (file.parent / link).exists(), link
