@@ -18,7 +18,6 @@ from bridge.protocol import messages
 from bridge.protocol.errors import (
     METHOD_NOT_FOUND,
     BridgeError,
-    ChildUnavailable,
     ConnectionClosed,
     Fault,
     Rejection,
@@ -130,7 +129,7 @@ class ChildConnection:
     def exchange(self, exchange: Exchange, silence: float | None = None) -> None:
         """Send a request; its messages will come on ``exchange``. ``silence``: seconds without a sign before it fails.
 
-        Raises :class:`ConnectionClosed` when the child has ended, :class:`ChildUnavailable` when it reads nothing.
+        Raises :class:`ConnectionClosed` when the child has ended, :class:`Rejection` when it reads nothing.
         """
         if self.closed:
             raise ConnectionClosed(self.server, self.obituary())
@@ -139,7 +138,7 @@ class ChildConnection:
             self.process.write(line)
         except ChildStalled:
             self._mux.close(number)
-            raise ChildUnavailable(self.server, "it does not read its input", retry_in=5) from None
+            raise Rejection(Fault.CHILD_FAILED, f'server "{self.server}" does not read its input') from None
         exchange.number = number
         self._exchanges[number] = exchange
         self.calls += 1
@@ -228,14 +227,14 @@ class ChildConnection:
             self.refuse(message.question, f"no client here answers {message.method}")
 
     def _oversized(self, line: Oversized) -> None:
-        why = f"its message of {line.size} bytes is over MAX_MESSAGE_BYTES"
-        log.warning("server %s: %s and is skipped", self.server, why)
+        why = f'server "{self.server}" sent a message of {line.size} bytes, which is over MAX_MESSAGE_BYTES'
+        log.warning("%s; it is skipped", why)
         number = messages.id_in_head(line.head)
         exchange = self._exchanges.get(number) if number is not None else None
         if exchange is not None:
             self._mux.close(exchange.number)
             self._forget(exchange.number)
-            exchange.fail(ChildUnavailable(self.server, why))
+            exchange.fail(Rejection(Fault.CHILD_FAILED, why))
 
     def _silent(self, exchange: Exchange, seconds: float) -> None:
         if self._mux.questions:  # it waits for a person, who has a limit of their own

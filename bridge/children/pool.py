@@ -18,7 +18,7 @@ from bridge.children.policy import Sharing
 from bridge.config.servers import ServerConfig
 from bridge.process.spawn import Command, SpawnError
 from bridge.protocol import handshake, messages
-from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed
+from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed, StartFailed
 from bridge.protocol.handshake import Greeted, Refused
 from bridge.protocol.messages import Response
 from bridge.protocol.states import CHILD_TRANSITIONS, ChildEvent, ChildState, advance
@@ -141,7 +141,7 @@ class ChildPool:
     async def lease(self, sharing: Sharing) -> Lease:
         """Return a lease on a child that is ready to be spoken to, starting one if need be.
 
-        Raises :class:`ChildUnavailable` when none can be started, or none has room.
+        Raises :class:`ChildUnavailable` when there is no room for one, :class:`StartFailed` when it does not start.
         """
         child = self._choose(sharing)
         child.holders += 1
@@ -212,7 +212,7 @@ class ChildPool:
             self._fail_start(child, error)
         except Exception as error:
             log.exception("child of server %s: unexpected error", self.config.id)
-            self._fail_start(child, ChildUnavailable(self.config.id, f"internal error: {type(error).__name__}"))
+            self._fail_start(child, StartFailed(self.config.id, f"internal error: {type(error).__name__}"))
         finally:
             await self._take_down(child)
 
@@ -221,7 +221,7 @@ class ChildPool:
         try:
             await child.connection.start(Command(config.argv, config.env, config.cwd))
         except SpawnError as error:
-            raise ChildUnavailable(config.id, str(error)) from None
+            raise StartFailed(config.id, str(error)) from None
         child.move(ChildEvent.SPAWNED)
         log.info("server %s: started child pid=%d", config.id, child.connection.process.pid)
         if child.sharing.greets:
@@ -237,13 +237,13 @@ class ChildPool:
             async with asyncio.timeout(seconds):
                 answer = messages.parse(await exchange.receive())
         except TimeoutError:
-            raise ChildUnavailable(self.config.id, f"it did not answer initialize within {seconds:g} s") from None
+            raise StartFailed(self.config.id, f"it did not answer initialize within {seconds:g} s") from None
         if exchange.failure is not None:
             raise exchange.failure
         assert isinstance(answer, Response)
         match handshake.greeted(answer):
             case Refused(why):
-                raise ChildUnavailable(self.config.id, why)
+                raise StartFailed(self.config.id, why)
             case Greeted(result, line):
                 child.greeting = result
                 child.connection.send(line)
@@ -273,7 +273,7 @@ class ChildPool:
 
     def _fail_start(self, child: Child, error: BridgeError) -> None:
         if not child.ready.done():
-            why = ChildUnavailable(self.config.id, error.why) if isinstance(error, ConnectionClosed) else error
+            why = StartFailed(self.config.id, error.why) if isinstance(error, ConnectionClosed) else error
             child.ready.set_exception(why)
 
     async def _take_down(self, child: Child) -> None:

@@ -68,6 +68,10 @@ class BridgeError(Exception):
     retry_in: float | None = None
 
 
+#: What is wrong with a server and not with the transport: inside a session it is told by JSON-RPC alone.
+OF_THE_SERVER = frozenset({Fault.CHILD_FAILED, Fault.TIMED_OUT})
+
+
 class Rejection(BridgeError):
     """A request that is refused, or given up: the fault says why."""
 
@@ -88,6 +92,17 @@ class ChildUnavailable(BridgeError):
         self.server = server
         self.why = why
         self.retry_in = retry_in
+
+
+class StartFailed(BridgeError):
+    """A child did not start, or could not be greeted; ``why`` tells how."""
+
+    fault = Fault.CHILD_FAILED
+
+    def __init__(self, server: str, why: str) -> None:
+        super().__init__(f'server "{server}" could not be started: {why}')
+        self.server = server
+        self.why = why
 
 
 class ConnectionClosed(BridgeError):

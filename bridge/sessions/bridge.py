@@ -100,7 +100,7 @@ class BridgeClients:
     async def client(self, server: str) -> Entry[BridgeClient]:
         """Return the client of a server, opening it if need be.
 
-        Raises :class:`Rejection` for a server that is not there and :class:`ChildUnavailable` when it cannot start.
+        Raises :class:`Rejection` for a server that is not there and what :meth:`ChildPool.lease` raises.
         """
         entry = self.pool.find(server)
         if entry is not None:

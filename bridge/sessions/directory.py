@@ -43,7 +43,7 @@ class SessionDirectory:
     async def open(self, server: str) -> SessionEntry:
         """Start a child and mint a session on it, which opens with the client's own ``initialize``.
 
-        Raises :class:`Rejection` for a server that is not there and :class:`ChildUnavailable` when it cannot start.
+        Raises :class:`Rejection` for a server that is not there and what :meth:`ChildPool.lease` raises.
         """
         children = self._registry.pool(server)
         self.pool.check_room(server)

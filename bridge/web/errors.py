@@ -19,10 +19,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _OWN_FAULTS = {404: Fault.UNKNOWN_PATH, 405: Fault.BAD_METHOD, 413: Fault.BODY_TOO_LARGE}
 
 
-def refusal(error: BridgeError, request_id: bytes | None = None) -> web.Response:
-    """Return the answer to a request that is refused, or that could not be served."""
+def refusal(error: BridgeError, request_id: bytes | None = None, status: int | None = None) -> web.Response:
+    """Return the answer to a request that is refused, or that could not be served.
+
+    ``status`` replaces the one that belongs to the fault.
+    """
     body = messages.error_line(request_id, error.fault.code, str(error), error.data)
-    response = web.Response(body=body, status=error.fault.status, content_type="application/json")
+    response = web.Response(body=body, status=status or error.fault.status, content_type="application/json")
     if error.retry_in is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_in))
     if error.fault is Fault.UNAUTHORIZED:

@@ -5,6 +5,7 @@ for what belongs to no request, DELETE ends the session.
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from aiohttp import web
 
@@ -12,7 +13,7 @@ from bridge.children.connection import Exchange
 from bridge.children.registry import Registry
 from bridge.protocol import messages
 from bridge.protocol.era import check_version
-from bridge.protocol.errors import BridgeError, Fault, Rejection
+from bridge.protocol.errors import OF_THE_SERVER, BridgeError, Fault, Rejection
 from bridge.protocol.messages import Notification, Request, Response
 from bridge.sessions.directory import SessionDirectory, SessionEntry
 from bridge.sessions.timing import Timing
@@ -20,6 +21,8 @@ from bridge.web.body import check_accept, read_json
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
 from bridge.web.reply import JSON_TYPE, SSE_TYPE, follow, reply
+
+log = logging.getLogger(__name__)
 
 SESSION_HEADER = "Mcp-Session-Id"
 VERSION_HEADER = "MCP-Protocol-Version"
@@ -45,7 +48,7 @@ class McpFace:
             check_version(request.headers.get(VERSION_HEADER), message)
             return await self._take(request, server, message)
         except BridgeError as error:
-            return refusal(error, request_id)
+            return refusal(error, request_id, status=200 if error.fault in OF_THE_SERVER else None)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Open a stream for what the server says outside of any request."""
@@ -82,7 +85,9 @@ class McpFace:
         if isinstance(message, Notification):
             session.tell(message)
         elif not session.answer(message):
-            raise Rejection(Fault.NOT_A_MESSAGE, "no request of this id waits for an answer in this session")
+            # No error, though the specification allows 400: an answer may cross with the end of its question, and
+            # clients exist that give up the whole session then (docs/decisions/002).
+            log.debug("session %s: an answer to nothing that was asked in it is dropped", session.label)
         return web.Response(status=202)
 
     async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:

@@ -12,7 +12,7 @@ from bridge.children.connection import Exchange
 from bridge.children.policy import DEDICATED, SHARED
 from bridge.children.pool import Capacity, ChildLimits, ChildPool
 from bridge.config.servers import parse_servers
-from bridge.protocol.errors import ChildUnavailable, ConnectionClosed
+from bridge.protocol.errors import ChildUnavailable, ConnectionClosed, StartFailed
 from bridge.protocol.messages import Request
 from bridge.protocol.states import ChildState
 from tests.conftest import peer
@@ -105,7 +105,7 @@ async def test_max_children_of_a_server_holds() -> None:
 async def test_capacity_is_given_back_by_children_that_cannot_start() -> None:
     pool = _pool(capacity=1, command="/no/such/program")
     for _ in range(3):
-        with pytest.raises(ChildUnavailable, match="not found"):
+        with pytest.raises(StartFailed, match="not found"):
             await pool.lease(SHARED)
         await asyncio.gather(*(child.ended.wait() for child in pool.children))
     await pool.close()
@@ -124,6 +124,6 @@ async def test_capacity_is_given_back_by_children_that_cannot_start() -> None:
 )
 async def test_a_greeting_that_fails_says_why(answer: str, words: str) -> None:
     pool = _pool(command="sh", args=["-c", f"read line; echo '{answer}'; cat"])
-    with pytest.raises(ChildUnavailable, match=words):
+    with pytest.raises(StartFailed, match=words):
         await pool.lease(SHARED)
     await pool.close()

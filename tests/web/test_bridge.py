@@ -116,10 +116,10 @@ async def test_silence_beyond_the_request_timeout_is_504(start_bridge: StartBrid
         assert "0.05 s" in (await response.json())["error"]["message"]
 
 
-async def test_a_server_that_cannot_start_is_503_with_its_reason(start_bridge: StartBridge) -> None:
+async def test_a_server_that_cannot_start_is_502_with_its_reason(start_bridge: StartBridge) -> None:
     bridge = await start_bridge({"bad": {"command": "sh", "args": ["-c", "echo no licence >&2; exit 4"]}})
     async with bridge.post("/bridge/bad", {"method": "tools/list"}) as response:
-        assert response.status == 503
+        assert response.status == 502
         text = (await response.json())["error"]["message"]
     assert "exited with code 4" in text
     assert "no licence" in text
@@ -130,7 +130,7 @@ async def test_a_server_that_never_answers_initialize_is_given_up(start_bridge: 
     del bridge
     bridge = await start_bridge({"mute": {"command": "sleep", "args": ["1000"], "startTimeout": 50}})
     async with bridge.post("/bridge/mute", {"method": "tools/list"}) as response:
-        assert response.status == 503
+        assert response.status == 502
         assert "did not answer initialize within 0.05 s" in (await response.json())["error"]["message"]
 
 

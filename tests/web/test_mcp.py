@@ -93,8 +93,8 @@ async def test_a_question_of_the_server_is_asked_and_answered(bridge: Running) -
             assert accepted.status == 202
             assert await accepted.read() == b""
         assert (await anext(stream))["result"] == {"answer": {"action": "accept", "content": {"n": 1}}}
-        async with session.post(reply) as again:
-            assert again.status == 400
+        async with session.post(reply) as again:  # an answer too late harms nobody
+            assert again.status == 202
 
 
 async def test_a_question_can_only_be_answered_in_the_session_it_was_asked_in(bridge: Running) -> None:
@@ -102,8 +102,8 @@ async def test_a_question_can_only_be_answered_in_the_session_it_was_asked_in(br
     async with asked.post(tool("ask", 1)) as response:
         stream = events(response)
         reply = {"jsonrpc": "2.0", "id": (await anext(stream))["id"], "result": {"who": "stranger"}}
-        async with stranger.post(reply) as refused:
-            assert refused.status == 400
+        async with stranger.post(reply) as dropped:
+            assert dropped.status == 202
         async with asked.post({**reply, "result": {"who": "owner"}}) as accepted:
             assert accepted.status == 202
         assert (await anext(stream))["result"] == {"answer": {"who": "owner"}}
@@ -229,7 +229,7 @@ async def test_silence_beyond_the_request_timeout_ends_the_call_and_cancels_it(s
 async def test_a_server_that_does_not_start_is_reported_with_its_reason(start_bridge: StartBridge) -> None:
     bridge = await start_bridge({"gone": {"command": "/no/such/program"}, "ill": {"command": "false"}})
     async with bridge.post("/mcp/gone", message("initialize", 1, **INITIALIZE)) as response:
-        assert response.status == 503
+        assert response.status == 200
         assert "'/no/such/program' not found" in (await response.json())["error"]["message"]
     async with bridge.post("/mcp/ill", message("initialize", 1, **INITIALIZE)) as response:
         assert "exited with code 1" in (await response.json())["error"]["message"]
