@@ -58,6 +58,19 @@ async def last(response: aiohttp.ClientResponse) -> dict[str, Any]:
     return [event async for event in events(response)][-1]
 
 
+async def sse(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Any]]:
+    """The events of a stream: id and message, None for an event without data."""
+    assert response.content_type == "text/event-stream", response.content_type
+    fields: dict[str, str] = {}
+    async for line in response.content:
+        name, _, value = line.decode().rstrip("\n").partition(": ")
+        if name and not line.startswith(b":"):
+            fields[name] = value
+        elif fields:
+            yield fields.get("id", ""), json.loads(fields["data"]) if fields["data"] else None
+            fields = {}
+
+
 @dataclass
 class Session:
     """One ``Mcp-Session-Id`` as a client sees it."""
@@ -72,8 +85,11 @@ class Session:
             self.url, json=body, headers={"Accept": ACCEPT, "Mcp-Session-Id": self.id, **_dashed(headers)}
         )
 
-    def get(self) -> Any:
-        return self.http.get(self.url, headers={"Accept": "text/event-stream", "Mcp-Session-Id": self.id})
+    def get(self, last_event_id: str | None = None) -> Any:
+        headers = {"Accept": "text/event-stream", "Mcp-Session-Id": self.id}
+        if last_event_id is not None:
+            headers["Last-Event-ID"] = last_event_id
+        return self.http.get(self.url, headers=headers)
 
     def delete(self) -> Any:
         return self.http.delete(self.url, headers={"Mcp-Session-Id": self.id})

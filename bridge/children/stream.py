@@ -15,17 +15,18 @@ BACKLOG_BYTES = 16 * 1024 * 1024
 
 
 class StreamEnded(Exception):
-    """Nothing more will come on this stream."""
+    """Nothing more will come on this stream, or another reader has taken it over."""
 
 
 class Stream:
     """A queue of messages with one reader at a time."""
 
-    __slots__ = ("_bytes", "_queue", "_waiter", "dropped", "ended")
+    __slots__ = ("_bytes", "_queue", "_reader", "_waiter", "dropped", "ended")
 
     def __init__(self) -> None:
         self._queue: deque[tuple[bytes, bool]] = deque()
         self._bytes = 0
+        self._reader = 0
         self._waiter: asyncio.Future[None] | None = None
         self.ended = False
         self.dropped = 0
@@ -45,19 +46,36 @@ class Stream:
         self.ended = True
         self._wake()
 
-    async def receive(self) -> bytes:
-        """Return the next message. Raises :class:`StreamEnded` when there is none and none will come."""
-        while not self._queue:
-            if self.ended:
-                raise StreamEnded
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        message, _ = self._queue.popleft()
+    def take_over(self) -> int:
+        """Become the reader: whoever read so far gets :class:`StreamEnded`. Return the token to read with."""
+        self._reader += 1
+        self._wake()
+        return self._reader
+
+    async def receive(self, reader: int = 0) -> bytes:
+        """Return the next message. ``reader`` is the token of :meth:`take_over`, 0 for the first reader.
+
+        Raises :class:`StreamEnded` when there is none and none will come, or when someone else has taken over.
+        """
+        message = await self.peek(reader)
+        self._queue.popleft()
         self._bytes -= len(message)
         return message
+
+    async def peek(self, reader: int = 0) -> bytes:
+        """Return the next message and leave it where it is. Raises what :meth:`receive` raises."""
+        while reader == self._reader:
+            if self._queue:
+                return self._queue[0][0]
+            if self.ended:
+                break
+            self._waiter = waiter = asyncio.get_running_loop().create_future()
+            await waiter
+        raise StreamEnded
+
+    def is_read_by(self, reader: int) -> bool:
+        """Whether nobody has taken over from this reader."""
+        return reader == self._reader
 
     def take_waiting(self) -> list[tuple[bytes, bool]]:
         """Return and forget what has not been read, each with whether it may be dropped."""

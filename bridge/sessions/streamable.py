@@ -19,6 +19,8 @@ from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Notification, Request, Response
 from bridge.protocol.mux import CANCELLED, Undirected
 from bridge.protocol.states import ChildEvent
+from bridge.protocol.versions import PRIMED_SINCE
+from bridge.sessions.backlog import Backlog, Track
 from bridge.sessions.ids import shorten
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ class StreamableSession:
         self._calls: dict[Exchange, None] = {}
         self._streams: list[Stream] = []
         self._unheard = Stream()
+        self._left: dict[Exchange, Track] = {}  # calls that go on although their client lost the stream
+        self.backlog = Backlog()
         self._questions: dict[int, asyncio.TimerHandle] = {}
         self.closed = False
         lease.connection.on_undirected = self._hear
@@ -89,6 +93,9 @@ class StreamableSession:
 
         def ended(exchange: Exchange) -> None:
             del self._calls[exchange]
+            left = self._left.pop(exchange, None)
+            if left is not None and not exchange.read:
+                self.backlog.settle(left)
             if on_end is not None:
                 on_end(exchange)
             self.leave()
@@ -125,22 +132,50 @@ class StreamableSession:
         self.leave()
         return self._lease.connection.answer(response)
 
-    def listen(self) -> Stream:
-        """Open a GET stream; what has waited for one comes first. The caller ends it by :meth:`unlisten`."""
+    @property
+    def primes(self) -> bool:
+        """Whether its event streams begin with an empty event to come back with."""
+        return self.version >= PRIMED_SINCE
+
+    def listen(self) -> Track:
+        """Open a GET stream; what has waited for one comes first."""
         stream = Stream()
         for message, droppable in self._unheard.take_waiting():
             stream.put(message, droppable=droppable)
         self._streams.append(stream)
-        self.enter()
-        return stream
+        return self.backlog.open(stream)
 
-    def unlisten(self, stream: Stream) -> None:
-        """The reader of a GET stream has gone; what it has not read waits for the next."""
-        stream.end()
-        self._streams.remove(stream)
-        for message, droppable in stream.take_waiting():
-            (self._streams[-1] if self._streams else self._unheard).put(message, droppable=droppable)
-        self.leave()
+    def resume(self, event_id: str) -> tuple[Track, list[tuple[str, bytes]]]:
+        """Go on with the stream of an event; return it and what followed that event. Raises :class:`Rejection`."""
+        track, missed = self.backlog.find(event_id)
+        if isinstance(track.stream, Exchange):
+            track.stream.read = True
+        elif track.stream not in self._streams:
+            self._streams.append(track.stream)
+        return track, missed
+
+    def lost(self, track: Track) -> None:
+        """The client has lost a stream. It may come back for a call that goes on; other messages go elsewhere."""
+        stream = track.stream
+        if isinstance(stream, Exchange):
+            stream.read = False
+            if stream.ended:
+                self.backlog.settle(track)
+            else:
+                self._left[stream] = track
+        elif stream in self._streams:
+            self._streams.remove(stream)
+            for message, droppable in stream.take_waiting():
+                self._newest_stream().put(message, droppable=droppable)
+
+    def hung_up(self, exchange: Exchange) -> None:
+        """The client has gone before it saw an event id, so it cannot come back; the call goes on all the same
+        (specification: a disconnect is no cancellation), and what it asks is asked elsewhere.
+        """
+        exchange.read = False
+        for message, droppable in exchange.take_waiting():
+            if not droppable and message is not exchange.answer:
+                self._newest_stream().put(message)
 
     async def close(self, why: str) -> None:
         """End every call and stream, and give the child back."""
@@ -162,6 +197,7 @@ class StreamableSession:
             exchange.fail(Rejection(Fault.UNKNOWN_SESSION, f"session ended: {why}"))
         for stream in self._streams:
             stream.end()
+        self._streams.clear()
         self._lease.release()
 
     def _hear(self, message: Undirected) -> None:
@@ -174,6 +210,9 @@ class StreamableSession:
             for exchange in reversed(self._calls):
                 if exchange.read:
                     return exchange
+        return self._newest_stream()
+
+    def _newest_stream(self) -> Stream:
         return self._streams[-1] if self._streams else self._unheard
 
     def _count_question(self, message: Undirected, number: int) -> None:

@@ -16,16 +16,17 @@ from bridge.protocol.era import check_version
 from bridge.protocol.errors import OF_THE_SERVER, BridgeError, Fault, Rejection
 from bridge.protocol.messages import Notification, Request, Response
 from bridge.sessions.directory import SessionDirectory, SessionEntry
+from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.web.body import check_accept, read_json
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
-from bridge.web.reply import JSON_TYPE, SSE_TYPE, follow, reply
+from bridge.web.reply import JSON_TYPE, SESSION_HEADER, SSE_TYPE, as_events, as_json, first_of
 
 log = logging.getLogger(__name__)
 
-SESSION_HEADER = "Mcp-Session-Id"
 VERSION_HEADER = "MCP-Protocol-Version"
+LAST_EVENT_HEADER = "Last-Event-ID"
 
 
 class McpFace:
@@ -51,15 +52,16 @@ class McpFace:
             return refusal(error, request_id, status=200 if error.fault in OF_THE_SERVER else None)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """Open a stream for what the server says outside of any request."""
+        """Open a stream for what the server says outside of any request, or go on with one that was lost."""
         check_accept(request, SSE_TYPE)
         self._drain.check()
-        session = self._session(request).session
-        stream = session.listen()
-        try:
-            return await follow(request, stream, {SESSION_HEADER: session.id})
-        finally:
-            session.unlisten(stream)
+        entry = self._session(request)
+        with self._sessions.pool.using(entry) as session:
+            last_id = request.headers.get(LAST_EVENT_HEADER)
+            if last_id is None:
+                return await as_events(request, session, session.listen())
+            track, missed = session.resume(last_id)
+            return await as_events(request, session, track, missed=missed)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """End a session."""
@@ -97,13 +99,13 @@ class McpFace:
         if message.method == "initialize":
             raise Rejection(Fault.NOT_A_MESSAGE, f"initialize opens a new session; send it without {SESSION_HEADER}")
         exchange = session.call(message, silence=self._timing.silence(server))
-        return await _followed(request, exchange, {SESSION_HEADER: session.id})
+        return await _follow(request, session, exchange)
 
     async def _initialize(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
         entry = await self._sessions.open(server)
         try:
             exchange = self._sessions.initialize(entry, message, self._timing.start(server))
-            response = await reply(request, exchange, {SESSION_HEADER: entry.session.id})
+            response = await _follow(request, entry.session, exchange)
         except BaseException:
             # The client has gone before it could learn the id: nobody will ever use this session.
             self._sessions.end(entry, "its client left during initialize")
@@ -113,12 +115,16 @@ class McpFace:
         return response
 
 
-async def _followed(request: web.Request, exchange: Exchange, headers: dict[str, str]) -> web.StreamResponse:
-    """Answer from an exchange that belongs to the session: a disconnect does not cancel it (specification, sending
-    messages: disconnection SHOULD NOT be interpreted as cancellation).
+async def _follow(request: web.Request, session: StreamableSession, exchange: Exchange) -> web.StreamResponse:
+    """Answer a request of a session: JSON if its answer comes first, else events.
+
+    A disconnect does not cancel the call (specification, sending messages).
     """
     try:
-        return await reply(request, exchange, headers)
+        first = await first_of(exchange)
     except (asyncio.CancelledError, ConnectionError):
-        exchange.read = False
+        session.hung_up(exchange)
         raise
+    if first is not None and first is exchange.answer:
+        return as_json(first, {SESSION_HEADER: session.id})
+    return await as_events(request, session, session.backlog.open(exchange))

@@ -1,21 +1,27 @@
 """One HTTP answer that becomes JSON or SSE at the last possible moment.
 
 JSON if the response comes first; SSE as soon as something precedes it, or when silence has lasted so long that a proxy
-would cut the connection (users' scar 23).
+would cut the connection (users' scar 23). Every event has an id with which a client that lost the connection goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from bridge.children.connection import Exchange
-from bridge.children.stream import Stream, StreamEnded
+from bridge.children.stream import StreamEnded
+from bridge.sessions.backlog import Track
+from bridge.sessions.streamable import StreamableSession
 
 #: Seconds of silence after which an answer becomes a stream, and between two comments on a stream.
 KEEP_ALIVE = 15.0
+#: Milliseconds after which a client that lost a stream should come back.
+RETRY_MS = 1000
 
+SESSION_HEADER = "Mcp-Session-Id"
 JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream"
 
@@ -27,41 +33,59 @@ _SSE_HEADERS = {
 _PING = b": ping\n\n"
 
 
-async def reply(request: web.Request, exchange: Exchange, headers: dict[str, str]) -> web.StreamResponse:
-    """Answer a request with what comes on its exchange."""
+async def first_of(exchange: Exchange) -> bytes | None:
+    """The first message of an exchange, left where it is; None when silence has lasted too long for a JSON answer."""
     try:
         async with asyncio.timeout(KEEP_ALIVE):
-            first = await exchange.receive()
+            return await exchange.peek()
     except TimeoutError:
-        return await _stream(request, exchange, headers, _PING)
-    if first is exchange.answer:
-        return web.Response(body=first, content_type=JSON_TYPE, headers=headers)
-    return await _stream(request, exchange, headers, event(first))
+        return None
 
 
-async def follow(request: web.Request, stream: Stream, headers: dict[str, str]) -> web.StreamResponse:
-    """Answer a GET with what comes on a stream, until one side ends it."""
-    return await _stream(request, stream, headers, _PING)
+def as_json(message: bytes, headers: dict[str, str]) -> web.Response:
+    """The answer that came first."""
+    return web.Response(body=message, content_type=JSON_TYPE, headers=headers)
 
 
-async def _stream(request: web.Request, stream: Stream, headers: dict[str, str], first: bytes) -> web.StreamResponse:
-    response = web.StreamResponse(headers={**_SSE_HEADERS, **headers})
-    await response.prepare(request)
-    await response.write(first)
-    while True:
-        try:
-            async with asyncio.timeout(KEEP_ALIVE):
-                message = await stream.receive()
-        except TimeoutError:
-            await response.write(_PING)
-        except StreamEnded:
-            break
-        else:
-            await response.write(event(message))
-    await response.write_eof()
-    return response
+async def as_events(
+    request: web.Request,
+    session: StreamableSession,
+    track: Track,
+    *,
+    missed: Sequence[tuple[str, bytes]] = (),
+) -> web.StreamResponse:
+    """Answer with an event stream until it ends, or until the client goes on with it over another connection.
+
+    ``missed`` are events that are sent again first.
+    """
+    stream = track.stream
+    reader = stream.take_over()
+    response = web.StreamResponse(headers={**_SSE_HEADERS, SESSION_HEADER: session.id})
+    try:
+        await response.prepare(request)
+        head = _primer(track.last_id) if session.primes and not missed else _PING
+        await response.write(head + b"".join(event(message, event_id) for event_id, message in missed))
+        while True:
+            try:
+                async with asyncio.timeout(KEEP_ALIVE):
+                    message = await stream.receive(reader)
+            except TimeoutError:
+                await response.write(_PING)
+            else:
+                await response.write(event(message, session.backlog.record(track, message)))
+    except StreamEnded:
+        await response.write_eof()
+        return response
+    except (asyncio.CancelledError, ConnectionError):
+        if stream.is_read_by(reader):
+            session.lost(track)
+        raise
 
 
-def event(message: bytes) -> bytes:
+def event(message: bytes, event_id: str) -> bytes:
     """One SSE event. A message is one line: nothing in it can end the event early."""
-    return b"event: message\ndata: %b\n\n" % message
+    return b"event: message\nid: %b\ndata: %b\n\n" % (event_id.encode(), message)
+
+
+def _primer(event_id: str) -> bytes:
+    return b"retry: %d\nid: %b\ndata: \n\n" % (RETRY_MS, event_id.encode())

@@ -194,6 +194,19 @@ def test_a_message_cannot_forge_a_line(tmp_path: Path) -> None:
     assert len(messages(read(tmp_path / "bridge.log"))) == 1
 
 
+@pytest.mark.xfail(strict=True, reason="bug: the text of a traceback is written as it is")
+def test_a_traceback_has_lines_but_no_control_characters(tmp_path: Path) -> None:
+    with Logs("INFO", tmp_path, "text", io.StringIO()):
+        try:
+            raise ValueError("a client sent \x1b[2J\x9b2J\r")
+        except ValueError:
+            log.exception("failed")
+    lines = read(tmp_path / "error.log").split("\n")
+    assert len(lines) > 3
+    assert lines[-2] == r"ValueError: a client sent \x1b[2J\x9b2J\x0d"
+    assert all(line.isprintable() for line in lines)
+
+
 def test_a_lone_surrogate_does_not_stop_the_log(tmp_path: Path) -> None:
     with Logs("INFO", tmp_path, "text", io.StringIO()):
         log.info("before \udc80")
@@ -236,6 +249,25 @@ def test_the_json_layout_escapes_every_control_character(tmp_path: Path) -> None
 # When the disk does not want
 
 
+class SlowConsole(io.StringIO):
+    """A terminal that takes nothing until it is let go, and tells when it has seen a text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+        self.reached = threading.Event()
+        self.let_go = threading.Event()
+        self.saw_text = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reached.set()
+        assert self.let_go.wait(PATIENCE)
+        written = super().write(text)
+        if self._text in text:
+            self.saw_text.set()
+        return written
+
+
 def test_a_directory_that_cannot_be_made_costs_one_warning_and_the_files(tmp_path: Path) -> None:
     # Below a regular file, because root may write everywhere else.
     (tmp_path / "file").write_text("")
@@ -252,46 +284,44 @@ def test_a_directory_that_cannot_be_made_costs_one_warning_and_the_files(tmp_pat
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_childs_file_that_cannot_be_opened_does_not_end_the_log(tmp_path: Path) -> None:
+def test_a_childs_file_that_cannot_be_opened_costs_one_warning_and_its_lines(tmp_path: Path) -> None:
     (tmp_path / "servers" / "git.log").mkdir(parents=True)
-    console = io.StringIO()
+    console = SlowConsole("git.log cannot be written")
+    console.let_go.set()
     with Logs("INFO", tmp_path, "text", console) as logs:
-        log.info("before")
-        logs.stderr_sink("git")(b"from a child")
+        for _ in range(3):
+            logs.stderr_sink("git")(b"from a child")
+        assert console.saw_text.wait(PATIENCE)
+        logs.stderr_sink("time")(b"Tick")
         log.info("after")
-    assert {"before", "after"} <= set(messages(console.getvalue()))
+    assert messages(console.getvalue()) == [
+        f"{tmp_path / 'servers' / 'git.log'} cannot be written: Is a directory; its lines are lost",
+        "after",
+    ]
+    assert messages(read(tmp_path / "servers" / "time.log")) == ["Tick"]
 
 
-class StuckConsole(io.StringIO):
-    """A terminal that takes nothing until it is let go."""
-
-    def __init__(self, last: str) -> None:
-        super().__init__()
-        self._last = last
-        self.reached = threading.Event()
-        self.let_go = threading.Event()
-        self.saw_last = threading.Event()
-
-    def write(self, text: str) -> int:
-        self.reached.set()
-        assert self.let_go.wait(PATIENCE)
-        written = super().write(text)
-        if self._last in text:
-            self.saw_last.set()
-        return written
+@pytest.mark.xfail(strict=True, reason="bug: the file that was opened before the bad one is never closed")
+def test_one_file_that_cannot_be_opened_costs_all_files_and_leaves_none_open(tmp_path: Path) -> None:
+    (tmp_path / "error.log").mkdir()
+    console = io.StringIO()
+    with Logs("INFO", tmp_path, "text", console):
+        log.info("one")
+    warning, *rest = messages(console.getvalue())
+    assert warning == f"LOG_DIR: {tmp_path} cannot be written: Is a directory; logging to the console only"
+    assert rest == ["one"]
 
 
 def test_a_full_queue_loses_lines_and_counts_them_and_nobody_waits(tmp_path: Path) -> None:
     last_kept = f"line {QUEUE_RECORDS - 1};"
-    console = StuckConsole(last_kept)
+    console = SlowConsole(last_kept)
     with Logs("INFO", tmp_path, "text", console):
         log.info("the line that the thread is stuck with")
         assert console.reached.wait(PATIENCE)
         for number in range(QUEUE_RECORDS + 7):
             log.info("line %d;", number)  # returns, though nobody writes
         console.let_go.set()
-        assert console.saw_last.wait(PATIENCE)
+        assert console.saw_text.wait(PATIENCE)
     found = messages(console.getvalue())
     assert found[1:-1] == [f"line {number};" for number in range(QUEUE_RECORDS)]
     assert found[-1] == "7 log lines were lost: the disk was too slow"

@@ -12,7 +12,7 @@ import sys
 
 ANSWERED_LATER = object()
 
-waiting: dict[str, object] = {}
+waiting: dict[str, tuple[object, object]] = {}
 asked: dict[str, object] = {}
 cancelled: list[object] = []
 questions = 0
@@ -73,11 +73,20 @@ def call(id_: object, name: str, arguments: dict[str, object], meta: dict[str, o
             send({"method": "notifications/cancelled", "params": {"requestId": f"q{questions}"}})
             return {}
         case "wait":
-            waiting[str(arguments["key"])] = id_
+            waiting[str(arguments["key"])] = (id_, meta.get("progressToken"))
             send({"method": "notifications/message", "params": {"level": "info", "data": f"waits {arguments['key']}"}})
             return ANSWERED_LATER
         case "release":
-            send({"id": waiting.pop(str(arguments["key"])), "result": {"released": arguments["key"]}})
+            send({"id": waiting.pop(str(arguments["key"]))[0], "result": {"released": arguments["key"]}})
+            return {}
+        case "say":  # progress of a call that waits
+            token = waiting[str(arguments["key"])][1]
+            send(
+                {
+                    "method": "notifications/progress",
+                    "params": {"progressToken": token, "progress": arguments["progress"]},
+                }
+            )
             return {}
         case "cancelled":
             return {"cancelled": cancelled}

@@ -1,0 +1,86 @@
+"""What is kept of a session's event streams, and how much."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.children.stream import Stream
+from bridge.protocol.errors import Rejection
+from bridge.sessions.backlog import Backlog
+
+
+def test_what_followed_an_event_is_found_on_its_own_stream() -> None:
+    backlog = Backlog()
+    one, two = backlog.open(Stream()), backlog.open(Stream())
+    begin = one.last_id
+    ids = [backlog.record(track, message) for track, message in ((one, b"a"), (two, b"b"), (one, b"c"))]
+    assert backlog.find(begin) == (one, [(ids[0], b"a"), (ids[2], b"c")])
+    assert backlog.find(ids[0]) == (one, [(ids[2], b"c")])
+    assert backlog.find(ids[1]) == (two, [])
+
+
+def test_the_oldest_events_are_forgotten_over_the_count() -> None:
+    backlog = Backlog(events=2)
+    one, two = backlog.open(Stream()), backlog.open(Stream())
+    first = backlog.record(one, b"a")
+    begin = two.last_id
+    backlog.record(two, b"b")
+    backlog.record(two, b"c")
+    assert backlog.find(first) == (one, [])  # nothing followed it, so nothing is missing
+    assert len(backlog.find(begin)[1]) == 2
+    backlog.record(one, b"d")
+    with pytest.raises(Rejection, match="too old"):
+        backlog.find(begin)
+
+
+def test_a_message_over_the_size_is_not_kept() -> None:
+    backlog = Backlog(size=10)
+    track = backlog.open(Stream())
+    begin = track.last_id
+    backlog.record(track, b"x" * 11)
+    with pytest.raises(Rejection, match="too old"):
+        backlog.find(begin)
+    assert backlog.find(track.last_id) == (track, [])
+
+
+def test_an_ended_stream_of_which_nothing_is_kept_is_forgotten() -> None:
+    backlog = Backlog(events=1)
+    stream = Stream()
+    track = backlog.open(stream)
+    last = backlog.record(track, b"a")
+    stream.end()
+    backlog.record(backlog.open(Stream()), b"b")
+    with pytest.raises(Rejection):
+        backlog.find(last)
+
+
+def test_what_nobody_read_can_be_fetched_later() -> None:
+    backlog = Backlog()
+    stream = Stream()
+    track = backlog.open(stream)
+    begin = track.last_id
+    stream.put(b"a")
+    stream.put(b"b")
+    backlog.settle(track)
+    assert [message for _, message in backlog.find(begin)[1]] == [b"a", b"b"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=8)), max_size=60))
+def test_what_is_found_is_right_or_refused_and_the_limits_hold(sent: list[tuple[int, bytes]]) -> None:
+    backlog = Backlog(events=10, size=40)
+    tracks = [backlog.open(Stream()) for _ in range(4)]
+    begins = [track.last_id for track in tracks]
+    said: list[list[bytes]] = [[], [], [], []]
+    for number, message in sent:
+        backlog.record(tracks[number], message)
+        said[number].append(message)
+        assert len(backlog) <= 10
+    for begin, messages in zip(begins, said, strict=True):
+        try:
+            _, found = backlog.find(begin)
+        except Rejection:
+            assert messages  # it had something to forget
+        else:
+            assert [message for _, message in found] == messages
