@@ -105,10 +105,11 @@ def parse_servers(text: str, source: str, environ: Mapping[str, str], base: Path
             reader = _Entry(server_id, entry, environ, base or Path())
             entries[server_id] = reader.read()
         except _Bad as error:
-            problems.append(Problem(f'{source}: "{server_id}": {error}', server_id, fatal=True))
+            problems.append(Problem(f"{source}: {json.dumps(server_id)}: {error}", server_id, fatal=True))
         else:
             problems += [
-                Problem(f'{source}: "{server_id}": {text}', server_id, fatal=False) for text in reader.warnings
+                Problem(f"{source}: {json.dumps(server_id)}: {text}", server_id, fatal=False)
+                for text in reader.warnings
             ]
     return Servers(source, entries, tuple(problems))
 
@@ -143,7 +144,7 @@ class _Entry:
         self._environ = environ
         self._base = base
         self.warnings: list[str] = []
-        if not _ID.fullmatch(server_id):
+        if not _ID.fullmatch(server_id) or server_id.strip(".") == "":
             raise _Bad("the id must be 1 to 64 of A-Z a-z 0-9 . _ -, because it becomes part of a URL")
         if not isinstance(entry, dict):
             raise _Bad(f"must be an object, not {_kind(entry)}")

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 #: A file is rotated at this size, and so many old ones are kept.
 ROTATE_BYTES = 10 * 1024 * 1024
@@ -38,7 +38,8 @@ class _Text(logging.Formatter):
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         text = record.getMessage().translate(_UNPRINTABLE)
         if record.exc_info:  # the only text that has lines of its own
-            text += "\n" + self.formatException(record.exc_info)
+            lines = self.formatException(record.exc_info).split("\n")
+            text = "\n".join([text, *(line.translate(_UNPRINTABLE) for line in lines)])
         return f"{stamp}.{int(record.msecs):03d}Z [{record.levelname}] {text}"
 
 
@@ -71,6 +72,14 @@ class _BoundedQueueHandler(logging.handlers.QueueHandler):
             self.queue.put_nowait(record)
         except queue.Full:
             self.lost += 1
+
+
+class _Listener(logging.handlers.QueueListener):
+    """Ends behind what waits, also when the queue is full."""
+
+    def enqueue_sentinel(self) -> None:
+        """Wait for room: this is the end, and nobody else waits for it."""
+        cast("queue.Queue[object]", self.queue).put(None)
 
 
 class _ChildFiles(logging.Handler):
@@ -119,7 +128,7 @@ class Logs:
         self._console = console
         self._queue: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_RECORDS)
         self._entry = _BoundedQueueHandler(self._queue)
-        self._listener: logging.handlers.QueueListener | None = None
+        self._listener: _Listener | None = None
         self._handlers: list[logging.Handler] = []
         self._before: list[tuple[logging.Logger, int]] = []
 
@@ -130,7 +139,7 @@ class Logs:
         problem = self._open_files()
         for handler in self._handlers:
             handler.setFormatter(self._formatter)
-        self._listener = logging.handlers.QueueListener(self._queue, *self._handlers, respect_handler_level=True)
+        self._listener = _Listener(self._queue, *self._handlers, respect_handler_level=True)
         self._listener.start()
         for name, level in (("", "WARNING"), ("bridge", self._level), (_CHILD_LOGGER, "INFO")):
             logger = logging.getLogger(name)
@@ -142,13 +151,14 @@ class Logs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._entry.lost:
-            logging.getLogger(__name__).warning("%d log lines were lost: the disk was too slow", self._entry.lost)
         logging.getLogger().removeHandler(self._entry)
         for logger, level in self._before:
             logger.setLevel(level)
         assert self._listener is not None
         self._listener.stop()
+        if self._entry.lost:
+            why = f"{self._entry.lost} log lines were lost: the disk was too slow"
+            self._listener.handle(logging.LogRecord(__name__, logging.WARNING, __file__, 0, why, (), None))
         for handler in self._handlers:
             handler.close()
 
@@ -164,16 +174,19 @@ class Logs:
 
     def _open_files(self) -> str | None:
         """Add the file handlers; return what is wrong if that is impossible."""
+        files: list[logging.Handler] = []
         try:
             (self._directory / "servers").mkdir(parents=True, exist_ok=True)
-            everything = _file(self._directory / "bridge.log")
-            errors = _file(self._directory / "error.log")
+            files.append(_file(self._directory / "bridge.log"))
+            files.append(_file(self._directory / "error.log"))
         except OSError as error:
+            for file in files:
+                file.close()
             return f"{self._directory} cannot be written: {error.strerror}"
-        errors.setLevel(logging.ERROR)
-        everything.addFilter(_is_ours)
-        errors.addFilter(_is_ours)
-        self._handlers += [everything, errors, _ChildFiles(self._directory / "servers")]
+        for file in files:
+            file.addFilter(_is_ours)
+        files[1].setLevel(logging.ERROR)
+        self._handlers += [*files, _ChildFiles(self._directory / "servers")]
         return None
 
 

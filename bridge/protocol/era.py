@@ -23,7 +23,7 @@ def check_version(header: str | None, message: Message | None) -> None:
     """
     if header is not None and not is_handshake(header):
         _refuse(header)
-    if isinstance(message, Request) and MODERN_KEY.encode() in message.params:
+    if isinstance(message, Request) and (MODERN_KEY.encode() in message.params or b"\\u" in message.params):
         meta = messages.fields(bytes(messages.fields(message.params).get("_meta", b"")))
         if MODERN_KEY in meta:
             _refuse(messages.decode(bytes(meta[MODERN_KEY])))

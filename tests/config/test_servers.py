@@ -182,7 +182,8 @@ def test_a_bad_id_costs_only_its_entry(server_id: str) -> None:
     assert problem.fatal
     assert problem.server == server_id
     assert problem.text == (
-        f'{SOURCE}: "{server_id}": the id must be 1 to 64 of A-Z a-z 0-9 . _ -, because it becomes part of a URL'
+        f"{SOURCE}: {json.dumps(server_id)}: "
+        "the id must be 1 to 64 of A-Z a-z 0-9 . _ -, because it becomes part of a URL"
     )
 
 
