@@ -11,7 +11,7 @@ import itertools
 import logging
 from collections.abc import Callable
 
-from bridge.children.stream import Stream
+from bridge.children.stream import Kind, RequestStream
 from bridge.process.child import ChildProcess, ChildStalled
 from bridge.process.spawn import Command
 from bridge.protocol import messages
@@ -35,25 +35,42 @@ _question_numbers = itertools.count(1)
 SHOWN = 200
 
 
-class Exchange(Stream):
+class Exchange(RequestStream):
     """One request on a child: a stream that ends with the answer.
 
     ``answer`` is the final message, ``failure`` is set when the bridge had to make it. ``on_end`` is called once,
-    whoever ended it.
+    whoever ended it. With ``into``, its messages go on that stream instead of its own.
     """
 
-    __slots__ = ("_timer", "answer", "failure", "number", "on_end", "read", "request", "silence_since")
+    __slots__ = ("_timer", "answer", "failure", "into", "number", "on_end", "request", "silence_since")
 
-    def __init__(self, request: Request, on_end: Callable[[Exchange], None] | None = None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        on_end: Callable[[Exchange], None] | None = None,
+        into: RequestStream | None = None,
+    ) -> None:
         super().__init__()
         self.request = request
         self.number = 0
         self.answer = b""
         self.failure: BridgeError | None = None
-        self.read = True  # False once the client has gone while the call goes on
         self.on_end = on_end
+        self.into = into
         self.silence_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def carrier(self) -> RequestStream:
+        """The stream that is read for this exchange."""
+        return self if self.into is None else self.into
+
+    def put(self, message: bytes, kind: Kind = Kind.ANSWER) -> None:
+        """Add a message, to the stream that is read for this exchange."""
+        if self.into is None:
+            super().put(message, kind)
+        else:
+            self.into.put(message, kind)
 
     def finish(self, message: bytes) -> None:
         """End with this answer; a second one is ignored."""
@@ -218,7 +235,7 @@ class ChildConnection:
             exchange.finish(text)
         else:
             exchange.silence_since = asyncio.get_running_loop().time()
-            exchange.put(text, droppable=True)
+            exchange.put(text, Kind.NOTE)
 
     def _undirected(self, message: Undirected) -> None:
         if self.on_undirected is not None:

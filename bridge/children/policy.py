@@ -26,3 +26,5 @@ class Sharing:
 SHARED = Sharing(holders=None, hold="session", limit=1, greets=True)
 #: A child for one session, greeted by its client.
 DEDICATED = Sharing(holders=1, hold="session")
+#: The same for a client that never initializes: the bridge does it.
+IMPLICIT = Sharing(holders=1, hold="session", greets=True)

@@ -8,10 +8,19 @@ dropped and counted, the oldest first, so a reader that stalls costs a fixed amo
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections import deque
 
 #: Bytes that may wait for a reader before notifications are dropped.
 BACKLOG_BYTES = 16 * 1024 * 1024
+
+
+class Kind(enum.Enum):
+    """What a message means to its stream."""
+
+    ANSWER = "answer"  # ends a request
+    QUESTION = "question"  # wants an answer of the client; any of its streams will do
+    NOTE = "note"  # may be lost when the reader is slow
 
 
 class StreamEnded(Exception):
@@ -24,18 +33,18 @@ class Stream:
     __slots__ = ("_bytes", "_queue", "_reader", "_waiter", "dropped", "ended")
 
     def __init__(self) -> None:
-        self._queue: deque[tuple[bytes, bool]] = deque()
+        self._queue: deque[tuple[bytes, Kind]] = deque()
         self._bytes = 0
         self._reader = 0
         self._waiter: asyncio.Future[None] | None = None
         self.ended = False
         self.dropped = 0
 
-    def put(self, message: bytes, *, droppable: bool = False) -> None:
-        """Add a message; ``droppable`` ones may be lost when the reader is slow."""
+    def put(self, message: bytes, kind: Kind = Kind.ANSWER) -> None:
+        """Add a message."""
         if self.ended:
             return
-        self._queue.append((message, droppable))
+        self._queue.append((message, kind))
         self._bytes += len(message)
         if self._bytes > BACKLOG_BYTES:
             self._shed()
@@ -77,23 +86,38 @@ class Stream:
         """Whether nobody has taken over from this reader."""
         return reader == self._reader
 
-    def take_waiting(self) -> list[tuple[bytes, bool]]:
-        """Return and forget what has not been read, each with whether it may be dropped."""
-        waiting = list(self._queue)
+    @property
+    def waiting(self) -> list[tuple[bytes, Kind]]:
+        """What has not been read."""
+        return list(self._queue)
+
+    def take_waiting(self) -> list[tuple[bytes, Kind]]:
+        """Return and forget what has not been read."""
+        waiting = self.waiting
         self._queue.clear()
         self._bytes = 0
         return waiting
 
     def _shed(self) -> None:
-        kept: deque[tuple[bytes, bool]] = deque()
-        for message, droppable in self._queue:
-            if droppable and self._bytes > BACKLOG_BYTES:
+        kept: deque[tuple[bytes, Kind]] = deque()
+        for message, kind in self._queue:
+            if kind is Kind.NOTE and self._bytes > BACKLOG_BYTES:
                 self._bytes -= len(message)
                 self.dropped += 1
             else:
-                kept.append((message, droppable))
+                kept.append((message, kind))
         self._queue = kept
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+class RequestStream(Stream):
+    """The stream that requests of a client opened. ``read`` is False once the client has lost it."""
+
+    __slots__ = ("read",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = True

@@ -55,6 +55,8 @@ class Settings:
     start_timeout: float = _setting("START_TIMEOUT_MS", 60.0, values.milliseconds)
     shutdown_timeout: float = _setting("SHUTDOWN_TIMEOUT_MS", 10.0, values.milliseconds)
 
+    implicit_initialize: bool = _setting("IMPLICIT_INITIALIZE", True, values.flag)
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the listening address."""

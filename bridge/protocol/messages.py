@@ -60,6 +60,7 @@ Message = Request | Notification | Response
 
 _decoder = msgspec.json.Decoder(_Envelope)
 _fields = msgspec.json.Decoder(dict[str, Raw])
+_items = msgspec.json.Decoder(list[Raw])
 _encode = msgspec.json.encode
 
 
@@ -85,6 +86,25 @@ def parse(data: bytes) -> Message:
     except RecursionError:
         raise Rejection(Fault.NOT_JSON, "parse error: nested too deeply") from None
     return _message(envelope)
+
+
+def parse_batch(data: bytes) -> list[Message | Rejection]:
+    """Decode an array of messages, each by itself. Raises :class:`Rejection` when it is no array, or empty."""
+    try:
+        items = _items.decode(data)
+    except msgspec.DecodeError as error:
+        raise Rejection(Fault.NOT_JSON, f"parse error: {_lower(error)}") from None
+    except RecursionError:
+        raise Rejection(Fault.NOT_JSON, "parse error: nested too deeply") from None
+    if not items:
+        raise Rejection(Fault.NOT_A_MESSAGE, "the batch is empty")
+    found: list[Message | Rejection] = []
+    for item in items:
+        try:
+            found.append(parse(bytes(item)))
+        except Rejection as rejection:
+            found.append(rejection)
+    return found
 
 
 def _lower(error: Exception) -> str:

@@ -12,8 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from bridge.children.connection import Exchange
-from bridge.children.policy import DEDICATED
+from bridge.children.policy import DEDICATED, IMPLICIT, Sharing
 from bridge.children.registry import Registry
+from bridge.children.stream import RequestStream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
@@ -40,14 +41,14 @@ class SessionDirectory:
         self._ttl_of = ttl_of
         self._graves: OrderedDict[str, str] = OrderedDict()
 
-    async def open(self, server: str) -> SessionEntry:
+    async def open(self, server: str, sharing: Sharing = DEDICATED) -> SessionEntry:
         """Start a child and mint a session on it, which opens with the client's own ``initialize``.
 
         Raises :class:`Rejection` for a server that is not there and what :meth:`ChildPool.lease` raises.
         """
         children = self._registry.pool(server)
         self.pool.check_room(server)
-        lease = await children.lease(DEDICATED)
+        lease = await children.lease(sharing)
         session = StreamableSession(mint(), server, lease)
         entry = self.pool.add(session.id, session, self._ttl_of(server))
         session.enter = lambda: self.pool.enter(entry)
@@ -56,7 +57,18 @@ class SessionDirectory:
         lease.connection.on_closed.append(lambda: self._child_ended(entry))
         return entry
 
-    def initialize(self, entry: SessionEntry, request: Request, silence: float | None) -> Exchange:
+    async def open_greeted(self, server: str) -> SessionEntry:
+        """Open a session that the bridge initializes itself, for a client that did not."""
+        entry = await self.open(server, IMPLICIT)
+        session = entry.session
+        version = messages.fields(session.greeting).get("protocolVersion", b"")
+        session.version = messages.string(bytes(version)) or ""
+        self._opened(entry)
+        return entry
+
+    def initialize(
+        self, entry: SessionEntry, request: Request, silence: float | None, into: RequestStream | None = None
+    ) -> Exchange:
         """Send the client's ``initialize``, verbatim; the session is open when the child has accepted it."""
 
         def ended(exchange: Exchange) -> None:
@@ -69,10 +81,13 @@ class SessionDirectory:
             version = messages.fields(bytes(answer["result"])).get("protocolVersion", b"")
             entry.session.version = messages.string(bytes(version)) or ""
             entry.session.greeted()
-            self.pool.opened(entry)
-            log.info("Session created session_id=%s total_sessions=%d", entry.session.label, len(self.pool))
+            self._opened(entry)
 
-        return entry.session.call(request, silence=silence, on_end=ended)
+        return entry.session.call(request, silence=silence, on_end=ended, into=into)
+
+    def _opened(self, entry: SessionEntry) -> None:
+        self.pool.opened(entry)
+        log.info("Session created session_id=%s total_sessions=%d", entry.session.label, len(self.pool))
 
     def find(self, session_id: str, server: str) -> SessionEntry:
         """Return a live session of this server. Raises :class:`Rejection` (404) that says why there is none."""

@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 from bridge.children.connection import Exchange
 from bridge.children.pool import Lease
-from bridge.children.stream import Stream
+from bridge.children.stream import Kind, RequestStream, Stream
 from bridge.protocol import messages
-from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.messages import Notification, Request, Response
+from bridge.protocol.errors import BridgeError, Fault, Rejection
+from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.mux import CANCELLED, Undirected
 from bridge.protocol.states import ChildEvent
 from bridge.protocol.versions import PRIMED_SINCE
@@ -57,7 +57,7 @@ class StreamableSession:
         self._calls: dict[Exchange, None] = {}
         self._streams: list[Stream] = []
         self._unheard = Stream()
-        self._left: dict[Exchange, Track] = {}  # calls that go on although their client lost the stream
+        self._left: dict[Stream, Track] = {}  # calls that go on although their client lost the stream
         self.backlog = Backlog()
         self._questions: dict[int, asyncio.TimerHandle] = {}
         self.closed = False
@@ -82,29 +82,66 @@ class StreamableSession:
         return self._lease.child.pid
 
     @property
+    def greeting(self) -> bytes:
+        """The child's InitializeResult, where the bridge asked for it."""
+        return self._lease.child.greeting
+
+    @property
     def obituary(self) -> str:
         """How its child ended."""
         return self._lease.connection.obituary()
 
     def call(
-        self, request: Request, *, silence: float | None, on_end: Callable[[Exchange], None] | None = None
+        self,
+        request: Request,
+        *,
+        silence: float | None,
+        on_end: Callable[[Exchange], None] | None = None,
+        into: RequestStream | None = None,
     ) -> Exchange:
         """Send a request to the child. Raises what :meth:`ChildConnection.exchange` raises."""
 
         def ended(exchange: Exchange) -> None:
             del self._calls[exchange]
-            left = self._left.pop(exchange, None)
-            if left is not None and not exchange.read:
-                self.backlog.settle(left)
             if on_end is not None:
                 on_end(exchange)
+            self._settle(exchange.carrier)
             self.leave()
 
-        exchange = Exchange(request, ended)
+        exchange = Exchange(request, ended, into)
         self._lease.connection.exchange(exchange, silence)
         self._calls[exchange] = None
         self.enter()
         return exchange
+
+    def _settle(self, stream: Stream) -> None:
+        """What a stream that has ended still holds can be fetched later, if its client had lost it."""
+        track = self._left.get(stream)
+        if track is not None and stream.ended:
+            del self._left[stream]
+            self.backlog.settle(track)
+
+    def take(
+        self,
+        message: Message,
+        *,
+        silence: float | None,
+        into: RequestStream,
+        on_end: Callable[[Exchange], None] | None = None,
+    ) -> Exchange | None:
+        """Take any message of the client; answers go on ``into``. A request that cannot be sent ends at once."""
+        if isinstance(message, Request):
+            try:
+                return self.call(message, silence=silence, into=into, on_end=on_end)
+            except BridgeError as error:
+                exchange = Exchange(message, on_end, into)
+                exchange.fail(error)
+                return exchange
+        if isinstance(message, Notification):
+            self.tell(message)
+        else:
+            self.answer(message)
+        return None
 
     def greeted(self) -> None:
         """The child has answered ``initialize``."""
@@ -137,19 +174,20 @@ class StreamableSession:
         """Whether its event streams begin with an empty event to come back with."""
         return self.version >= PRIMED_SINCE
 
-    def listen(self) -> Track:
-        """Open a GET stream; what has waited for one comes first."""
-        stream = Stream()
-        for message, droppable in self._unheard.take_waiting():
-            stream.put(message, droppable=droppable)
+    def listen(self, stream: Stream | None = None) -> Track:
+        """Open a stream for what belongs to no request; what has waited for one comes first."""
+        stream = stream or Stream()
+        for message, kind in self._unheard.take_waiting():
+            stream.put(message, kind)
         self._streams.append(stream)
         return self.backlog.open(stream)
 
     def resume(self, event_id: str) -> tuple[Track, list[tuple[str, bytes]]]:
         """Go on with the stream of an event; return it and what followed that event. Raises :class:`Rejection`."""
         track, missed = self.backlog.find(event_id)
-        if isinstance(track.stream, Exchange):
+        if isinstance(track.stream, RequestStream):
             track.stream.read = True
+            self._left.pop(track.stream, None)
         elif track.stream not in self._streams:
             self._streams.append(track.stream)
         return track, missed
@@ -157,25 +195,23 @@ class StreamableSession:
     def lost(self, track: Track) -> None:
         """The client has lost a stream. It may come back for a call that goes on; other messages go elsewhere."""
         stream = track.stream
-        if isinstance(stream, Exchange):
+        if isinstance(stream, RequestStream):
             stream.read = False
-            if stream.ended:
-                self.backlog.settle(track)
-            else:
-                self._left[stream] = track
+            self._left[stream] = track
+            self._settle(stream)
         elif stream in self._streams:
             self._streams.remove(stream)
-            for message, droppable in stream.take_waiting():
-                self._newest_stream().put(message, droppable=droppable)
+            for message, kind in stream.take_waiting():
+                self._newest_stream().put(message, kind)
 
-    def hung_up(self, exchange: Exchange) -> None:
-        """The client has gone before it saw an event id, so it cannot come back; the call goes on all the same
-        (specification: a disconnect is no cancellation), and what it asks is asked elsewhere.
+    def hung_up(self, stream: RequestStream) -> None:
+        """The client has gone before it saw an event id, so it cannot come back; its calls go on all the same
+        (specification: a disconnect is no cancellation), and what they ask is asked elsewhere.
         """
-        exchange.read = False
-        for message, droppable in exchange.take_waiting():
-            if not droppable and message is not exchange.answer:
-                self._newest_stream().put(message)
+        stream.read = False
+        for message, kind in stream.take_waiting():
+            if kind is Kind.QUESTION:
+                self._newest_stream().put(message, kind)
 
     async def close(self, why: str) -> None:
         """End every call and stream, and give the child back."""
@@ -203,12 +239,12 @@ class StreamableSession:
     def _hear(self, message: Undirected) -> None:
         if message.question is not None:
             self._count_question(message, message.question)
-        self._stream_for(message).put(message.message, droppable=message.question is None)
+        self._stream_for(message).put(message.message, Kind.NOTE if message.question is None else Kind.QUESTION)
 
     def _stream_for(self, message: Undirected) -> Stream:
         if message.method not in UNRELATED:
             for exchange in reversed(self._calls):
-                if exchange.read:
+                if exchange.carrier.read:
                     return exchange
         return self._newest_stream()
 

@@ -30,6 +30,7 @@ from bridge.web.drain import Drain
 from bridge.web.errors import Handler, errors_middleware
 from bridge.web.guards import Guards
 from bridge.web.mcp import McpFace
+from bridge.web.sse import SseFace
 from bridge.web.status import StatusFace
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ class Service:
             _application(
                 settings,
                 guards,
-                McpFace(self.registry, self._sessions, timing, self._drain),
+                McpFace(self.registry, self._sessions, timing, self._drain, implicit=settings.implicit_initialize),
+                SseFace(self.registry, self._sessions, timing, self._drain),
                 BridgeFace(self.registry, self._clients, timing, self._drain),
                 StatusFace(self.registry, (bridge_pool, stream_pool), servers.problems, guards),
             ),
@@ -132,7 +134,7 @@ class Service:
 
 
 def _application(
-    settings: Settings, guards: Guards, mcp: McpFace, bridge: BridgeFace, status: StatusFace
+    settings: Settings, guards: Guards, mcp: McpFace, sse: SseFace, bridge: BridgeFace, status: StatusFace
 ) -> web.Application:
     app = web.Application(
         middlewares=[_timing_middleware, errors_middleware, guards.middleware],
@@ -143,6 +145,8 @@ def _application(
             web.post("/mcp/{server_id}", mcp.post),
             web.get("/mcp/{server_id}", mcp.get, allow_head=False),
             web.delete("/mcp/{server_id}", mcp.delete),
+            web.get("/sse/{server_id}", sse.connect, allow_head=False),
+            web.post("/messages/{server_id}", sse.post),
             web.post("/bridge", bridge.post_any),
             web.post("/bridge/{server_id}", bridge.post),
             web.get("/health", status.health),

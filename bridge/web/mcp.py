@@ -15,13 +15,15 @@ from bridge.protocol import messages
 from bridge.protocol.era import check_version
 from bridge.protocol.errors import OF_THE_SERVER, BridgeError, Fault, Rejection
 from bridge.protocol.messages import Notification, Request, Response
+from bridge.protocol.versions import BATCH_VERSION
+from bridge.sessions.batch import Batch
 from bridge.sessions.directory import SessionDirectory, SessionEntry
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.web.body import check_accept, read_json
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
-from bridge.web.reply import JSON_TYPE, SESSION_HEADER, SSE_TYPE, as_events, as_json, first_of
+from bridge.web.reply import JSON_TYPE, KEEP_ALIVE, SESSION_HEADER, SSE_TYPE, as_events, as_json, first_of
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +32,15 @@ LAST_EVENT_HEADER = "Last-Event-ID"
 
 
 class McpFace:
-    """The handlers of ``/mcp/{server_id}``."""
+    """The handlers of ``/mcp/{server_id}``.
 
-    def __init__(self, registry: Registry, sessions: SessionDirectory, timing: Timing, drain: Drain) -> None:
+    ``implicit``: a request without a session opens one by itself (``IMPLICIT_INITIALIZE``).
+    """
+
+    def __init__(
+        self, registry: Registry, sessions: SessionDirectory, timing: Timing, drain: Drain, *, implicit: bool
+    ) -> None:
+        self._implicit = implicit
         self._registry = registry
         self._sessions = sessions
         self._timing = timing
@@ -43,7 +51,10 @@ class McpFace:
         server = request.match_info["server_id"]
         self._registry.pool(server)  # 404 before anything else is looked at
         check_accept(request, JSON_TYPE, SSE_TYPE)
-        message = messages.parse(await read_json(request))
+        body = await read_json(request)
+        if body.lstrip()[:1] == b"[":
+            return await self._batch(request, body)
+        message = messages.parse(body)
         request_id = message.id if isinstance(message, Request) else None
         try:
             check_version(request.headers.get(VERSION_HEADER), message)
@@ -83,6 +94,8 @@ class McpFace:
         if isinstance(message, Request):
             with self._drain.call():
                 return await self._call(request, server, message)
+        if self._implicit and SESSION_HEADER not in request.headers:
+            return web.Response(status=202)  # about a handshake that the bridge has done itself
         session = self._session(request).session
         if isinstance(message, Notification):
             session.tell(message)
@@ -92,9 +105,37 @@ class McpFace:
             log.debug("session %s: an answer to nothing that was asked in it is dropped", session.label)
         return web.Response(status=202)
 
+    async def _batch(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        """Take several messages at once (specification 2025-03-26 only)."""
+        session = self._session(request).session
+        if session.version != BATCH_VERSION:
+            raise Rejection(Fault.BATCH, f"batches exist in {BATCH_VERSION} only; send one message")
+        found = messages.parse_batch(body)
+        if not any(isinstance(each, Request | Rejection) for each in found):
+            batch = Batch([])
+            for message in found:
+                assert not isinstance(message, Rejection)
+                session.take(message, silence=None, into=batch, on_end=batch.one_ended)
+            return web.Response(status=202)
+        with self._drain.call():
+            batch = Batch(found)
+            for message in found:
+                if isinstance(message, Rejection):
+                    batch.refuse(message)
+                elif isinstance(message, Request) and message.method == "initialize":
+                    batch.refuse(Rejection(Fault.NOT_A_MESSAGE, "initialize must not be in a batch"), message.id)
+                else:
+                    silence = self._timing.silence(session.server)
+                    session.take(message, silence=silence, into=batch, on_end=batch.one_ended)
+            return await _follow_batch(request, session, batch)
+
     async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
-        if message.method == "initialize" and SESSION_HEADER not in request.headers:
-            return await self._initialize(request, server, message)
+        if SESSION_HEADER not in request.headers:
+            if message.method == "initialize":
+                return await self._initialize(request, server, message)
+            if self._implicit:
+                session = (await self._sessions.open_greeted(server)).session
+                return await _follow(request, session, session.call(message, silence=self._timing.silence(server)))
         session = self._session(request).session
         if message.method == "initialize":
             raise Rejection(Fault.NOT_A_MESSAGE, f"initialize opens a new session; send it without {SESSION_HEADER}")
@@ -128,3 +169,15 @@ async def _follow(request: web.Request, session: StreamableSession, exchange: Ex
     if first is not None and first is exchange.answer:
         return as_json(first, {SESSION_HEADER: session.id})
     return await as_events(request, session, session.backlog.open(exchange))
+
+
+async def _follow_batch(request: web.Request, session: StreamableSession, batch: Batch) -> web.StreamResponse:
+    """Answer a batch: one JSON array if nothing but answers comes, else events."""
+    try:
+        answers = await batch.answers(KEEP_ALIVE)
+    except (asyncio.CancelledError, ConnectionError):
+        session.hung_up(batch)
+        raise
+    if answers is not None:
+        return as_json(b"[%b]" % b",".join(answers), {SESSION_HEADER: session.id})
+    return await as_events(request, session, session.backlog.open(batch))

@@ -25,12 +25,12 @@ SESSION_HEADER = "Mcp-Session-Id"
 JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream"
 
-_SSE_HEADERS = {
+SSE_HEADERS = {
     "Content-Type": SSE_TYPE,
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
-_PING = b": ping\n\n"
+PING = b": ping\n\n"
 
 
 async def first_of(exchange: Exchange) -> bytes | None:
@@ -60,17 +60,17 @@ async def as_events(
     """
     stream = track.stream
     reader = stream.take_over()
-    response = web.StreamResponse(headers={**_SSE_HEADERS, SESSION_HEADER: session.id})
+    response = web.StreamResponse(headers={**SSE_HEADERS, SESSION_HEADER: session.id})
     try:
         await response.prepare(request)
-        head = _primer(track.last_id) if session.primes and not missed else _PING
+        head = _primer(track.last_id) if session.primes and not missed else PING
         await response.write(head + b"".join(event(message, event_id) for event_id, message in missed))
         while True:
             try:
                 async with asyncio.timeout(KEEP_ALIVE):
                     message = await stream.receive(reader)
             except TimeoutError:
-                await response.write(_PING)
+                await response.write(PING)
             else:
                 await response.write(event(message, session.backlog.record(track, message)))
     except StreamEnded:

@@ -253,7 +253,6 @@ RIGHT = message("tools/list", 1)
     [
         ("/mcp/nobody", RIGHT, {}, 404, -32600),
         ("/nowhere", RIGHT, {}, 404, -32600),
-        (POST, RIGHT, {}, 400, -32000),
         (POST, RIGHT, {"Mcp_Session_Id": "unknown"}, 404, -32001),
         (POST, message("initialize", 1, **INITIALIZE), {"Mcp_Session_Id": "unknown"}, 404, -32001),
         (POST, RIGHT, {"Content_Type": "text/plain"}, 415, -32600),
@@ -263,7 +262,7 @@ RIGHT = message("tools/list", 1)
         (POST, b"\xff", {}, 400, -32700),
         (POST, b"", {}, 400, -32700),
         (POST, b'{"params":' + b"[" * 20_000, {}, 400, -32700),
-        (POST, [RIGHT], {}, 400, -32600),
+        (POST, [RIGHT], {}, 400, -32000),
         (POST, {"id": 1}, {}, 400, -32600),
         (POST, {"jsonrpc": "2.0", "id": None, "method": "ping"}, {}, 400, -32600),
         (POST, RIGHT, {"MCP_Protocol_Version": "1999-01-01"}, 400, -32600),

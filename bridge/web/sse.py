@@ -1,0 +1,90 @@
+"""``/sse/{server_id}`` and ``/messages/{server_id}``: HTTP+SSE of 2024-11-05, where the session is the connection.
+
+The client opens one event stream, learns from its first event where to POST, and gets everything on that stream. When
+it goes, the session ends with its process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from bridge.children.registry import Registry
+from bridge.children.stream import RequestStream, StreamEnded
+from bridge.protocol import messages
+from bridge.protocol.errors import Fault, Rejection
+from bridge.protocol.messages import Request
+from bridge.sessions.directory import SessionDirectory, SessionEntry
+from bridge.sessions.timing import Timing
+from bridge.web.body import read_json
+from bridge.web.drain import Drain
+from bridge.web.reply import KEEP_ALIVE, PING, SSE_HEADERS
+
+
+class SseFace:
+    """The handlers of ``/sse`` and ``/messages``."""
+
+    def __init__(self, registry: Registry, sessions: SessionDirectory, timing: Timing, drain: Drain) -> None:
+        self._registry = registry
+        self._sessions = sessions
+        self._timing = timing
+        self._drain = drain
+        self._streams: dict[str, RequestStream] = {}
+
+    async def connect(self, request: web.Request) -> web.StreamResponse:
+        """Open a session and its one stream."""
+        self._drain.check()
+        server = request.match_info["server_id"]
+        entry = await self._sessions.open(server)
+        session = entry.session
+        stream = self._streams[session.id] = RequestStream()
+        response = web.StreamResponse(headers=SSE_HEADERS)
+        try:
+            with self._sessions.pool.using(entry):
+                session.listen(stream)
+                await response.prepare(request)
+                await response.write(f"event: endpoint\ndata: /messages/{server}?session_id={session.id}\n\n".encode())
+                await self._send(response, stream)
+        finally:
+            del self._streams[session.id]
+            self._sessions.end(entry, "its client closed the stream")
+        await response.write_eof()
+        return response
+
+    async def _send(self, response: web.StreamResponse, stream: RequestStream) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(KEEP_ALIVE):
+                    message = await stream.receive()
+            except TimeoutError:
+                await response.write(PING)
+            except StreamEnded:
+                return
+            else:
+                await response.write(b"event: message\ndata: %b\n\n" % message)
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Take one message; what answers it comes on the stream."""
+        entry = self._session(request)
+        message = messages.parse(await read_json(request))
+        stream = self._streams[entry.session.id]
+        if isinstance(message, Request):
+            self._drain.check()
+            if message.method == "initialize" and not entry.session.version:
+                self._sessions.initialize(entry, message, self._timing.start(entry.session.server), stream)
+                return web.Response(status=202)
+        silence = self._timing.silence(entry.session.server)
+        entry.session.take(message, silence=silence, into=stream)
+        return web.Response(status=202)
+
+    def _session(self, request: web.Request) -> SessionEntry:
+        server = request.match_info["server_id"]
+        self._registry.pool(server)
+        session_id = request.query.get("session_id") or request.query.get("sessionId")
+        if not session_id:
+            raise Rejection(Fault.NO_SESSION_ID, f"session_id is missing; open GET /sse/{server} first")
+        entry = self._sessions.find(session_id, server)
+        if session_id not in self._streams:
+            raise Rejection(Fault.UNKNOWN_SESSION, f"this session is not one of /sse; POST to /mcp/{server}")
+        return entry
