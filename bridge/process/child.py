@@ -55,6 +55,7 @@ class ChildProcess:
         self._on_stderr = on_stderr
         self._on_end = on_end
         self._ended = False
+        self._stdout_open = self._stderr_open = True
         self._stdout_lines = LineSplitter(limit)
         self._stderr_lines = LineSplitter(STDERR_LINE)
         self._popen: subprocess.Popen[bytes] | None = None
@@ -178,8 +179,10 @@ class ChildProcess:
         info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         assert info is not None
         self.exited.set_result(info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
-        # What the child wrote last is still in the pipe: end-of-file comes behind it, unless something holds the pipe.
-        if not self._ended:
+        # What the child wrote last is still in the pipes: end-of-file comes behind it, unless something holds them.
+        if not (self._stdout_open or self._stderr_open):
+            self._end()
+        elif not self._ended and self._drain is None:
             self._drain = self._loop.call_later(EXIT_DRAIN, self._end)
 
     def stdout_received(self, data: bytes) -> None:
@@ -198,18 +201,26 @@ class ChildProcess:
 
     def stdout_ended(self) -> None:
         """End-of-file on the child's stdout."""
+        self._stdout_open = False
         for line in self._stdout_lines.finish():
             self._on_line(line)
-        if self.exited.done():
-            self._end()
-        elif not self._ended and self._drain is None:
-            # The exit of a child that ends normally is seen a moment after its end-of-file: wait for its exit code.
-            self._drain = self._loop.call_later(EXIT_DRAIN, self._end)
+        self._pipe_ended()
 
     def stderr_ended(self) -> None:
         """End-of-file on the child's stderr."""
         for line in self._stderr_lines.finish():
             self._stderr_line(line)
+        self._stderr_open = False
+        self._pipe_ended()
+
+    def _pipe_ended(self) -> None:
+        if self._stdout_open:
+            return
+        if self.exited.done() and not self._stderr_open:
+            self._end()
+        elif not self._ended and self._drain is None:
+            # The exit code and the last words of a child that ends normally come a moment after its end-of-file.
+            self._drain = self._loop.call_later(EXIT_DRAIN, self._end)
 
     def _stderr_line(self, line: bytes | Oversized) -> None:
         data = line if isinstance(line, bytes) else line.head
