@@ -20,7 +20,7 @@ PEERS = Path(__file__).parent / "peers"
 ACCEPT = "application/json, text/event-stream"
 INITIALIZE = {
     "protocolVersion": "2025-06-18",
-    "capabilities": {},
+    "capabilities": {"elicitation": {}, "roots": {}, "sampling": {}},
     "clientInfo": {"name": "test", "version": "1"},
 }
 

@@ -42,7 +42,7 @@ class Exchange(RequestStream):
     whoever ended it. With ``into``, its messages go on that stream instead of its own.
     """
 
-    __slots__ = ("_timer", "answer", "failure", "into", "number", "on_end", "request", "silence_since")
+    __slots__ = ("_timer", "answer", "connection", "failure", "into", "number", "on_end", "request", "silence_since")
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Exchange(RequestStream):
         super().__init__()
         self.request = request
         self.number = 0
+        self.connection: ChildConnection | None = None
         self.answer = b""
         self.failure: BridgeError | None = None
         self.on_end = on_end
@@ -90,6 +91,18 @@ class Exchange(RequestStream):
             self.failure = failure
             self.finish(messages.error_line(self.request.id, failure.fault.code, str(failure), failure.data))
 
+    def cancel(self, params: bytes = b"") -> None:
+        """Pass a client's cancellation on. It stays open: the child may still answer, and often does."""
+        if self.connection is not None:
+            self.connection.cancel(self, params)
+
+    def abandon(self, failure: BridgeError) -> None:
+        """Cancel it on the child, forget it there, and end it with ``failure``."""
+        if self.connection is None:
+            self.fail(failure)
+        else:
+            self.connection.abandon(self, failure)
+
     def watch_silence(self, seconds: float, on_silence: Callable[[Exchange], None]) -> None:
         """Call ``on_silence`` when nothing has come for ``seconds``: progress extends the time (users' scar 22).
 
@@ -124,6 +137,7 @@ class ChildConnection:
         self._exchanges: dict[int, Exchange] = {}
         self.closed = False
         self.calls = 0
+        self.abandoned = 0  # requests that the child may still work on, though nobody waits
         self.process = ChildProcess(limit=limit, on_line=self._line, on_stderr=on_stderr, on_end=self._ended)
 
     def __repr__(self) -> str:
@@ -138,6 +152,11 @@ class ChildConnection:
     def open_questions(self) -> int:
         """How many questions of this child wait for an answer."""
         return self._mux.questions
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing of one holder is left that the next one could meet."""
+        return not (self.closed or self._exchanges or self._mux.questions or self.abandoned)
 
     async def start(self, command: Command) -> None:
         """Start the program. Raises :class:`bridge.process.spawn.SpawnError`."""
@@ -157,6 +176,7 @@ class ChildConnection:
             self._mux.close(number)
             raise Rejection(Fault.CHILD_FAILED, f'server "{self.server}" does not read its input') from None
         exchange.number = number
+        exchange.connection = self
         self._exchanges[number] = exchange
         self.calls += 1
         if silence is not None:
@@ -171,6 +191,7 @@ class ChildConnection:
     def abandon(self, exchange: Exchange, failure: BridgeError) -> None:
         """Cancel an exchange on the child, forget it there, and end it with ``failure``."""
         if not exchange.ended:
+            self.abandoned += 1
             self.cancel(exchange, b'{"reason":%b}' % messages.encode(str(failure)))
         self._forget(exchange.number)
         exchange.fail(failure)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bridge.children.connection import ChildConnection, Exchange
+from bridge.children.crowd import Crowd
 from bridge.children.policy import Sharing
 from bridge.config.servers import ServerConfig
 from bridge.process.spawn import Command, SpawnError
@@ -28,6 +30,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds on each rung of the stop ladder.
 PATIENCE = 2.0
+#: Seconds for which a spare child of a pool waits for the next exchange.
+LINGER = 30.0
+#: Seconds that an exchange waits for a child of a pool to come back.
+LEASE_PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +69,15 @@ class Child:
     server: str
     sharing: Sharing
     connection: ChildConnection
+    crowd: Crowd | None  # where it may have many holders
     started: float
     ready: asyncio.Future[None]
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     state: ChildState = ChildState.STARTING
     holders: int = 0
+    used: bool = False
+    leave_at: asyncio.TimerHandle | None = None
     greeting: bytes = b""  # InitializeResult, where the bridge greeted
     owner: asyncio.Task[None] | None = None
 
@@ -77,14 +86,22 @@ class Child:
         self.state = advance(CHILD_TRANSITIONS, self.state, event)
 
     @property
+    def lives(self) -> bool:
+        """Whether it has not begun to end."""
+        alive = self.state in (ChildState.STARTING, ChildState.GREETING, ChildState.READY)
+        return alive and not self.connection.closed and not self.stopping.is_set()
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody holds it and somebody may."""
+        return self.holders == 0 and self.takes_holders
+
+    @property
     def takes_holders(self) -> bool:
         """Whether one more may hold it."""
-        alive = self.state in (ChildState.STARTING, ChildState.GREETING, ChildState.READY)
-        return (
-            alive
-            and not self.connection.closed
-            and (self.sharing.holders is None or self.holders < self.sharing.holders)
-        )
+        if not self.lives or (self.used and self.sharing.is_private):
+            return False
+        return self.sharing.holders is None or self.holders < self.sharing.holders
 
     @property
     def pid(self) -> int | None:
@@ -132,6 +149,7 @@ class ChildPool:
         self._capacity = capacity
         self._on_stderr = on_stderr
         self._closing = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self.children: list[Child] = []
 
     def __repr__(self) -> str:
@@ -141,44 +159,106 @@ class ChildPool:
     async def lease(self, sharing: Sharing) -> Lease:
         """Return a lease on a child that is ready to be spoken to, starting one if need be.
 
+        Under a policy that lends children for single exchanges, waits for one to come back when all are out.
         Raises :class:`ChildUnavailable` when there is no room for one, :class:`StartFailed` when it does not start.
         """
-        child = self._choose(sharing)
+        child = await self._free(sharing)
         child.holders += 1
+        child.used = True
         try:
             await asyncio.shield(child.ready)
         except BaseException:
             self.returned(child)
             raise
+        self.keep_warm(sharing)
         return Lease(self, child)
 
+    def keep_warm(self, sharing: Sharing) -> None:
+        """Start as many children as the policy wants ready before anyone asks, as far as there is room."""
+        free = sum(1 for child in self.children if child.sharing == sharing and child.is_free)
+        try:
+            while free < sharing.warm and not self._closing:
+                self._check_room(sharing)
+                self._start(sharing)
+                free += 1
+        except ChildUnavailable as full:
+            log.debug("%s", full)
+
     def returned(self, child: Child) -> None:
-        """A holder has gone. A child that nobody holds is stopped."""
+        """A holder has gone. A child that nobody holds is stopped, or kept for the next exchange if it is clean."""
         child.holders -= 1
-        if child.holders == 0:
+        if child.holders == 0 and not self._keeps(child):
             child.stopping.set()
+        self._wake_one()
 
     async def close(self) -> None:
         """Stop every child and wait until none is left."""
         self._closing = True
+        while self._waiting:
+            self._wake_one()
         owners = [child.owner for child in self.children if child.owner is not None]
         for child in self.children:
             child.stopping.set()
         if owners:
             await asyncio.wait(owners)
 
+    def _keeps(self, child: Child) -> bool:
+        """Whether a child that has come back is clean and wanted (pgbouncer: a dirty connection is never lent on)."""
+        if child.sharing.hold == "session" or not child.connection.is_clean or self._closing:
+            return False
+        idle = sum(1 for other in self.children if other.sharing == child.sharing and other.is_free)
+        if idle > max(child.sharing.warm, 1):
+            child.leave_at = asyncio.get_running_loop().call_later(LINGER, self._leave, child)
+        return True
+
+    def _leave(self, child: Child) -> None:
+        if child.holders == 0:
+            child.stopping.set()
+
+    async def _free(self, sharing: Sharing) -> Child:
+        while True:
+            try:
+                return self._choose(sharing)
+            except ChildUnavailable:
+                if sharing.hold == "session" or self._closing:
+                    raise
+                await self._come_back()
+
+    async def _come_back(self) -> None:
+        """Wait until a child comes back. Raises :class:`ChildUnavailable` after a while."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(LEASE_PATIENCE):
+                await waiter
+        except TimeoutError:
+            raise ChildUnavailable(self.config.id, "all of its children are busy", retry_in=5) from None
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            elif waiter.cancelled():
+                self._wake_one()
+
+    def _wake_one(self) -> None:
+        if self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
     def _choose(self, sharing: Sharing) -> Child:
         if self._closing:
             raise ChildUnavailable(self.config.id, "the bridge is shutting down")
-        alike = [child for child in self.children if child.sharing == sharing]
-        if sharing.holders != 1:
-            for child in alike:
-                if child.takes_holders and not child.stopping.is_set():
-                    return child
-        self._check_room(sharing, len([child for child in alike if child.takes_holders]))
+        for child in self.children:
+            if child.sharing == sharing and child.takes_holders:
+                if child.leave_at is not None:
+                    child.leave_at.cancel()
+                    child.leave_at = None
+                return child
+        self._check_room(sharing)
         return self._start(sharing)
 
-    def _check_room(self, sharing: Sharing, alike: int) -> None:
+    def _check_room(self, sharing: Sharing) -> None:
+        alike = sum(1 for child in self.children if child.sharing == sharing and child.lives)
         if sharing.limit is not None and alike >= sharing.limit:
             raise ChildUnavailable(self.config.id, f"all {sharing.limit} of its children are in use", retry_in=1)
         most = self.config.max_children
@@ -196,7 +276,8 @@ class ChildPool:
         ready = asyncio.get_running_loop().create_future()
         # Whoever waits may have gone when it fails; the owner logs it in any case.
         ready.add_done_callback(lambda done: done.cancelled() or done.exception())
-        child = Child(self.config.id, sharing, connection, time.time(), ready)
+        crowd = None if sharing.holders == 1 else Crowd(connection)
+        child = Child(self.config.id, sharing, connection, crowd, time.time(), ready)
         connection.on_closed.append(lambda: self._closed(child, closed))
         self.children.append(child)
         child.owner = asyncio.create_task(self._own(child, closed), name=f"child {self.config.id}")
@@ -285,5 +366,8 @@ class ChildPool:
         finally:
             self.children.remove(child)
             self._capacity.give_back()
+            if child.leave_at is not None:
+                child.leave_at.cancel()
+            self._wake_one()
             child.ended.set()
             log.info("server %s: child ended: %s", self.config.id, child.connection.obituary())

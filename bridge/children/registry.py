@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from bridge.children.policy import Need, choose
 from bridge.children.pool import Capacity, Child, ChildLimits, ChildPool
+from bridge.children.seat import Seat, take_seat
 from bridge.config.servers import ServerConfig
 from bridge.protocol.errors import Fault, Rejection
 
@@ -36,6 +38,15 @@ class Registry:
         if server in self.entries:
             raise Rejection(Fault.UNKNOWN_SERVER, f'server "{server}" is disabled; set "disabled": false')
         raise Rejection(Fault.UNKNOWN_SERVER, f'no server "{server}" in the configuration; GET /servers lists them')
+
+    async def seat(self, server: str, need: Need) -> Seat:
+        """Return a seat at a server. Raises :class:`Rejection` when there is none, and what a lease raises."""
+        return await take_seat(self.pool(server), choose(self.entries[server], need))
+
+    def keep_warm(self) -> None:
+        """Start what should be ready before anyone asks."""
+        for server, pool in self._pools.items():
+            pool.keep_warm(choose(self.entries[server], Need.SESSION))
 
     def children(self) -> list[Child]:
         """Every child that lives now."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dotenv import dotenv_values
 
@@ -37,6 +37,24 @@ UNSET = Unset()
 
 
 @dataclass(frozen=True, slots=True)
+class SharingConfig:
+    """``sharing`` as written: how many may hold a child, for how long, how many wait ready, how many there may be."""
+
+    holders: int | None
+    hold: Literal["session", "exchange"]
+    warm: int = 0
+    limit: int | None = None
+
+
+#: The words that ``sharing`` may be; None is what the bridge does by itself.
+SHARINGS: dict[str, SharingConfig | None] = {
+    "session": None,
+    "shared": SharingConfig(None, "session", limit=1),
+    "pooled": SharingConfig(1, "exchange", warm=2, limit=16),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """One entry: what to start, and how. Durations are seconds."""
 
@@ -51,6 +69,7 @@ class ServerConfig:
     request_timeout: float | Unset | None = UNSET
     start_timeout: float | None = None
     max_children: int | None = None
+    sharing: SharingConfig | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -171,6 +190,7 @@ class _Entry:
             request_timeout=self._request_timeout(),
             start_timeout=self._get("startTimeout", values.milliseconds, None),
             max_children=self._get("maxChildren", values.whole(1, 1_000_000), None),
+            sharing=self._sharing(),
             notes=tuple(self._notes),
         )
 
@@ -255,6 +275,31 @@ class _Entry:
             raise _Bad(f'"envFile": {path} cannot be read: {error}') from None
         return {key: value for key, value in found.items() if value is not None}
 
+    def _sharing(self) -> SharingConfig | None:
+        value = self._raw.get("sharing", "session")
+        if isinstance(value, str) and value in SHARINGS:
+            return SHARINGS[value]
+        if not isinstance(value, dict):
+            words = ", ".join(f'"{word}"' for word in SHARINGS)
+            raise _Bad(f'"sharing" is {json.dumps(value)}, must be {words} or an object of holders, hold, warm, limit')
+        unknown = sorted(set(value) - {"holders", "hold", "warm", "limit"})
+        if unknown:
+            raise _Bad(f'"sharing" has unknown keys {", ".join(unknown)}; it may have holders, hold, warm, limit')
+
+        def read(key: str, reader: Callable[[Any], Any], default: Any) -> Any:
+            try:
+                return reader(value[key]) if value.get(key) is not None else default
+            except values.Wanted as wanted:
+                raise _Bad(f'"sharing": "{key}" is {json.dumps(value[key])}, must be {wanted}') from None
+
+        hold = read("hold", values.choice("session", "exchange"), "session")
+        holders = read("holders", values.whole(1, 1_000_000), None)
+        if hold == "exchange" and holders != 1:
+            raise _Bad('"sharing": "hold" is "exchange", which wants "holders": 1')
+        return SharingConfig(
+            holders, hold, read("warm", values.whole(0, 1000), 0), read("limit", values.whole(1, 1_000_000), None)
+        )
+
     def _disabled(self) -> bool:
         disabled = self._get("disabled", values.flag, None)
         enabled = self._get("enabled", values.flag, None)
@@ -279,13 +324,13 @@ KNOWN_KEYS = frozenset(
     (
         *("command", "args", "env", "cwd", "envFile", "inheritEnv", "type", "transport", "transportType", "url"),
         *("disabled", "enabled", "description", "title", "tags", "icon"),
-        *("sessionTtlMs", "bridgeTtlMs", "requestTimeout", "startTimeout", "timeout", "maxChildren"),
+        *("sessionTtlMs", "bridgeTtlMs", "requestTimeout", "startTimeout", "timeout", "maxChildren", "sharing"),
     )
 )
 #: Keys of the contract that a later version will read: said, not silently dropped.
 LATER_KEYS = frozenset(
     (
-        *("headers", "sharing", "childEra", "persistent", "restore", "warm", "preload", "maxSessions", "idleStopMs"),
+        *("headers", "childEra", "persistent", "restore", "warm", "preload", "maxSessions", "idleStopMs"),
         *("maxRestarts", "restartDelay", "limits", "allowedTools", "disabledTools"),
     )
 )

@@ -50,3 +50,16 @@ def greeted(response: Response) -> Greeted | Refused:
     if not isinstance(spoken, str) or not is_handshake(spoken):
         return Refused(f"it speaks protocol version {spoken!r}, which this bridge does not")
     return Greeted(response.result)
+
+
+def agreed(greeting: bytes, params: bytes) -> bytes:
+    """Return the InitializeResult for one client of a child that the bridge has greeted.
+
+    It is the child's own, with the version that the client asked for where the child knows that one.
+    """
+    members = messages.fields(greeting)
+    theirs = messages.string(bytes(members.get("protocolVersion", b""))) or ""
+    asked = messages.string(bytes(messages.fields(params).get("protocolVersion", b""))) or ""
+    if is_handshake(asked) and asked <= theirs:
+        members["protocolVersion"] = messages.Raw(messages.encode(asked))
+    return messages.encode(members)

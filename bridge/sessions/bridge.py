@@ -12,11 +12,10 @@ import logging
 from collections.abc import Callable
 
 from bridge.children.connection import Exchange
-from bridge.children.policy import SHARED
-from bridge.children.pool import Lease
+from bridge.children.policy import Need
 from bridge.children.registry import Registry
-from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.messages import Notification, Request, notification_line
+from bridge.children.seat import Seat
+from bridge.protocol.messages import Request
 from bridge.sessions.pool import Entry, SessionPool
 
 log = logging.getLogger(__name__)
@@ -27,10 +26,10 @@ _numbers = itertools.count(1)
 class BridgeClient:
     """One bridge-owned client on a server, used by any number of calls at once."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, seat: Seat) -> None:
         self._server = server
         self._label = f"client_{next(_numbers)}"
-        self._lease: Lease | None = None
+        self._seat = seat
 
     @property
     def server(self) -> str:
@@ -44,46 +43,28 @@ class BridgeClient:
 
     @property
     def pid(self) -> int | None:
-        """Process id of its child, None before it has one."""
-        return self._lease.child.pid if self._lease else None
+        """Process id of its child, None when it has none of its own."""
+        return self._seat.pid
 
     @property
     def greeting(self) -> bytes:
         """The child's InitializeResult."""
-        assert self._lease is not None
-        return self._lease.child.greeting
+        return self._seat.greeting
 
-    def hold(self, lease: Lease) -> None:
-        """Take the lease that all its calls use."""
-        self._lease = lease
-
-    def call(self, request: Request, silence: float | None) -> Exchange:
-        """Send a request. Raises what :meth:`ChildConnection.exchange` raises."""
-        assert self._lease is not None
+    async def call(self, request: Request, silence: float | None) -> Exchange:
+        """Send a request. Raises what :meth:`Seat.send` raises."""
         exchange = Exchange(request)
-        self._lease.connection.exchange(exchange, silence)
+        await self._seat.send(exchange, silence)
         return exchange
-
-    def abandon(self, exchange: Exchange) -> None:
-        """Its caller has gone: cancel it on the child."""
-        assert self._lease is not None
-        self._lease.connection.abandon(exchange, Rejection(Fault.TIMED_OUT, "the client has gone"))
-
-    def tell(self, note: Notification) -> None:
-        """Send a notification."""
-        assert self._lease is not None
-        self._lease.connection.send(notification_line(note.method, note.params))
 
     async def close(self, why: str) -> None:
         """Give the child back and wait for its end."""
         self.release()
-        if self._lease is not None:
-            await self._lease.gone()
+        await self._seat.gone()
 
     def release(self) -> None:
         """Give the child back; the last holder's release stops it."""
-        if self._lease is not None:
-            self._lease.release()
+        self._seat.release()
 
 
 class BridgeClients:
@@ -117,15 +98,13 @@ class BridgeClients:
             task.exception()  # it has been raised to all who waited
 
     async def _open(self, server: str) -> Entry[BridgeClient]:
-        children = self._registry.pool(server)
         self.pool.check_room(server)
-        client = BridgeClient(server)
-        lease = await children.lease(SHARED)
-        client.hold(lease)
+        seat = await self._registry.seat(server, Need.BRIDGE)
+        client = BridgeClient(server, seat)
         entry = self.pool.add(server, client, self._ttl_of(server))
         self.pool.opened(entry)
-        lease.connection.on_closed.append(lambda: self._child_ended(entry))
-        if lease.connection.closed:  # it ended between its greeting and now
+        seat.on_closed = lambda: self._child_ended(entry)
+        if seat.closed:  # between its greeting and now
             self._child_ended(entry)
         log.info("Bridge client %s opened on server %s", client.label, server)
         return entry

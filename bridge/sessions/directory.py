@@ -12,12 +12,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from bridge.children.connection import Exchange
-from bridge.children.policy import DEDICATED, IMPLICIT, Sharing
+from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.stream import RequestStream
-from bridge.protocol import messages
+from bridge.protocol import handshake, messages
 from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.messages import Request
+from bridge.protocol.messages import Request, Response
 from bridge.sessions.ids import mint, shorten
 from bridge.sessions.pool import Entry, SessionPool
 from bridge.sessions.streamable import StreamableSession
@@ -41,32 +41,33 @@ class SessionDirectory:
         self._ttl_of = ttl_of
         self._graves: OrderedDict[str, str] = OrderedDict()
 
-    async def open(self, server: str, sharing: Sharing = DEDICATED) -> SessionEntry:
+    async def open(self, server: str, need: Need = Need.SESSION) -> SessionEntry:
         """Start a child and mint a session on it, which opens with the client's own ``initialize``.
 
         Raises :class:`Rejection` for a server that is not there and what :meth:`ChildPool.lease` raises.
         """
-        children = self._registry.pool(server)
         self.pool.check_room(server)
-        lease = await children.lease(sharing)
-        session = StreamableSession(mint(), server, lease)
+        seat = await self._registry.seat(server, need)
+        session = StreamableSession(mint(), server, seat)
         entry = self.pool.add(session.id, session, self._ttl_of(server))
         session.enter = lambda: self.pool.enter(entry)
         session.leave = lambda: self.pool.leave(entry)
         session.on_end = lambda why: self._bury(session.id, why)
-        lease.connection.on_closed.append(lambda: self._child_ended(entry))
+        seat.on_closed = lambda: self._child_ended(entry)
+        if seat.closed:  # between its start and now
+            self._child_ended(entry)
         return entry
 
     async def open_greeted(self, server: str) -> SessionEntry:
         """Open a session that the bridge initializes itself, for a client that did not."""
-        entry = await self.open(server, IMPLICIT)
+        entry = await self.open(server, Need.IMPLICIT)
         session = entry.session
         version = messages.fields(session.greeting).get("protocolVersion", b"")
         session.version = messages.string(bytes(version)) or ""
         self._opened(entry)
         return entry
 
-    def initialize(
+    async def initialize(
         self, entry: SessionEntry, request: Request, silence: float | None, into: RequestStream | None = None
     ) -> Exchange:
         """Send the client's ``initialize``, verbatim; the session is open when the child has accepted it."""
@@ -83,7 +84,13 @@ class SessionDirectory:
             entry.session.greeted()
             self._opened(entry)
 
-        return entry.session.call(request, silence=silence, on_end=ended, into=into)
+        entry.session.capabilities = bytes(messages.fields(request.params).get("capabilities", b"{}"))
+        if entry.session.greeting:  # a child that others hold too was greeted by the bridge
+            exchange = Exchange(request, ended, into)
+            result = handshake.agreed(entry.session.greeting, request.params)
+            exchange.finish(messages.response_line(Response(request.id, result)))
+            return exchange
+        return await entry.session.call(request, silence=silence, on_end=ended, into=into)
 
     def _opened(self, entry: SessionEntry) -> None:
         self.pool.opened(entry)

@@ -12,13 +12,13 @@ import logging
 from collections.abc import Callable
 
 from bridge.children.connection import Exchange
-from bridge.children.pool import Lease
+from bridge.children.seat import Seat
 from bridge.children.stream import Kind, RequestStream, Stream
 from bridge.protocol import messages
+from bridge.protocol.capabilities import may_ask
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.mux import CANCELLED, Undirected
-from bridge.protocol.states import ChildEvent
 from bridge.protocol.versions import PRIMED_SINCE
 from bridge.sessions.backlog import Backlog, Track
 from bridge.sessions.ids import shorten
@@ -46,11 +46,12 @@ class StreamableSession:
     ``on_end`` is called once with the reason of its end.
     """
 
-    def __init__(self, session_id: str, server: str, lease: Lease) -> None:
+    def __init__(self, session_id: str, server: str, seat: Seat) -> None:
         self.id = session_id
         self._server = server
-        self._lease = lease
+        self._seat = seat
         self.version = ""
+        self.capabilities = b"{}"  # of the client, as JSON text
         self.enter: Callable[[], None] = _nothing
         self.leave: Callable[[], None] = _nothing
         self.on_end: Callable[[str], None] = _nothing
@@ -61,7 +62,7 @@ class StreamableSession:
         self.backlog = Backlog()
         self._questions: dict[int, asyncio.TimerHandle] = {}
         self.closed = False
-        lease.connection.on_undirected = self._hear
+        seat.listen(self._hear)
 
     def __repr__(self) -> str:
         return f"<StreamableSession {self.label} on {self.server} [{len(self._calls)} calls]>"
@@ -79,19 +80,19 @@ class StreamableSession:
     @property
     def pid(self) -> int | None:
         """Process id of its child."""
-        return self._lease.child.pid
+        return self._seat.pid
 
     @property
     def greeting(self) -> bytes:
         """The child's InitializeResult, where the bridge asked for it."""
-        return self._lease.child.greeting
+        return self._seat.greeting
 
     @property
     def obituary(self) -> str:
         """How its child ended."""
-        return self._lease.connection.obituary()
+        return self._seat.obituary
 
-    def call(
+    async def call(
         self,
         request: Request,
         *,
@@ -109,9 +110,14 @@ class StreamableSession:
             self.leave()
 
         exchange = Exchange(request, ended, into)
-        self._lease.connection.exchange(exchange, silence)
         self._calls[exchange] = None
         self.enter()
+        try:
+            await self._seat.send(exchange, silence)
+        except BaseException:
+            self._calls.pop(exchange, None)
+            self.leave()
+            raise
         return exchange
 
     def _settle(self, stream: Stream) -> None:
@@ -121,7 +127,7 @@ class StreamableSession:
             del self._left[stream]
             self.backlog.settle(track)
 
-    def take(
+    async def take(
         self,
         message: Message,
         *,
@@ -132,7 +138,7 @@ class StreamableSession:
         """Take any message of the client; answers go on ``into``. A request that cannot be sent ends at once."""
         if isinstance(message, Request):
             try:
-                return self.call(message, silence=silence, into=into, on_end=on_end)
+                return await self.call(message, silence=silence, into=into, on_end=on_end)
             except BridgeError as error:
                 exchange = Exchange(message, on_end, into)
                 exchange.fail(error)
@@ -145,18 +151,18 @@ class StreamableSession:
 
     def greeted(self) -> None:
         """The child has answered ``initialize``."""
-        self._lease.child.move(ChildEvent.GREETED)
+        self._seat.greeted()
 
     def tell(self, note: Notification) -> None:
         """Pass a notification of the client on; a cancellation goes to the call it names."""
         if note.method != CANCELLED:
-            self._lease.connection.send(messages.notification_line(note.method, note.params))
+            self._seat.tell(messages.notification_line(note.method, note.params))
             return
         target = bytes(messages.fields(note.params).get("requestId", b""))
         for exchange in reversed(self._calls):
             # initialize MUST NOT be cancelled (specification, cancellation)
             if messages.same_id(exchange.request.id, target) and exchange.request.method != "initialize":
-                self._lease.connection.cancel(exchange, note.params)
+                exchange.cancel(note.params)
                 return
 
     def answer(self, response: Response) -> bool:
@@ -167,7 +173,7 @@ class StreamableSession:
             return False
         timer.cancel()
         self.leave()
-        return self._lease.connection.answer(response)
+        return self._seat.answer(response)
 
     @property
     def primes(self) -> bool:
@@ -216,7 +222,7 @@ class StreamableSession:
     async def close(self, why: str) -> None:
         """End every call and stream, and give the child back."""
         self.end(why)
-        await self._lease.gone()
+        await self._seat.gone()
 
     def end(self, why: str) -> None:
         """What :meth:`close` does, without waiting for the child's process."""
@@ -224,8 +230,6 @@ class StreamableSession:
             return
         self.closed = True
         self.on_end(why)
-        connection = self._lease.connection
-        connection.on_undirected = None
         for timer in self._questions.values():
             timer.cancel()
         self._questions.clear()
@@ -234,10 +238,13 @@ class StreamableSession:
         for stream in self._streams:
             stream.end()
         self._streams.clear()
-        self._lease.release()
+        self._seat.release()
 
     def _hear(self, message: Undirected) -> None:
         if message.question is not None:
+            if not may_ask(self.capabilities, message.message):
+                self._seat.refuse(message.question, f"the client does not offer what {message.method} needs")
+                return
             self._count_question(message, message.question)
         self._stream_for(message).put(message.message, Kind.NOTE if message.question is None else Kind.QUESTION)
 
@@ -265,7 +272,7 @@ class StreamableSession:
     def _unanswered(self, number: int) -> None:
         del self._questions[number]
         log.warning("session %s: a question of server %s was not answered in time", self.label, self.server)
-        self._lease.connection.refuse(number, f"the client did not answer within {QUESTION_TIMEOUT:.0f} s")
+        self._seat.refuse(number, f"the client did not answer within {QUESTION_TIMEOUT:.0f} s")
         self.leave()
 
 

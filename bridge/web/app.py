@@ -108,6 +108,7 @@ class Service:
             ) from None
         name = f"[{host}]" if ":" in host else host
         self.url = f"http://{name}:{self._runner.addresses[0][1]}"
+        self.registry.keep_warm()
         for reaper in self._reapers:
             reaper.announce()
             self._tasks.append(asyncio.create_task(reaper.run(), name="reaper"))

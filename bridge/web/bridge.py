@@ -16,8 +16,7 @@ from bridge.children.registry import Registry
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Notification, Raw, Request, Response
-from bridge.protocol.mux import CANCELLED, PROGRESS
-from bridge.sessions.bridge import BridgeClient, BridgeClients
+from bridge.sessions.bridge import BridgeClients
 from bridge.sessions.timing import Timing
 from bridge.web.body import read_json
 from bridge.web.drain import Drain
@@ -26,8 +25,6 @@ from bridge.web.reply import JSON_TYPE
 
 #: Keys with which other bridges let a request name the program to run. This one never does.
 PROGRAM_KEYS = ("serverPath", "args", "env")
-#: Notifications that are about an id or a handshake of their sender: to a child with many callers they mean another's.
-UNTOLD = frozenset({CANCELLED, PROGRESS, "notifications/initialized"})
 #: The id of a call that came without one.
 NO_ID = b"0"
 
@@ -84,19 +81,18 @@ class BridgeFace:
         entry = await self._clients.client(server)
         with self._clients.pool.using(entry) as client:
             if isinstance(message, Notification):
-                if message.method not in UNTOLD:
-                    client.tell(message)
+                # About an id, a handshake or capabilities of its sender; the child knows only the bridge's own.
                 return web.Response(status=202)
             if message.method == "initialize":
                 return _answer(messages.response_line(Response(message.id, client.greeting)), is_bare)
-            exchange = client.call(message, self._timing.bridge_silence(server))
-            answer = await _last(client, exchange)
+            exchange = await client.call(message, self._timing.bridge_silence(server))
+            answer = await _last(exchange)
         if exchange.failure is not None:
             return refusal(exchange.failure, None if is_bare else message.id)
         return _answer(answer, is_bare)
 
 
-async def _last(client: BridgeClient, exchange: Exchange) -> bytes:
+async def _last(exchange: Exchange) -> bytes:
     """The answer; what precedes it has no way to the caller here."""
     try:
         while True:
@@ -104,7 +100,7 @@ async def _last(client: BridgeClient, exchange: Exchange) -> bytes:
             if message is exchange.answer:
                 return message
     except asyncio.CancelledError:  # the caller hung up, and nobody else could fetch the answer
-        client.abandon(exchange)
+        exchange.abandon(Rejection(Fault.TIMED_OUT, "the client has gone"))
         raise
 
 

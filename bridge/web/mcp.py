@@ -115,7 +115,7 @@ class McpFace:
             batch = Batch([])
             for message in found:
                 assert not isinstance(message, Rejection)
-                session.take(message, silence=None, into=batch, on_end=batch.one_ended)
+                await session.take(message, silence=None, into=batch, on_end=batch.one_ended)
             return web.Response(status=202)
         with self._drain.call():
             batch = Batch(found)
@@ -126,7 +126,7 @@ class McpFace:
                     batch.refuse(Rejection(Fault.NOT_A_MESSAGE, "initialize must not be in a batch"), message.id)
                 else:
                     silence = self._timing.silence(session.server)
-                    session.take(message, silence=silence, into=batch, on_end=batch.one_ended)
+                    await session.take(message, silence=silence, into=batch, on_end=batch.one_ended)
             return await _follow_batch(request, session, batch)
 
     async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
@@ -135,17 +135,22 @@ class McpFace:
                 return await self._initialize(request, server, message)
             if self._implicit:
                 session = (await self._sessions.open_greeted(server)).session
-                return await _follow(request, session, session.call(message, silence=self._timing.silence(server)))
+                return await self._follow_call(request, session, message)
         session = self._session(request).session
         if message.method == "initialize":
             raise Rejection(Fault.NOT_A_MESSAGE, f"initialize opens a new session; send it without {SESSION_HEADER}")
-        exchange = session.call(message, silence=self._timing.silence(server))
+        return await self._follow_call(request, session, message)
+
+    async def _follow_call(
+        self, request: web.Request, session: StreamableSession, message: Request
+    ) -> web.StreamResponse:
+        exchange = await session.call(message, silence=self._timing.silence(session.server))
         return await _follow(request, session, exchange)
 
     async def _initialize(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
         entry = await self._sessions.open(server)
         try:
-            exchange = self._sessions.initialize(entry, message, self._timing.start(server))
+            exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
             response = await _follow(request, entry.session, exchange)
         except BaseException:
             # The client has gone before it could learn the id: nobody will ever use this session.

@@ -72,10 +72,10 @@ class SseFace:
         if isinstance(message, Request):
             self._drain.check()
             if message.method == "initialize" and not entry.session.version:
-                self._sessions.initialize(entry, message, self._timing.start(entry.session.server), stream)
+                await self._sessions.initialize(entry, message, self._timing.start(entry.session.server), stream)
                 return web.Response(status=202)
         silence = self._timing.silence(entry.session.server)
-        entry.session.take(message, silence=silence, into=stream)
+        await entry.session.take(message, silence=silence, into=stream)
         return web.Response(status=202)
 
     def _session(self, request: web.Request) -> SessionEntry:

@@ -15,6 +15,8 @@ ANSWERED_LATER = object()
 waiting: dict[str, tuple[object, object]] = {}
 asked: dict[str, object] = {}
 cancelled: list[object] = []
+subscriptions: list[object] = []
+levels: list[object] = []
 questions = 0
 calls = 0
 
@@ -46,6 +48,11 @@ def call(id_: object, name: str, arguments: dict[str, object], meta: dict[str, o
             return {"count": calls}
         case "pid":
             return {"pid": os.getpid()}
+        case "seen":
+            return {"subscriptions": subscriptions, "levels": levels}
+        case "updated":
+            send({"method": "notifications/resources/updated", "params": {"uri": arguments["uri"]}})
+            return {}
         case "environment":
             return dict(os.environ)
         case "progress":
@@ -124,6 +131,15 @@ def request(id_: object, method: str, params: dict[str, object]) -> None:
                 "saw": params,
             }
         case "ping":
+            result = {}
+        case "resources/subscribe" | "resources/unsubscribe":
+            if "refuse" in str(params["uri"]):
+                send({"id": id_, "error": {"code": -32002, "message": "no such resource"}})
+                return
+            subscriptions.append((method.rpartition("/")[2], params["uri"]))
+            result = {}
+        case "logging/setLevel":
+            levels.append(params["level"])
             result = {}
         case "tools/list":
             result = {"tools": []}

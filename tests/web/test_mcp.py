@@ -97,6 +97,11 @@ async def test_a_question_of_the_server_is_asked_and_answered(bridge: Running) -
             assert again.status == 202
 
 
+async def test_a_question_that_the_client_did_not_offer_to_answer_is_refused_to_the_server(bridge: Running) -> None:
+    session = await bridge.session(capabilities={"sampling": {}})
+    assert (await session.call("ask"))["result"]["answer"]["code"] == -32601
+
+
 async def test_a_question_can_only_be_answered_in_the_session_it_was_asked_in(bridge: Running) -> None:
     asked, stranger = await bridge.session(), await bridge.session()
     async with asked.post(tool("ask", 1)) as response:

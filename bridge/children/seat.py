@@ -1,0 +1,278 @@
+"""How one client reaches its server: over a child of its own, over one that it shares, or over one per request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from bridge.children.connection import Exchange
+from bridge.children.crowd import LIST_CHANGED, accept
+from bridge.children.policy import Sharing
+from bridge.children.pool import ChildPool, Lease
+from bridge.children.stream import Kind
+from bridge.protocol.messages import Response
+from bridge.protocol.mux import Undirected
+from bridge.protocol.states import ChildEvent
+
+Listener = Callable[[Undirected], None]
+
+
+class Seat(Protocol):
+    """What a client needs of its server. ``on_closed`` is called once when the child it depends on has ended."""
+
+    on_closed: Callable[[], None]
+
+    @property
+    def greeting(self) -> bytes:
+        """InitializeResult that the bridge was given; empty where the client greets."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, None while it has none."""
+        ...
+
+    @property
+    def obituary(self) -> str:
+        """How the child ended."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether the child it depends on has ended."""
+        ...
+
+    def listen(self, listener: Listener) -> None:
+        """Hear what the child says outside of any request of ours."""
+        ...
+
+    async def send(self, exchange: Exchange, silence: float | None) -> None:
+        """Send a request. Raises what :meth:`ChildConnection.exchange` and :meth:`ChildPool.lease` raise."""
+        ...
+
+    def greeted(self) -> None:
+        """The client's own ``initialize`` was accepted."""
+        ...
+
+    def tell(self, line: bytes) -> None:
+        """Send a notification."""
+        ...
+
+    def answer(self, response: Response) -> bool:
+        """Hand an answer to a question of the child to it; False when it did not ask that."""
+        ...
+
+    def refuse(self, question: int, why: str) -> None:
+        """Answer a question of the child with an error."""
+        ...
+
+    def release(self) -> None:
+        """Give back what is held."""
+        ...
+
+    async def gone(self) -> None:
+        """Wait for the end of the child, if the release has made one."""
+        ...
+
+
+async def take_seat(pool: ChildPool, sharing: Sharing) -> Seat:
+    """Return the seat that a policy gives. Raises what :meth:`ChildPool.lease` raises."""
+    lease = await pool.lease(sharing)
+    if sharing.is_private:
+        return OwnSeat(lease)
+    if sharing.hold == "session":
+        return SharedSeat(lease)
+    seat = PooledSeat(pool, sharing, lease.child.greeting)
+    lease.release()
+    return seat
+
+
+class OwnSeat:
+    """A child that nobody else holds."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._connection = lease.connection
+        self.on_closed: Callable[[], None] = _nothing
+        self._connection.on_closed.append(self._closed)
+
+    @property
+    def greeting(self) -> bytes:
+        """InitializeResult, where the bridge asked for it."""
+        return self._lease.child.greeting
+
+    @property
+    def pid(self) -> int | None:
+        """Process id."""
+        return self._lease.child.pid
+
+    @property
+    def obituary(self) -> str:
+        """How the child ended."""
+        return self._connection.obituary()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the child has ended."""
+        return self._connection.closed
+
+    def listen(self, listener: Listener) -> None:
+        """Hear all that the child says."""
+        self._connection.on_undirected = listener
+
+    async def send(self, exchange: Exchange, silence: float | None) -> None:
+        """Send a request, as it is."""
+        self._connection.exchange(exchange, silence)
+
+    def greeted(self) -> None:
+        """The child has answered its client's ``initialize``."""
+        self._lease.child.move(ChildEvent.GREETED)
+
+    def tell(self, line: bytes) -> None:
+        """Send a notification."""
+        self._connection.send(line)
+
+    def answer(self, response: Response) -> bool:
+        """Hand an answer to the child."""
+        return self._connection.answer(response)
+
+    def refuse(self, question: int, why: str) -> None:
+        """Answer a question with an error."""
+        self._connection.refuse(question, why)
+
+    def release(self) -> None:
+        """Give the child back, which ends it."""
+        self._connection.on_undirected = None
+        self._lease.release()
+
+    async def gone(self) -> None:
+        """Wait for the end of the child."""
+        await self._lease.gone()
+
+    def _closed(self) -> None:
+        self.on_closed()
+
+
+class SharedSeat(OwnSeat):
+    """One of many holders of a child."""
+
+    def __init__(self, lease: Lease) -> None:
+        super().__init__(lease)
+        assert lease.child.crowd is not None
+        self._crowd = lease.child.crowd
+        self._listener: Listener | None = None
+        self._crowd.join(self)
+
+    def listen(self, listener: Listener) -> None:
+        """Hear what concerns all, and updates of what was subscribed to over this seat."""
+        self._listener = listener
+
+    def hear(self, message: Undirected) -> None:
+        """Something that concerns this seat."""
+        if self._listener is not None:
+            self._listener(message)
+
+    async def send(self, exchange: Exchange, silence: float | None) -> None:
+        """Send a request, except for those that would change the child for everyone."""
+        if not self._crowd.settles(self, exchange):
+            self._connection.exchange(exchange, silence)
+
+    def greeted(self) -> None:
+        """The bridge has greeted this child."""
+
+    def tell(self, line: bytes) -> None:
+        """Nothing: a client's notifications are about a handshake, or capabilities, that this child was not given."""
+
+    def release(self) -> None:
+        """Leave the others alone with it; the last one's release ends it."""
+        self._crowd.part(self)
+        self._lease.release()
+
+
+class PooledSeat:
+    """A child for the length of each request, which must leave it clean for the next one."""
+
+    def __init__(self, pool: ChildPool, sharing: Sharing, greeting: bytes) -> None:
+        self._pool = pool
+        self._sharing = sharing
+        self._greeting = greeting
+        self._listener: Listener = _nothing
+        self.on_closed: Callable[[], None] = _nothing
+
+    @property
+    def greeting(self) -> bytes:
+        """InitializeResult of the child that was asked first."""
+        return self._greeting
+
+    @property
+    def pid(self) -> int | None:
+        """It has no process of its own."""
+        return None
+
+    @property
+    def obituary(self) -> str:
+        """No child can end for it."""
+        return "its child ended"
+
+    @property
+    def closed(self) -> bool:
+        """It depends on no child."""
+        return False
+
+    def listen(self, listener: Listener) -> None:
+        """Hear that a list has changed."""
+        self._listener = listener
+
+    async def send(self, exchange: Exchange, silence: float | None) -> None:
+        """Lease a child for this request."""
+        if exchange.request.method in ("logging/setLevel", "resources/subscribe", "resources/unsubscribe"):
+            accept(exchange)  # it would hold for another client's next request
+            return
+        lease = await self._pool.lease(self._sharing)
+        connection = lease.connection
+        then = exchange.on_end
+
+        def hear(message: Undirected) -> None:
+            if message.question is not None:  # the child was offered no capabilities
+                connection.refuse(message.question, f"no client of a pooled server answers {message.method}")
+            elif message.method in LIST_CHANGED:
+                self._listener(message)
+            else:
+                exchange.put(message.message, Kind.NOTE)
+
+        def ended(exchange: Exchange) -> None:
+            connection.on_undirected = None
+            lease.release()
+            if then is not None:
+                then(exchange)
+
+        exchange.on_end = ended
+        connection.on_undirected = hear
+        try:
+            connection.exchange(exchange, silence)
+        except BaseException:
+            lease.release()
+            raise
+
+    def greeted(self) -> None:
+        """The bridge has greeted each child."""
+
+    def tell(self, line: bytes) -> None:
+        """Nothing: there is nobody to tell between requests."""
+
+    def answer(self, response: Response) -> bool:
+        """No child asks anything."""
+        return False
+
+    def refuse(self, question: int, why: str) -> None:
+        """No child asks anything."""
+
+    def release(self) -> None:
+        """Nothing is held between requests."""
+
+    async def gone(self) -> None:
+        """Nothing is held between requests."""
+
+
+def _nothing(*_: object) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,31 @@
+"""What a client may be asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.protocol.capabilities import may_ask
+
+FORM = b'{"method":"elicitation/create","params":{"mode":"form"}}'
+URL = b'{"method":"elicitation/create","params":{"mode":"url"}}'
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "question", "may"),
+    [
+        (b"{}", b'{"method":"sampling/createMessage"}', False),
+        (b'{"sampling":{}}', b'{"method":"sampling/createMessage","params":{}}', True),
+        (b'{"sampling":{}}', b'{"method":"roots/list"}', False),
+        (b'{"roots":{"listChanged":true}}', b'{"method":"roots/list"}', True),
+        (b'{"elicitation":{}}', b'{"method":"elicitation/create","params":{}}', True),
+        (b'{"elicitation":{}}', FORM, True),
+        (b'{"elicitation":{}}', URL, False),
+        (b'{"elicitation":{"url":{}}}', URL, True),
+        (b'{"elicitation":{"form":{},"url":{}}}', FORM, True),
+        (b"", b'{"method":"elicitation/create"}', False),
+        (b"{}", b'{"method":"tasks/get"}', True),
+        (b"{}", b'{"method":"ping"}', True),
+    ],
+)
+def test_a_client_is_asked_what_it_offered(capabilities: bytes, question: bytes, may: bool) -> None:
+    assert may_ask(capabilities, question) is may

@@ -1,0 +1,186 @@
+"""Sharing modes: who holds a child, and what holders may hear of each other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.conftest import INITIALIZE, Running, Session, StartBridge, events, last, message, peer, tool
+
+
+async def _shared(start_bridge: StartBridge, sharing: Any, **settings: Any) -> Running:
+    return await start_bridge({"peer": peer(sharing=sharing)}, **settings)
+
+
+async def _pid(session: Session) -> int:
+    return int((await session.call("pid"))["result"]["pid"])
+
+
+async def _ask(session: Session, method: str, **params: Any) -> dict[str, Any]:
+    async with session.post(message(method, 1, **params)) as response:
+        return await last(response)
+
+
+async def test_one_child_serves_fifty_sessions_that_keep_apart(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, "shared")
+    sessions = await asyncio.gather(*(bridge.session() for _ in range(50)))
+    assert len(bridge.service.registry.children()) == 1
+
+    async def one(session: Session, steps: int) -> None:
+        async with session.post(tool("progress", 7, token="p", steps=steps)) as response:
+            got = [event async for event in events(response)]
+        assert [event["params"]["progress"] for event in got[:-1]] == list(range(1, steps + 1))
+        assert (await session.call("echo", 7, who=session.id))["result"] == {"who": session.id}
+
+    await asyncio.gather(*(one(session, steps % 5) for steps, session in enumerate(sessions)))
+    [row] = await bridge.get("/children")
+    assert row["holders"] == 50
+
+
+async def test_the_bridge_calls_of_a_shared_server_use_the_same_child(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, "shared")
+    session = await bridge.session()
+    answer = await bridge.bridge_call("peer", "tools/call", name="pid", arguments={})
+    assert answer["result"]["pid"] == await _pid(session)
+
+
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-06-18", "2025-11-25"])
+async def test_a_shared_child_is_greeted_once_and_offered_nothing(start_bridge: StartBridge, version: str) -> None:
+    bridge = await _shared(start_bridge, "shared")
+    session = await bridge.session(protocolVersion=version, capabilities={"sampling": {}})
+    result = session.greeting["result"]
+    assert result["protocolVersion"] == version
+    assert result["saw"]["capabilities"] == {}
+    assert result["saw"]["clientInfo"]["name"] == "mcp-stdio-bridge"
+
+
+async def test_a_version_that_nobody_knows_is_answered_with_the_childs(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, "shared")
+    session = await bridge.session(protocolVersion="1999-01-01")
+    assert session.greeting["result"]["protocolVersion"] == "2025-11-25"
+
+
+async def test_list_changed_reaches_all_holders(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, "shared")
+    one, two = await bridge.session(), await bridge.session()
+    async with one.get() as first, two.get() as second:
+        await one.call("list_changed")
+        for response in (first, second):
+            assert (await anext(events(response)))["method"] == "notifications/tools/list_changed"
+
+
+async def test_updates_reach_those_who_subscribed_and_are_counted(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, "shared")
+    one, two, three = [await bridge.session() for _ in range(3)]
+    for session in (one, two):
+        assert (await _ask(session, "resources/subscribe", uri="a://b"))["result"] == {}
+    assert "error" in await _ask(three, "resources/subscribe", uri="refuse://me")
+    async with one.get() as first, two.get() as second, three.get() as third:
+        await one.call("updated", uri="a://b")
+        await one.call("updated", uri="refuse://me")
+        await one.call("list_changed")
+        for response in (first, second):
+            stream = events(response)
+            assert (await anext(stream))["params"] == {"uri": "a://b"}
+            assert (await anext(stream))["method"] == "notifications/tools/list_changed"
+        assert (await anext(events(third)))["method"] == "notifications/tools/list_changed"
+    assert (await _ask(one, "resources/unsubscribe", uri="a://b"))["result"] == {}
+    assert ["unsubscribe", "a://b"] not in (await three.call("seen"))["result"]["subscriptions"]
+    async with two.delete() as response:
+        assert response.status == 204
+    assert (await three.call("seen"))["result"]["subscriptions"][-1] == ["unsubscribe", "a://b"]
+
+
+async def test_logs_and_levels_of_a_shared_child_stay_away_from_its_clients(
+    start_bridge: StartBridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    bridge = await _shared(start_bridge, "shared")
+    session = await bridge.session()
+    assert (await _ask(session, "logging/setLevel", level="debug"))["result"] == {}
+    async with session.post(tool("log", 1, text="secret of someone")) as response:
+        assert response.content_type == "application/json"
+    assert (await session.call("seen"))["result"]["levels"] == []
+    assert "secret of someone" in caplog.text
+
+
+async def test_a_question_of_a_shared_child_is_refused(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, "shared")
+    answer = await (await bridge.session()).call("ask")
+    assert answer["result"]["answer"]["code"] == -32601
+
+
+async def test_the_last_session_ends_a_shared_child(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, "shared")
+    one, two = await bridge.session(), await bridge.session()
+    [child] = bridge.service.registry.children()
+    async with one.delete():
+        assert not child.stopping.is_set()
+    async with two.delete():
+        await child.ended.wait()
+
+
+async def test_the_death_of_a_shared_child_ends_all_its_sessions_with_the_reason(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, "shared")
+    one, two = await bridge.session(), await bridge.session()
+    await one.call("die", code=3)
+    async with two.post(tool("echo")) as response:
+        assert response.status == 404
+        assert "exited with code 3" in (await response.json())["error"]["message"]
+    assert "result" in await (await bridge.session()).call("count")
+
+
+async def test_so_many_holders_and_no_more_share_a_child(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, {"holders": 2, "hold": "session", "limit": 2})
+    sessions = [await bridge.session() for _ in range(4)]
+    pids = [await _pid(session) for session in sessions]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+    async with bridge.post("/mcp/peer", message("initialize", 1, **INITIALIZE)) as response:
+        assert response.status == 503
+        assert response.headers["Retry-After"]
+
+
+async def test_a_pooled_child_is_lent_for_one_request_and_used_again(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, {"holders": 1, "hold": "exchange"})
+    one, two = await bridge.session(), await bridge.session()
+    assert await _pid(one) == await _pid(two) == await _pid(one)
+    assert len(bridge.service.registry.children()) == 1
+
+
+async def test_requests_at_once_never_share_a_pooled_child_and_wait_at_the_limit(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, {"holders": 1, "hold": "exchange", "limit": 2})
+    session = await bridge.session()
+    async with session.post(tool("wait", 1, key="a")):
+        free = await _pid(session)  # only one is left for all of these
+        pids = await asyncio.gather(*(_pid(session) for _ in range(10)))
+        assert set(pids) == {free}
+        assert len(bridge.service.registry.children()) == 2
+
+
+async def test_a_pooled_child_that_may_still_work_for_someone_is_not_lent_on(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(sharing={"holders": 1, "hold": "exchange"}, requestTimeout=100)})
+    session = await bridge.session()
+    before = await _pid(session)
+    assert "neither answer" in (await session.call("never"))["error"]["message"]
+    assert await _pid(session) != before
+
+
+async def test_the_death_of_a_pooled_child_fails_its_request_only(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, "pooled")
+    session = await bridge.session()
+    assert "exited with code 3" in (await session.call("die", code=3))["error"]["message"]
+    assert (await session.call("echo", a=1))["result"] == {"a": 1}
+
+
+async def test_warm_children_wait_for_sessions(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, {"holders": 1, "hold": "session", "warm": 2})
+    children = bridge.service.registry.children()
+    await asyncio.gather(*(child.ready for child in children))
+    assert len(children) == 2
+    waited = {child.pid for child in children}
+    session = await bridge.session(capabilities={"roots": {}})
+    assert await _pid(session) in waited
+    assert session.greeting["result"]["saw"]["capabilities"] == {"roots": {}}  # its own initialize, verbatim
+    assert len(bridge.service.registry.children()) == 3  # two wait again
