@@ -48,8 +48,8 @@ async def errors_middleware(request: web.Request, handler: Handler) -> web.Strea
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
-    except ConnectionError:
-        raise
+    except ConnectionError:  # the client has gone while it sent its request: nobody will read this
+        return web.Response(status=400)
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return refusal(BridgeError("internal error; the log has the details"))

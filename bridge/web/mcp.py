@@ -156,6 +156,8 @@ class McpFace:
             # The client has gone before it could learn the id: nobody will ever use this session.
             self._sessions.end(entry, "its client left during initialize")
             raise
+        if not exchange.ended:
+            self._sessions.end(entry, "its client left during initialize")
         if entry.session.closed and not response.prepared:
             del response.headers[SESSION_HEADER]
         return response
@@ -168,7 +170,7 @@ async def _follow(request: web.Request, session: StreamableSession, exchange: Ex
     """
     try:
         first = await first_of(exchange)
-    except (asyncio.CancelledError, ConnectionError):
+    except asyncio.CancelledError:
         session.hung_up(exchange)
         raise
     if first is not None and first is exchange.answer:
@@ -180,7 +182,7 @@ async def _follow_batch(request: web.Request, session: StreamableSession, batch:
     """Answer a batch: one JSON array if nothing but answers comes, else events."""
     try:
         answers = await batch.answers(KEEP_ALIVE)
-    except (asyncio.CancelledError, ConnectionError):
+    except asyncio.CancelledError:
         session.hung_up(batch)
         raise
     if answers is not None:

@@ -7,6 +7,7 @@ would cut the connection (users' scar 23). Every event has an id with which a cl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -74,12 +75,16 @@ async def as_events(
             else:
                 await response.write(event(message, session.backlog.record(track, message)))
     except StreamEnded:
-        await response.write_eof()
-        return response
-    except (asyncio.CancelledError, ConnectionError):
+        with contextlib.suppress(ConnectionError):
+            await response.write_eof()
+    except ConnectionError:  # the client has gone: nothing is wrong with us
+        if stream.is_read_by(reader):
+            session.lost(track)
+    except asyncio.CancelledError:
         if stream.is_read_by(reader):
             session.lost(track)
         raise
+    return response
 
 
 def event(message: bytes, event_id: str) -> bytes:

@@ -7,6 +7,7 @@ it goes, the session ends with its process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from aiohttp import web
 
@@ -41,7 +42,7 @@ class SseFace:
         stream = self._streams[session.id] = RequestStream()
         response = web.StreamResponse(headers=SSE_HEADERS)
         try:
-            with self._sessions.pool.using(entry):
+            with self._sessions.pool.using(entry), contextlib.suppress(ConnectionError):
                 session.listen(stream)
                 await response.prepare(request)
                 await response.write(f"event: endpoint\ndata: /messages/{server}?session_id={session.id}\n\n".encode())
@@ -49,7 +50,6 @@ class SseFace:
         finally:
             del self._streams[session.id]
             self._sessions.end(entry, "its client closed the stream")
-        await response.write_eof()
         return response
 
     async def _send(self, response: web.StreamResponse, stream: RequestStream) -> None:
