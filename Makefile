@@ -1,8 +1,13 @@
 # Two commands matter: `make run` and `make test`. Everything they need is installed into .venv from the lock files.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
-PIP    := .venv/bin/python -m pip --disable-pip-version-check -q
+QUIET  := --disable-pip-version-check -q
+PIP    := .venv/bin/python -m pip $(QUIET)
+LOCK   := .cache/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q
+NPM    := .venv/bin/npm --silent --no-audit --no-fund --no-update-notifier
+# The SDKs that the interoperability tests have as clients, each with an environment of its own.
+CLIENTS := tests/interop/clients
 
-.PHONY: run test lint types unit lock clean
+.PHONY: run test lint types unit bench lock clean
 
 run: .venv/.run            ## start the bridge on 127.0.0.1:3000 with the shipped servers.json
 	@.venv/bin/mcp-bridge serve $(ARGS)
@@ -16,7 +21,7 @@ lint: .venv/.test
 types: .venv/.test
 	.venv/bin/mypy
 
-unit: .venv/.test
+unit: .venv/.test .cache/sdk1/.ready .cache/sdk2/.ready .cache/node.ready
 	.venv/bin/python -m pytest $(ARGS)
 
 .venv/bin/python:
@@ -31,12 +36,25 @@ unit: .venv/.test
 	$(PIP) install --require-hashes -r requirements/test.txt
 	@touch $@
 
-lock:                      ## resolve the lock files anew from pyproject.toml
+.cache/sdk%/.ready: $(CLIENTS)/sdk%.txt
+	$(PYTHON) -m venv --clear .cache/sdk$*
+	.cache/sdk$*/bin/python -m pip $(QUIET) install --require-hashes -r $<
+	@touch $@
+
+.cache/node.ready: $(CLIENTS)/package.json $(CLIENTS)/package-lock.json | .venv/.test
+	$(NPM) ci --ignore-scripts --prefix $(CLIENTS)
+	@mkdir -p $(@D) && touch $@
+
+lock: | .venv/.test        ## resolve the lock files anew from pyproject.toml and those of the clients
 	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install -q 'uv>=0.9,<1'
-	.cache/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q \
-	  --upgrade pyproject.toml --extra demo requirements/build.in -o requirements/run.txt
-	.cache/lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -q \
-	  -c requirements/run.txt pyproject.toml --extra demo --group test requirements/build.in -o requirements/test.txt
+	$(LOCK) --upgrade pyproject.toml --extra demo requirements/build.in -o requirements/run.txt
+	$(LOCK) -c requirements/run.txt pyproject.toml --extra demo --group test requirements/build.in -o requirements/test.txt
+	$(LOCK) --upgrade $(CLIENTS)/sdk1.in -o $(CLIENTS)/sdk1.txt
+	$(LOCK) --upgrade $(CLIENTS)/sdk2.in -o $(CLIENTS)/sdk2.txt
+	$(NPM) update --package-lock-only --omit-lockfile-registry-resolved --prefix $(CLIENTS)
 
 clean:
-	rm -rf .venv .cache dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .cache $(CLIENTS)/node_modules dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache
+
+bench: .venv/.test         ## a call through the bridge against aiohttp alone, as a ratio
+	@.venv/bin/python -m bench.run $(ARGS)

