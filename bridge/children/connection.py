@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable
 
 from bridge.children.stream import Kind, RequestStream
-from bridge.process.child import ChildProcess, ChildStalled
-from bridge.process.spawn import Command
+from bridge.children.transport import Connect, Hearing
+from bridge.process.child import ChildStalled
 from bridge.protocol import messages
 from bridge.protocol.errors import (
     METHOD_NOT_FOUND,
@@ -123,13 +123,13 @@ class Exchange(RequestStream):
 
 
 class ChildConnection:
-    """A child process that speaks JSON-RPC.
+    """A child that speaks JSON-RPC: a process, or a remote server that looks like one.
 
     ``on_undirected`` gets what names no exchange; set by whoever owns the child, None while nobody does. What is in
     ``on_closed`` is called once when the child has ended, after its exchanges have.
     """
 
-    def __init__(self, server: str, *, limit: int, on_stderr: Callable[[bytes], None]) -> None:
+    def __init__(self, server: str, connect: Connect, on_stderr: Callable[[bytes], None]) -> None:
         self.server = server
         self.on_undirected: Callable[[Undirected], None] | None = None
         self.on_closed: list[Callable[[], None]] = []
@@ -138,7 +138,7 @@ class ChildConnection:
         self.closed = False
         self.calls = 0
         self.abandoned = 0  # requests that the child may still work on, though nobody waits
-        self.process = ChildProcess(limit=limit, on_line=self._line, on_stderr=on_stderr, on_end=self._ended)
+        self.transport = connect(Hearing(self._line, on_stderr, self._ended))
 
     def __repr__(self) -> str:
         return f"<ChildConnection {self.server} [{len(self._exchanges)} open, {self.calls} calls]>"
@@ -158,9 +158,9 @@ class ChildConnection:
         """Whether nothing of one holder is left that the next one could meet."""
         return not (self.closed or self._exchanges or self._mux.questions or self.abandoned)
 
-    async def start(self, command: Command) -> None:
-        """Start the program. Raises :class:`bridge.process.spawn.SpawnError`."""
-        await self.process.start(command)
+    async def start(self) -> None:
+        """Start the program, or open the way to it. Raises :class:`bridge.process.spawn.SpawnError`."""
+        await self.transport.start()
 
     def exchange(self, exchange: Exchange, silence: float | None = None) -> None:
         """Send a request; its messages will come on ``exchange``. ``silence``: seconds without a sign before it fails.
@@ -171,7 +171,7 @@ class ChildConnection:
             raise ConnectionClosed(self.server, self.obituary())
         number, line = self._mux.open(exchange, exchange.request)
         try:
-            self.process.write(line)
+            self.transport.write(line)
         except ChildStalled:
             self._mux.close(number)
             raise Rejection(Fault.CHILD_FAILED, f'server "{self.server}" does not read its input') from None
@@ -199,7 +199,7 @@ class ChildConnection:
     def send(self, line: bytes) -> None:
         """Write a line that wants no answer: a notification."""
         try:
-            self.process.write(line)
+            self.transport.write(line)
         except ChildStalled:
             log.warning("server %s does not read its input; a message to it is dropped", self.server)
 
@@ -218,16 +218,8 @@ class ChildConnection:
             self.send(line)
 
     def obituary(self) -> str:
-        """How the child ended, in words: its exit, and the last it said on stderr."""
-        code = self.process.returncode
-        if code is None:
-            how = "it closed its output"
-        elif code < 0:
-            how = f"it was killed by signal {-code}"
-        else:
-            how = f"it exited with code {code}"
-        last = next((line for line in reversed(self.process.stderr_tail) if line.strip()), "")
-        return f"{how}; last words: {last.strip()[:SHOWN]}" if last else how
+        """How the child ended, in words."""
+        return self.transport.obituary
 
     def _line(self, line: bytes | Oversized) -> None:
         if isinstance(line, Oversized):

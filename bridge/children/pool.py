@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from bridge.children.connection import ChildConnection, Exchange
 from bridge.children.crowd import Crowd
 from bridge.children.policy import Sharing
+from bridge.children.transport import Hearing, Transport
 from bridge.config.servers import ServerConfig
+from bridge.process.child import ChildProcess
 from bridge.process.spawn import Command, SpawnError
 from bridge.protocol import handshake, messages
 from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed, StartFailed
@@ -105,8 +107,8 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Process id; None before the program runs."""
-        return self.connection.process.pid if self.state is not ChildState.STARTING else None
+        """Process id; None before the program runs, and for what is no process here."""
+        return self.connection.transport.pid
 
 
 class Lease:
@@ -268,11 +270,7 @@ class ChildPool:
     def _start(self, sharing: Sharing) -> Child:
         self._capacity.take(self.config.id)
         closed = asyncio.Event()
-        connection = ChildConnection(
-            self.config.id,
-            limit=self._limits.message_bytes,
-            on_stderr=self._on_stderr,
-        )
+        connection = ChildConnection(self.config.id, self._connect, self._on_stderr)
         ready = asyncio.get_running_loop().create_future()
         # Whoever waits may have gone when it fails; the owner logs it in any case.
         ready.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -282,6 +280,16 @@ class ChildPool:
         self.children.append(child)
         child.owner = asyncio.create_task(self._own(child, closed), name=f"child {self.config.id}")
         return child
+
+    def _connect(self, hearing: Hearing) -> Transport:
+        config = self.config
+        return ChildProcess(
+            Command(config.argv, config.env, config.cwd),
+            limit=self._limits.message_bytes,
+            on_line=hearing.on_line,
+            on_stderr=hearing.on_stderr,
+            on_end=hearing.on_end,
+        )
 
     async def _own(self, child: Child, closed: asyncio.Event) -> None:
         """The one task that starts, watches and ends a child."""
@@ -300,11 +308,11 @@ class ChildPool:
     async def _bring_up(self, child: Child, closed: asyncio.Event) -> None:
         config = self.config
         try:
-            await child.connection.start(Command(config.argv, config.env, config.cwd))
+            await child.connection.start()
         except SpawnError as error:
             raise StartFailed(config.id, str(error)) from None
         child.move(ChildEvent.SPAWNED)
-        log.info("server %s: started child pid=%d", config.id, child.connection.process.pid)
+        log.info("server %s: started child pid=%s", config.id, child.pid)
         if child.sharing.greets:
             await self._greet(child)
         if not child.ready.done():
@@ -342,12 +350,11 @@ class ChildPool:
         """The connection has ended; nobody who holds it knows yet."""
         closed.set()
         if not child.stopping.is_set():
-            process = child.connection.process
-            tail = " | ".join(process.stderr_tail)
+            tail = child.connection.transport.last_words
             log.error(
-                "server %s: child pid=%d ended by itself: %s%s",
+                "server %s: child pid=%s ended by itself: %s%s",
                 self.config.id,
-                process.pid,
+                child.pid,
                 child.connection.obituary(),
                 f"; the end of its stderr: {tail}" if tail else "",
             )
@@ -361,7 +368,7 @@ class ChildPool:
         try:
             if child.state is not ChildState.STARTING and not child.connection.closed:
                 child.move(ChildEvent.STOP)
-            await child.connection.process.stop(PATIENCE)
+            await child.connection.transport.stop(PATIENCE)
             child.move(ChildEvent.DIED)
         finally:
             self.children.remove(child)

@@ -24,6 +24,8 @@ from bridge.protocol.framing import LineSplitter, Oversized
 STDERR_LINE = 64 * 1024
 #: Lines of stderr that are kept to explain a failure.
 STDERR_TAIL = 20
+#: Characters of the last words that an error repeats.
+SHOWN = 200
 #: Bytes that may wait for a child which does not read its stdin; past it, writing is refused.
 STDIN_BACKLOG = 64 * 1024 * 1024
 #: Seconds for what a dead child still has in the pipe, when something else holds that pipe open.
@@ -45,12 +47,14 @@ class ChildProcess:
 
     def __init__(
         self,
+        command: Command,
         *,
         limit: int,
         on_line: LineHandler,
         on_stderr: Callable[[bytes], None],
         on_end: Callable[[], None],
     ) -> None:
+        self._command = command
         self._on_line = on_line
         self._on_stderr = on_stderr
         self._on_end = on_end
@@ -67,19 +71,36 @@ class ChildProcess:
         self.stderr_tail: deque[str] = deque(maxlen=STDERR_TAIL)
 
     @property
-    def pid(self) -> int:
-        """Process id. Only after :meth:`start`."""
-        assert self._popen is not None
-        return self._popen.pid
+    def pid(self) -> int | None:
+        """Process id, None before :meth:`start`."""
+        return None if self._popen is None else self._popen.pid
 
     @property
     def returncode(self) -> int | None:
         """Exit code, negative for a signal, None while it runs."""
         return self.exited.result() if self.exited.done() else None
 
-    async def start(self, command: Command) -> None:
+    @property
+    def obituary(self) -> str:
+        """How it ended, in words: its exit, and the last it said on stderr."""
+        code = self.returncode
+        if code is None:
+            how = "it closed its output"
+        elif code < 0:
+            how = f"it was killed by signal {-code}"
+        else:
+            how = f"it exited with code {code}"
+        last = next((line for line in reversed(self.stderr_tail) if line.strip()), "")
+        return f"{how}; last words: {last.strip()[:SHOWN]}" if last else how
+
+    @property
+    def last_words(self) -> str:
+        """The last lines of its stderr, in one line."""
+        return " | ".join(self.stderr_tail)
+
+    async def start(self) -> None:
         """Start the program and attach its pipes. Raises :class:`bridge.process.spawn.SpawnError`."""
-        popen = self._popen = spawn(command)
+        popen = self._popen = spawn(self._command)
         self._watch_exit(popen.pid)
         assert popen.stdin is not None
         assert popen.stdout is not None
@@ -113,7 +134,7 @@ class ChildProcess:
         """
         if self._popen is None:
             return
-        tree = await self._loop.run_in_executor(None, ProcessTree, self.pid)
+        tree = await self._loop.run_in_executor(None, ProcessTree, self._popen.pid)
         self.close_stdin()
         if not await self._exits_within(patience):
             self._signal_group(signal.SIGTERM)
@@ -143,7 +164,8 @@ class ChildProcess:
 
     def _signal_group(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+            assert self._popen is not None
+            os.killpg(self._popen.pid, number)
 
     def _release(self) -> None:
         """Reap the zombie and close our ends of the pipes."""
@@ -176,7 +198,8 @@ class ChildProcess:
         loop.add_reader(fd, readable)
 
     def _exit_seen(self) -> None:
-        info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        assert self._popen is not None
+        info = os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         assert info is not None
         self.exited.set_result(info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
         # What the child wrote last is still in the pipes: end-of-file comes behind it, unless something holds them.

@@ -131,7 +131,7 @@ class Service:
     def kill(self) -> None:
         """End every child at once, without asking it."""
         for child in self.registry.children():
-            child.connection.process.kill()
+            child.connection.transport.kill()
 
 
 def _application(

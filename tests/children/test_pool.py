@@ -57,7 +57,7 @@ async def test_a_lease_that_is_released_twice_is_released_once(pool: ChildPool) 
 
 async def test_a_shared_child_that_died_is_replaced(pool: ChildPool) -> None:
     first = (await pool.lease(SHARED)).child
-    first.connection.process.kill()
+    first.connection.transport.kill()
     await first.ended.wait()
     assert (await pool.lease(SHARED)).child is not first
 
@@ -82,7 +82,7 @@ async def test_a_child_whose_only_caller_gave_up_is_stopped(pool: ChildPool) -> 
 
 async def test_a_request_to_a_child_that_has_ended_is_refused(pool: ChildPool) -> None:
     lease = await pool.lease(SHARED)
-    lease.connection.process.kill()
+    lease.connection.transport.kill()
     await lease.child.ended.wait()
     with pytest.raises(ConnectionClosed, match="signal 9"):
         lease.connection.exchange(Exchange(Request(b"1", "ping")))

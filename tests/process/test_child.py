@@ -21,12 +21,12 @@ from bridge.protocol.framing import Oversized
 class Watched:
     """A child and what it said."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Command) -> None:
         self.lines: asyncio.Queue[bytes | Oversized] = asyncio.Queue()
         self.stderr: asyncio.Queue[bytes] = asyncio.Queue()
         self.ended = asyncio.Event()
         self.child = ChildProcess(
-            limit=1000, on_line=self.lines.put_nowait, on_stderr=self.stderr.put_nowait, on_end=self.ended.set
+            command, limit=1000, on_line=self.lines.put_nowait, on_stderr=self.stderr.put_nowait, on_end=self.ended.set
         )
 
 
@@ -39,10 +39,10 @@ async def start() -> AsyncIterator[Start]:
     started: list[Watched] = []
 
     async def begin(script: str, python: bool = False) -> Watched:
-        watched = Watched()
-        started.append(watched)
         argv = (sys.executable, "-I", "-S", "-c", script) if python else ("sh", "-c", script)
-        await watched.child.start(Command(argv, dict(os.environ)))
+        watched = Watched(Command(argv, dict(os.environ)))
+        started.append(watched)
+        await watched.child.start()
         return watched
 
     yield begin

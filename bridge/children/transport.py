@@ -1,0 +1,57 @@
+"""What a connection needs of the other side: a local program, or a remote server that looks like one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.protocol.framing import Oversized
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """Who hears the other side: each message as a line, each line for its log, and once that it has ended."""
+
+    on_line: Callable[[bytes | Oversized], None]
+    on_stderr: Callable[[bytes], None]
+    on_end: Callable[[], None]
+
+
+class Transport(Protocol):
+    """Lines to an MCP server, lines back, and its end."""
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, None for what is no process here."""
+        ...
+
+    @property
+    def obituary(self) -> str:
+        """How it ended, in words."""
+        ...
+
+    @property
+    def last_words(self) -> str:
+        """The end of what it wrote to its log, in one line; empty when it wrote nothing."""
+        ...
+
+    async def start(self) -> None:
+        """Start it, or open the way to it. Raises :class:`bridge.process.spawn.SpawnError`."""
+        ...
+
+    def write(self, line: bytes) -> None:
+        """Send one message. Raises :class:`bridge.process.child.ChildStalled` when it does not take any more."""
+        ...
+
+    async def stop(self, patience: float) -> None:
+        """End it, with ``patience`` seconds for each step; afterwards nothing of it is left."""
+        ...
+
+    def kill(self) -> None:
+        """End it now."""
+        ...
+
+
+#: Makes the transport of a connection.
+Connect = Callable[[Hearing], Transport]
