@@ -79,6 +79,7 @@ class Child:
     state: ChildState = ChildState.STARTING
     holders: int = 0
     used: bool = False
+    ends_by_itself: bool = True  # until someone asks for its end
     leave_at: asyncio.TimerHandle | None = None
     greeting: bytes = b""  # InitializeResult, where the bridge greeted
     owner: asyncio.Task[None] | None = None
@@ -86,6 +87,11 @@ class Child:
     def move(self, event: ChildEvent) -> None:
         """Change state, as the table allows."""
         self.state = advance(CHILD_TRANSITIONS, self.state, event)
+
+    def stop(self) -> None:
+        """Ask for its end; its owner task does the rest."""
+        self.ends_by_itself = self.connection.closed and not self.stopping.is_set()
+        self.stopping.set()
 
     @property
     def lives(self) -> bool:
@@ -190,7 +196,7 @@ class ChildPool:
         """A holder has gone. A child that nobody holds is stopped, or kept for the next exchange if it is clean."""
         child.holders -= 1
         if child.holders == 0 and not self._keeps(child):
-            child.stopping.set()
+            child.stop()
         self._wake_one()
 
     async def close(self) -> None:
@@ -200,7 +206,7 @@ class ChildPool:
             self._wake_one()
         owners = [child.owner for child in self.children if child.owner is not None]
         for child in self.children:
-            child.stopping.set()
+            child.stop()
         if owners:
             await asyncio.wait(owners)
 
@@ -215,7 +221,7 @@ class ChildPool:
 
     def _leave(self, child: Child) -> None:
         if child.holders == 0:
-            child.stopping.set()
+            child.stop()
 
     async def _free(self, sharing: Sharing) -> Child:
         while True:
@@ -349,7 +355,7 @@ class ChildPool:
     def _closed(self, child: Child, closed: asyncio.Event) -> None:
         """The connection has ended; nobody who holds it knows yet."""
         closed.set()
-        if not child.stopping.is_set():
+        if child.ends_by_itself:
             tail = child.connection.transport.last_words
             log.error(
                 "server %s: child pid=%s ended by itself: %s%s",
@@ -377,4 +383,5 @@ class ChildPool:
                 child.leave_at.cancel()
             self._wake_one()
             child.ended.set()
-            log.info("server %s: child ended: %s", self.config.id, child.connection.obituary())
+            if child.pid is not None:
+                log.info("server %s: child pid=%d ended: %s", self.config.id, child.pid, child.connection.obituary())

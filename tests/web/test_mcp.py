@@ -241,6 +241,16 @@ async def test_a_server_that_does_not_start_is_reported_with_its_reason(start_br
         assert "Mcp-Session-Id" not in response.headers
 
 
+async def test_a_server_that_ends_during_initialize_is_an_error_in_the_log(
+    start_bridge: StartBridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    bridge = await start_bridge({"ill": {"command": "sh", "args": ["-c", "read line; echo no licence >&2; exit 4"]}})
+    async with bridge.post("/mcp/ill", message("initialize", 1, **INITIALIZE)) as response:
+        assert "no licence" in await response.text()
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "ended by itself: it exited with code 4; last words: no licence" in record.message
+
+
 async def test_the_child_gets_a_safe_environment(start_bridge: StartBridge) -> None:
     bridge = await start_bridge({"peer": peer(env={"MINE": "1"})}, ACCESS_TOKEN="hush")
     bridge.http.headers["Authorization"] = "Bearer hush"
