@@ -22,7 +22,7 @@ types: .venv/.test
 	.venv/bin/mypy
 
 unit: .venv/.test .cache/sdk1/.ready .cache/sdk2/.ready .cache/node.ready
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest $(or $(ARGS),--cov)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
