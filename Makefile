@@ -6,8 +6,9 @@ LOCK   := .cache/lock/bin/uv pip compile --universal --python-version 3.11 --gen
 NPM    := .venv/bin/npm --silent --no-audit --no-fund --no-update-notifier
 # The SDKs that the interoperability tests have as clients, each with an environment of its own.
 CLIENTS := tests/interop/clients
+SUITE   := tests/conformance
 
-.PHONY: run test lint types unit bench lock clean
+.PHONY: run test lint types unit bench conformance lock clean
 
 run: .venv/.run            ## start the bridge on 127.0.0.1:3000 with the shipped servers.json
 	@.venv/bin/mcp-bridge serve $(ARGS)
@@ -21,7 +22,7 @@ lint: .venv/.test
 types: .venv/.test
 	.venv/bin/mypy
 
-unit: .venv/.test .cache/sdk1/.ready .cache/sdk2/.ready .cache/node.ready
+unit: .venv/.test .cache/sdk1/.ready .cache/sdk2/.ready .cache/node.ready .cache/conformance.ready
 	.venv/bin/python -m pytest $(or $(ARGS),--cov)
 
 .venv/bin/python:
@@ -45,6 +46,10 @@ unit: .venv/.test .cache/sdk1/.ready .cache/sdk2/.ready .cache/node.ready
 	$(NPM) ci --ignore-scripts --prefix $(CLIENTS)
 	@mkdir -p $(@D) && touch $@
 
+.cache/conformance.ready: $(SUITE)/package.json $(SUITE)/package-lock.json | .venv/.test
+	$(NPM) ci --ignore-scripts --prefix $(SUITE)
+	@mkdir -p $(@D) && touch $@
+
 lock: | .venv/.test        ## resolve the lock files anew from pyproject.toml and those of the clients
 	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install -q 'uv>=0.9,<1'
 	$(LOCK) --upgrade pyproject.toml --extra demo requirements/build.in -o requirements/run.txt
@@ -52,9 +57,13 @@ lock: | .venv/.test        ## resolve the lock files anew from pyproject.toml an
 	$(LOCK) --upgrade $(CLIENTS)/sdk1.in -o $(CLIENTS)/sdk1.txt
 	$(LOCK) --upgrade $(CLIENTS)/sdk2.in -o $(CLIENTS)/sdk2.txt
 	$(NPM) update --package-lock-only --omit-lockfile-registry-resolved --prefix $(CLIENTS)
+	$(NPM) update --package-lock-only --omit-lockfile-registry-resolved --prefix $(SUITE)
 
 clean:
-	rm -rf .venv .cache $(CLIENTS)/node_modules dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .cache $(CLIENTS)/node_modules $(SUITE)/node_modules dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache
 
 bench: .venv/.test         ## a call through the bridge against aiohttp alone, as a ratio
 	@.venv/bin/python -m bench.run $(ARGS)
+
+conformance: .cache/conformance.ready ## the public MCP suite, through the bridge and against the SDK alone
+	@.venv/bin/python -m tests.conformance.run $(or $(ARGS),--write)

@@ -94,6 +94,12 @@ class Session:
     def delete(self) -> Any:
         return self.http.delete(self.url, headers={"Mcp-Session-Id": self.id})
 
+    async def ask(self, method: str, id_: Any = 1, **params: Any) -> dict[str, Any]:
+        """Send any request; return the final message."""
+        async with self.post(message(method, id_, **params)) as response:
+            assert response.status == 200, await response.text()
+            return await last(response)
+
     async def call(self, name: str, id_: Any = 1, token: Any = None, **arguments: Any) -> dict[str, Any]:
         """Call a tool; return the final message."""
         async with self.post(tool(name, id_, token, **arguments)) as response:

@@ -29,7 +29,7 @@ from bridge.protocol.mux import Deliver, Drop, Mux, Reply, Undirected
 log = logging.getLogger(__name__)
 
 #: Ids under which the questions of all children reach clients.
-_question_numbers = itertools.count(1)
+question_numbers = itertools.count(1)
 
 #: Lines of a child that are no JSON-RPC are logged up to this many characters.
 SHOWN = 200
@@ -42,7 +42,19 @@ class Exchange(RequestStream):
     whoever ended it. With ``into``, its messages go on that stream instead of its own.
     """
 
-    __slots__ = ("_timer", "answer", "connection", "failure", "into", "number", "on_end", "request", "silence_since")
+    __slots__ = (
+        "_timer",
+        "answer",
+        "connection",
+        "failure",
+        "into",
+        "log_level",
+        "number",
+        "on_end",
+        "relay",
+        "request",
+        "silence_since",
+    )
 
     def __init__(
         self,
@@ -58,6 +70,8 @@ class Exchange(RequestStream):
         self.failure: BridgeError | None = None
         self.on_end = on_end
         self.into = into
+        self.log_level: str | None = None  # what a modern request wants to hear of the child's log
+        self.relay: Exchange | None = None  # the exchange that the child sees, where it is another one
         self.silence_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -93,15 +107,19 @@ class Exchange(RequestStream):
 
     def cancel(self, params: bytes = b"") -> None:
         """Pass a client's cancellation on. It stays open: the child may still answer, and often does."""
-        if self.connection is not None:
+        if self.relay is not None:
+            self.relay.cancel(params)
+        elif self.connection is not None:
             self.connection.cancel(self, params)
 
     def abandon(self, failure: BridgeError) -> None:
         """Cancel it on the child, forget it there, and end it with ``failure``."""
-        if self.connection is None:
-            self.fail(failure)
-        else:
+        if self.relay is not None:
+            self.relay.abandon(failure)
+        if self.connection is not None:
             self.connection.abandon(self, failure)
+        else:
+            self.fail(failure)
 
     def watch_silence(self, seconds: float, on_silence: Callable[[Exchange], None]) -> None:
         """Call ``on_silence`` when nothing has come for ``seconds``: progress extends the time (users' scar 22).
@@ -133,7 +151,7 @@ class ChildConnection:
         self.server = server
         self.on_undirected: Callable[[Undirected], None] | None = None
         self.on_closed: list[Callable[[], None]] = []
-        self._mux = Mux(_question_numbers)
+        self._mux = Mux(question_numbers)
         self._exchanges: dict[int, Exchange] = {}
         self.closed = False
         self.calls = 0
@@ -142,6 +160,11 @@ class ChildConnection:
 
     def __repr__(self) -> str:
         return f"<ChildConnection {self.server} [{len(self._exchanges)} open, {self.calls} calls]>"
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """The requests that wait for this child."""
+        return list(self._exchanges.values())
 
     @property
     def open_exchanges(self) -> int:

@@ -10,14 +10,17 @@ import logging
 from typing import Protocol
 
 from bridge.children.connection import ChildConnection, Exchange
+from bridge.children.stream import Kind
 from bridge.protocol import messages
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.mux import Undirected
+from bridge.protocol.translate import is_heard
 
 log = logging.getLogger(__name__)
 
 UPDATED = "notifications/resources/updated"
 LIST_CHANGED = frozenset(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
+LOG_MESSAGE = "notifications/message"
 SUBSCRIBE = "resources/subscribe"
 UNSUBSCRIBE = "resources/unsubscribe"
 SET_LEVEL = "logging/setLevel"
@@ -107,8 +110,19 @@ class Crowd:
             uri = _uri(bytes(messages.fields(message.message).get("params", b"")))
             for member in list(self._subscribers.get(uri, ())):
                 member.hear(message)
+        elif message.method == LOG_MESSAGE and self._attribute(message):
+            pass
         else:
             log.info("server %s: %s", self._connection.server, message.message[:SHOWN].decode(errors="replace"))
+
+    def _attribute(self, message: Undirected) -> bool:
+        """Hand a log line to the one request that asked for any; with more of them nobody knows whose it is."""
+        wanting = [exchange for exchange in self._connection.exchanges if exchange.log_level is not None]
+        if len(wanting) != 1:
+            return False
+        if is_heard(message.message, wanting[0].log_level):
+            wanting[0].put(message.message, Kind.NOTE)
+        return True
 
 
 def accept(exchange: Exchange) -> None:

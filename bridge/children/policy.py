@@ -8,21 +8,34 @@ from typing import Literal
 
 from bridge.config.servers import ServerConfig
 
+#: Most children of one server that are held by modern calls which may ask back, per set of capabilities.
+INTERACTIVE_CHILDREN = 16
+
+
+class Greeting(enum.Enum):
+    """Who speaks first to a child, and in which era. A child speaks one era all its life."""
+
+    CLIENT = enum.auto()  # its only holder sends its own initialize
+    HANDSHAKE = enum.auto()  # the bridge sends initialize
+    MODERN = enum.auto()  # the bridge asks server/discover
+
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
     """``holders``: how many may hold one child at once, None for any number. ``hold``: how long a lease lasts.
 
     ``warm``: children kept ready before anyone asks. ``limit``: most children of one server under this policy, None for
-    as many as ``MAX_CHILDREN`` allows. ``greets``: the bridge initializes the child itself, with no client
-    capabilities, because what one client declares must not bind another.
+    as many as ``MAX_CHILDREN`` allows. ``greeting``: who speaks first. ``capabilities``: what the bridge offers a child
+    that it initializes itself, as JSON text; nothing where many hold it, because what one client declares must not bind
+    another.
     """
 
     holders: int | None
     hold: Literal["session", "exchange"]
     warm: int = 0
     limit: int | None = None
-    greets: bool = False
+    greeting: Greeting = Greeting.CLIENT
+    capabilities: bytes = b"{}"
 
     @property
     def is_private(self) -> bool:
@@ -31,11 +44,18 @@ class Sharing:
 
 
 #: A child for many holders, greeted by the bridge.
-SHARED = Sharing(holders=None, hold="session", limit=1, greets=True)
+SHARED = Sharing(holders=None, hold="session", limit=1, greeting=Greeting.HANDSHAKE)
 #: A child for one session, greeted by its client.
 DEDICATED = Sharing(holders=1, hold="session")
 #: The same for a client that never initializes: the bridge does it.
-IMPLICIT = Sharing(holders=1, hold="session", greets=True)
+IMPLICIT = Sharing(holders=1, hold="session", greeting=Greeting.HANDSHAKE)
+#: A child of the modern era, which serves everyone at once: nothing in it belongs to anyone.
+MODERN = Sharing(holders=None, hold="session", limit=1, greeting=Greeting.MODERN)
+
+
+def interactive(capabilities: bytes) -> Sharing:
+    """A handshake child for one modern call at a time, offered what that call's client offers."""
+    return Sharing(1, "exchange", limit=INTERACTIVE_CHILDREN, greeting=Greeting.HANDSHAKE, capabilities=capabilities)
 
 
 class Need(enum.Enum):
@@ -44,13 +64,17 @@ class Need(enum.Enum):
     SESSION = enum.auto()  # a client that sends its own initialize
     IMPLICIT = enum.auto()  # a client that never will
     BRIDGE = enum.auto()  # the bridge's own client
+    MODERN = enum.auto()  # the same in the modern era
 
 
 def choose(config: ServerConfig, need: Need) -> Sharing:
     """Return who may hold the child: as ``sharing`` says, else one per session and one for all bridge calls."""
+    if need is Need.MODERN:
+        return MODERN
     spec = config.sharing
     if spec is None or (spec.holders == 1 and spec.hold == "session" and need is Need.BRIDGE):
         return {Need.SESSION: DEDICATED, Need.IMPLICIT: IMPLICIT, Need.BRIDGE: SHARED}[need]
     private = spec.holders == 1 and spec.hold == "session"
-    greets = need is Need.IMPLICIT or not private
-    return Sharing(spec.holders, spec.hold, 0 if need is Need.IMPLICIT and private else spec.warm, spec.limit, greets)
+    greeting = Greeting.HANDSHAKE if need is Need.IMPLICIT or not private else Greeting.CLIENT
+    warm = 0 if need is Need.IMPLICIT and private else spec.warm
+    return Sharing(spec.holders, spec.hold, warm, spec.limit, greeting)

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 
 from bridge.children.connection import ChildConnection, Exchange
 from bridge.children.crowd import Crowd
-from bridge.children.policy import Sharing
+from bridge.children.policy import Greeting, Sharing
+from bridge.children.remote import RemoteServer
 from bridge.children.transport import Hearing, Transport
 from bridge.config.servers import ServerConfig
 from bridge.process.child import ChildProcess
 from bridge.process.spawn import Command, SpawnError
-from bridge.protocol import handshake, messages
-from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed, StartFailed
+from bridge.protocol import handshake, messages, translate
+from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed, NotModern, StartFailed
 from bridge.protocol.handshake import Greeted, Refused
 from bridge.protocol.messages import Response
 from bridge.protocol.states import CHILD_TRANSITIONS, ChildEvent, ChildState, advance
@@ -289,6 +290,9 @@ class ChildPool:
 
     def _connect(self, hearing: Hearing) -> Transport:
         config = self.config
+        if config.url is not None:
+            limit = self._limits.message_bytes
+            return RemoteServer(config.id, config.url, config.headers, limit=limit, hearing=hearing)
         return ChildProcess(
             Command(config.argv, config.env, config.cwd),
             limit=self._limits.message_bytes,
@@ -302,6 +306,9 @@ class ChildPool:
         try:
             await self._bring_up(child, closed)
             await self._until_end(child, closed)
+        except NotModern as verdict:  # no mistake: most servers are of the other era
+            log.info("%s", verdict)
+            self._fail_start(child, verdict)
         except BridgeError as error:
             log.error("%s", error)
             self._fail_start(child, error)
@@ -319,30 +326,46 @@ class ChildPool:
             raise StartFailed(config.id, str(error)) from None
         child.move(ChildEvent.SPAWNED)
         log.info("server %s: started child pid=%s", config.id, child.pid)
-        if child.sharing.greets:
+        if child.sharing.greeting is not Greeting.CLIENT:
             await self._greet(child)
         if not child.ready.done():
             child.ready.set_result(None)
 
     async def _greet(self, child: Child) -> None:
+        is_modern = child.sharing.greeting is Greeting.MODERN
+        if is_modern:
+            request = translate.discover_request()
+        else:
+            request = handshake.greeting("mcp-stdio-bridge", __version__, child.sharing.capabilities)
         seconds = self.config.start_timeout or self._limits.start_timeout
-        exchange = Exchange(handshake.greeting("mcp-stdio-bridge", __version__))
+        exchange = Exchange(request)
         child.connection.exchange(exchange)
         try:
             async with asyncio.timeout(seconds):
                 answer = messages.parse(await exchange.receive())
         except TimeoutError:
-            raise StartFailed(self.config.id, f"it did not answer initialize within {seconds:g} s") from None
+            why = f"it did not answer {request.method} within {seconds:g} s"
+            raise (NotModern if is_modern else StartFailed)(self.config.id, why) from None
         if exchange.failure is not None:
-            raise exchange.failure
+            raise NotModern(self.config.id, str(exchange.failure)) if is_modern else exchange.failure
         assert isinstance(answer, Response)
-        match handshake.greeted(answer):
+        match handshake.discovered(answer) if is_modern else handshake.greeted(answer):
             case Refused(why):
-                raise StartFailed(self.config.id, why)
+                raise (NotModern if is_modern else StartFailed)(self.config.id, why)
             case Greeted(result, line):
                 child.greeting = result
-                child.connection.send(line)
+                if line:
+                    child.connection.send(line)
+                self._ask_for_logs(child)
                 child.move(ChildEvent.GREETED)
+
+    def _ask_for_logs(self, child: Child) -> None:
+        """A handshake child for modern calls is asked for every log line: each request says what it wants of them."""
+        if child.sharing.greeting is Greeting.HANDSHAKE and child.sharing.hold == "exchange":
+            capabilities = messages.fields(bytes(messages.fields(child.greeting).get("capabilities", b"{}")))
+            if "logging" in capabilities:
+                level = Exchange(messages.Request(b"0", "logging/setLevel", b'{"level":"debug"}'))
+                child.connection.exchange(level)
 
     async def _until_end(self, child: Child, closed: asyncio.Event) -> None:
         waits = [asyncio.create_task(closed.wait()), asyncio.create_task(child.stopping.wait())]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from bridge.children.policy import Need, choose
+from bridge.children.policy import MODERN, Need, choose
 from bridge.children.pool import Capacity, Child, ChildLimits, ChildPool
 from bridge.children.seat import Seat, take_seat
+from bridge.children.upseat import UpSeat
 from bridge.config.servers import ServerConfig
 from bridge.protocol.errors import Fault, Rejection
 
@@ -24,11 +25,30 @@ class Registry:
     ) -> None:
         self._capacity = Capacity(max_children)
         self.entries = dict(entries)
+        self._modern: dict[str, bool] = {}
+        self._modern_only: set[str] = set()
         self._pools = {
             server: ChildPool(config, limits, self._capacity, stderr_sink(server))
             for server, config in entries.items()
             if not config.disabled
         }
+
+    def speaks_modern(self, server: str) -> bool | None:
+        """Whether children of a server speak the modern era; None as long as nobody has asked one."""
+        era = self.entries[server].child_era
+        return self._modern.get(server) if era == "auto" else era == "modern"
+
+    def speaks_handshake(self, server: str) -> bool:
+        """Whether they speak the handshake era: they do until one has refused ``initialize``."""
+        return self.entries[server].child_era != "modern" and server not in self._modern_only
+
+    def learn(self, server: str, *, modern: bool) -> None:
+        """Remember what a child has answered to ``server/discover``."""
+        self._modern[server] = modern
+
+    def learn_modern_only(self, server: str) -> None:
+        """Remember that a child has refused ``initialize``."""
+        self._modern_only.add(server)
 
     def pool(self, server: str) -> ChildPool:
         """Return the pool of a server. Raises :class:`Rejection` when there is none, or it is disabled."""
@@ -40,8 +60,14 @@ class Registry:
         raise Rejection(Fault.UNKNOWN_SERVER, f'no server "{server}" in the configuration; GET /servers lists them')
 
     async def seat(self, server: str, need: Need) -> Seat:
-        """Return a seat at a server. Raises :class:`Rejection` when there is none, and what a lease raises."""
-        return await take_seat(self.pool(server), choose(self.entries[server], need))
+        """Return a seat at a server. Raises :class:`Rejection` when there is none, and what a lease raises.
+
+        At a server that only speaks the modern era a handshake client's seat translates.
+        """
+        pool = self.pool(server)
+        if need is not Need.MODERN and not self.speaks_handshake(server):
+            return UpSeat(await take_seat(pool, MODERN))
+        return await take_seat(pool, choose(self.entries[server], need))
 
     def keep_warm(self) -> None:
         """Start what should be ready before anyone asks."""

@@ -50,6 +50,10 @@ class Seat(Protocol):
         """Send a request. Raises what :meth:`ChildConnection.exchange` and :meth:`ChildPool.lease` raise."""
         ...
 
+    def introduce(self, params: bytes) -> None:
+        """The client's ``initialize`` params, where the bridge answers that for it."""
+        ...
+
     def greeted(self) -> None:
         """The client's own ``initialize`` was accepted."""
         ...
@@ -123,6 +127,9 @@ class OwnSeat:
     async def send(self, exchange: Exchange, silence: float | None) -> None:
         """Send a request, as it is."""
         self._connection.exchange(exchange, silence)
+
+    def introduce(self, params: bytes) -> None:
+        """The child hears it from the client itself, or not at all."""
 
     def greeted(self) -> None:
         """The child has answered its client's ``initialize``."""
@@ -253,6 +260,9 @@ class PooledSeat:
         except BaseException:
             lease.release()
             raise
+
+    def introduce(self, params: bytes) -> None:
+        """The children were offered nothing."""
 
     def greeted(self) -> None:
         """The bridge has greeted each child."""

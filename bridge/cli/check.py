@@ -31,8 +31,17 @@ def _who(settings: Settings) -> str:
 def _state(server: ServerConfig) -> str:
     if server.disabled:
         return "disabled"
+    if server.url is not None:
+        names = f", with headers {', '.join(server.headers)}" if server.headers else ""
+        return f"ok, remote, {_shown(server.url)}{names}"
     program = server.argv[0]
     found = shutil.which(program, path=server.env.get("PATH"))
     if found is None and not (server.cwd and (server.cwd / program).exists()):
         return f"warning: command {program!r} not found on the PATH of its environment"
     return f"ok, {' '.join(server.argv)[:100]}"
+
+
+def _shown(url: str) -> str:
+    """Without the query, where keys are."""
+    address, question_mark, _ = url.partition("?")
+    return f"{address[:100]}{'?...' if question_mark else ''}"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
@@ -21,7 +22,13 @@ from bridge.config.errors import ConfigError
 from bridge.config.interpolation import UnsetVariable, interpolate
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ADDRESS = re.compile(r"https?://[!-~]+", re.IGNORECASE)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, token
 _KEYS = ("mcpServers", "servers")
+#: ``type`` in the spellings of client applications, letters only. Which of the two dialects of HTTP a server speaks is
+#: found out by asking it.
+_LOCAL_TYPES = ("stdio", "local", "command")
+_REMOTE_TYPES = ("http", "https", "streamablehttp", "streamable", "httpstream", "sse", "httpsse", "remote", "url")
 #: ``timeout`` without a unit: below this it is meant as seconds, above as milliseconds (settings reference).
 _TIMEOUT_SECONDS_BELOW = 1000
 
@@ -56,7 +63,7 @@ SHARINGS: dict[str, SharingConfig | None] = {
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """One entry: what to start, and how. Durations are seconds."""
+    """One entry: what to start, or where it runs already, and how. Durations are seconds."""
 
     id: str
     argv: tuple[str, ...]
@@ -70,7 +77,10 @@ class ServerConfig:
     start_timeout: float | None = None
     max_children: int | None = None
     sharing: SharingConfig | None = None
+    child_era: Literal["auto", "handshake", "modern"] = "auto"
     notes: tuple[str, ...] = ()
+    url: str | None = field(default=None, repr=False)  # of a remote server, which has no argv; may hold a key
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # for its requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +187,14 @@ class _Entry:
     def read(self) -> ServerConfig:
         raw = self._raw
         self._check_keys()
-        self._check_type()
+        url = self._url() if "url" in raw else None
+        self._check_type(remote=url is not None)
         return ServerConfig(
             id=self._id,
-            argv=self._argv(),
-            env=self._env(),
+            argv=self._argv() if url is None else (),
+            env=self._env() if url is None else {},
+            url=url,
+            headers=self._headers() if url is not None else {},
             cwd=self._get("cwd", values.path, None),
             description=str(raw.get("description") or raw.get("title") or ""),
             disabled=self._disabled(),
@@ -191,6 +204,7 @@ class _Entry:
             start_timeout=self._get("startTimeout", values.milliseconds, None),
             max_children=self._get("maxChildren", values.whole(1, 1_000_000), None),
             sharing=self._sharing(),
+            child_era=self._get("childEra", values.choice("auto", "handshake", "modern"), "auto"),
             notes=tuple(self._notes),
         )
 
@@ -212,18 +226,58 @@ class _Entry:
         if later:
             self.warnings.append(f"not supported yet and ignored: {', '.join(later)}")
 
-    def _check_type(self) -> None:
-        if "url" in self._raw:
-            raise _Bad('"url": remote servers are not supported yet; give "command"')
+        unused = sorted(self._raw.keys() & (PROGRAM_KEYS if "url" in self._raw else {"headers"}))
+        if unused:
+            where = "where there is" if "url" in self._raw else "without"
+            self.warnings.append(f'not used {where} "url": {", ".join(unused)}')
+
+    def _check_type(self, *, remote: bool) -> None:
         for key in ("type", "transport", "transportType"):
-            kind = self._raw.get(key, "stdio")
-            if str(kind).lower() not in ("stdio", "local", "command"):
+            if key not in self._raw:
+                continue
+            kind = self._raw[key]
+            spelling = re.sub(r"[^a-z]", "", str(kind).lower())
+            if remote and spelling not in _REMOTE_TYPES:
+                raise _Bad(f'"{key}" is {json.dumps(kind)}, must be "http" or "sse" where there is "url"')
+            if not remote and spelling not in _LOCAL_TYPES:
                 raise _Bad(f'"{key}" is {json.dumps(kind)}, must be "stdio"')
+
+    def _url(self) -> str:
+        """The address of a remote server. It may hold a key, so no message repeats it."""
+        url = self._raw["url"]
+        if "command" in self._raw:
+            raise _Bad('"command" and "url" are both given; keep one of them')
+        if not isinstance(url, str):
+            raise _Bad(f'"url" must be a string, not {_kind(url)}')
+        if self._disabled():  # an example, whose variables nobody need have set
+            return url
+        if not _is_address(url):
+            raise _Bad('"url" must be an address that begins with http:// or https://')
+        if "@" in urlsplit(url).netloc:
+            raise _Bad('"url" holds a user name or a password; put them into "headers" as "Authorization"')
+        return url
+
+    def _headers(self) -> dict[str, str]:
+        """What requests to a remote server carry. Messages name headers, and never repeat their values."""
+        given = self._raw.get("headers") or {}
+        if not isinstance(given, dict):
+            raise _Bad(f'"headers" must be an object of name -> text, not {_kind(given)}')
+        headers: dict[str, str] = {}
+        for name, value in given.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise _Bad(f'"headers": {json.dumps(name)} is no name of a header')
+            if not isinstance(value, bool | int | float | str):
+                raise _Bad(f'"headers": {name} must be a string, not {_kind(value)}')
+            text = str(value).lower() if isinstance(value, bool) else str(value).strip()
+            if not text.isprintable():
+                raise _Bad(f'"headers": {name} must be one line of text')
+            headers[name] = text
+        return headers
 
     def _argv(self) -> tuple[str, ...]:
         command = self._raw.get("command")
         if command is None:
-            raise _Bad('"command" is missing; give the program to start')
+            raise _Bad('"command" is missing; give the program to start, or the "url" of a remote server')
         if not isinstance(command, str):
             raise _Bad(f'"command" must be a string, not {_kind(command)}; put the arguments in "args"')
         if not command.strip():
@@ -322,18 +376,38 @@ class _Entry:
 #: Keys this version reads.
 KNOWN_KEYS = frozenset(
     (
-        *("command", "args", "env", "cwd", "envFile", "inheritEnv", "type", "transport", "transportType", "url"),
+        *("command", "args", "env", "cwd", "envFile", "inheritEnv", "type", "transport", "transportType"),
+        *("url", "headers"),
         *("disabled", "enabled", "description", "title", "tags", "icon"),
-        *("sessionTtlMs", "bridgeTtlMs", "requestTimeout", "startTimeout", "timeout", "maxChildren", "sharing"),
+        *(
+            "sessionTtlMs",
+            "bridgeTtlMs",
+            "requestTimeout",
+            "startTimeout",
+            "timeout",
+            "maxChildren",
+            "sharing",
+            "childEra",
+        ),
     )
 )
+#: Keys that say how to start a program.
+PROGRAM_KEYS = frozenset(("args", "env", "cwd", "envFile", "inheritEnv"))
 #: Keys of the contract that a later version will read: said, not silently dropped.
 LATER_KEYS = frozenset(
     (
-        *("headers", "childEra", "persistent", "restore", "warm", "preload", "maxSessions", "idleStopMs"),
+        *("persistent", "restore", "warm", "preload", "maxSessions", "idleStopMs"),
         *("maxRestarts", "restartDelay", "limits", "allowedTools", "disabledTools"),
     )
 )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return _ADDRESS.fullmatch(url) is not None and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port, or an IPv6 address, that is none
+        return False
 
 
 def _is_off(entry: dict[str, Any]) -> bool:

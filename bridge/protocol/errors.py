@@ -17,6 +17,8 @@ INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 SERVER_ERROR = -32000
 SESSION_NOT_FOUND = -32001
+HEADER_MISMATCH = -32020
+MISSING_CLIENT_CAPABILITY = -32021
 UNSUPPORTED_PROTOCOL_VERSION = -32022
 
 
@@ -28,6 +30,10 @@ class Fault(enum.Enum):
     BATCH = (INVALID_REQUEST, 400)
     BAD_VERSION = (INVALID_REQUEST, 400)
     UNSUPPORTED_VERSION = (UNSUPPORTED_PROTOCOL_VERSION, 400)
+    BAD_PARAMS = (INVALID_PARAMS, 400)
+    HEADER_MISMATCH = (HEADER_MISMATCH, 400)
+    MISSING_CAPABILITY = (MISSING_CLIENT_CAPABILITY, 400)
+    UNKNOWN_METHOD = (METHOD_NOT_FOUND, 404)
     NO_SESSION_ID = (SERVER_ERROR, 400)
     UNKNOWN_EVENT = (INVALID_REQUEST, 400)
     UNKNOWN_SESSION = (SESSION_NOT_FOUND, 404)
@@ -104,6 +110,10 @@ class StartFailed(BridgeError):
         super().__init__(f'server "{server}" could not be started: {why}')
         self.server = server
         self.why = why
+
+
+class NotModern(StartFailed):
+    """A server was asked by ``server/discover`` and turned out not to speak the modern era."""
 
 
 class ConnectionClosed(BridgeError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bridge.protocol import messages
 from bridge.protocol.messages import Request, Response
-from bridge.protocol.versions import LATEST_HANDSHAKE, is_handshake
+from bridge.protocol.versions import LATEST_HANDSHAKE, MODERN_VERSION, is_handshake
 
 INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 
@@ -30,11 +30,11 @@ class Refused:
     why: str
 
 
-def greeting(name: str, version: str) -> Request:
-    """Return the bridge's own ``initialize``."""
+def greeting(name: str, version: str, capabilities: bytes = b"{}") -> Request:
+    """Return the bridge's own ``initialize``. ``capabilities`` are those of the client it is for, as JSON text."""
     params = {
         "protocolVersion": LATEST_HANDSHAKE,
-        "capabilities": {},
+        "capabilities": messages.Raw(capabilities),
         "clientInfo": {"name": name, "version": version},
     }
     return Request(b"0", "initialize", messages.encode(params))
@@ -50,6 +50,14 @@ def greeted(response: Response) -> Greeted | Refused:
     if not isinstance(spoken, str) or not is_handshake(spoken):
         return Refused(f"it speaks protocol version {spoken!r}, which this bridge does not")
     return Greeted(response.result)
+
+
+def discovered(response: Response) -> Greeted | Refused:
+    """Decide what a child's answer to ``server/discover`` means. Nothing is to be sent to it afterwards."""
+    versions = messages.decode(bytes(messages.fields(response.result).get("supportedVersions", b"null")))
+    if isinstance(versions, list) and MODERN_VERSION in versions:
+        return Greeted(response.result, b"")
+    return Refused(f"it does not speak {MODERN_VERSION}")
 
 
 def agreed(greeting: bytes, params: bytes) -> bytes:

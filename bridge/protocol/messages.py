@@ -181,6 +181,11 @@ def decode(raw: bytes) -> Any:
         return None
 
 
+def sorted_text(value: Any) -> str:
+    """JSON of a value with sorted keys: equal for what is equal."""
+    return msgspec.json.encode(value, order="sorted").decode()
+
+
 def string(raw: bytes) -> str | None:
     """The text of a JSON string; None for anything else."""
     value = decode(raw)

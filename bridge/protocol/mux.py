@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from bridge.protocol import messages
 from bridge.protocol.errors import Rejection
 from bridge.protocol.messages import Message, Notification, Raw, Request, Response
+from bridge.protocol.modern import LISTEN, SUBSCRIPTION_ID, with_meta
 
 PROGRESS = "notifications/progress"
 CANCELLED = "notifications/cancelled"
@@ -65,6 +66,7 @@ class _Open:
     exchange: Hashable
     id: bytes
     token: Raw | None
+    is_listen: bool
 
 
 class Mux:
@@ -95,7 +97,7 @@ class Mux:
         self._last = number = self._last + 1
         wire = b"%d" % number
         params, token = _swap_token(request.params, wire)
-        self._open[number] = _Open(exchange, request.id, token)
+        self._open[number] = _Open(exchange, request.id, token, request.method == LISTEN)
         return number, messages.request_line(wire, request.method, params)
 
     def close(self, number: int) -> None:
@@ -139,6 +141,8 @@ class Mux:
         entry = None if number is None else self._open.pop(number, None)
         if entry is None:
             return Drop(f"an answer to id {_shown(response.id)}, which is not open")
+        if entry.is_listen and response.result:
+            response = Response(response.id, _renamed(response.result, entry.id))
         return Deliver(entry.exchange, messages.response_line(response, entry.id), final=True)
 
     def _asked(self, request: Request) -> Decision:
@@ -154,6 +158,8 @@ class Mux:
             return self._progressed(note)
         if note.method == CANCELLED:
             return self._withdrawn(note)
+        if SUBSCRIPTION_ID.encode() in note.params:
+            return self._published(note)
         return Undirected(note.method, messages.notification_line(note.method, note.params))
 
     def _progressed(self, note: Notification) -> Decision:
@@ -165,6 +171,16 @@ class Mux:
             return Drop(f"progress for token {_shown(named)}, which no open request carries")
         members["progressToken"] = entry.token
         return Deliver(entry.exchange, messages.notification_line(PROGRESS, messages.encode(members)))
+
+    def _published(self, note: Notification) -> Decision:
+        """Something that a client subscribed to (specification 2026-07-28, subscriptions/listen)."""
+        meta = messages.fields(bytes(messages.fields(note.params).get("_meta", b"")))
+        named = bytes(meta.get(SUBSCRIPTION_ID, b""))
+        number = messages.number(named.strip(b'"'))
+        entry = None if number is None else self._open.get(number)
+        if entry is None or not entry.is_listen:
+            return Drop(f"{note.method} for subscription {_shown(named)}, which is not open")
+        return Deliver(entry.exchange, messages.notification_line(note.method, _renamed(note.params, entry.id)))
 
     def _withdrawn(self, note: Notification) -> Decision:
         """The child takes one of its own questions back."""
@@ -193,6 +209,11 @@ def _swap_token(params: bytes, wire: bytes) -> tuple[bytes, Raw | None]:
     meta["progressToken"] = Raw(wire)
     members["_meta"] = Raw(messages.encode(meta))
     return messages.encode(members), token
+
+
+def _renamed(holder: bytes, client_id: bytes) -> bytes:
+    """The same params or result with the client's own id as subscription id."""
+    return with_meta(holder, {SUBSCRIPTION_ID: client_id})
 
 
 def _shown(raw: bytes) -> str:

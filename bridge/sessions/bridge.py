@@ -29,7 +29,7 @@ class BridgeClient:
     def __init__(self, server: str, seat: Seat) -> None:
         self._server = server
         self._label = f"client_{next(_numbers)}"
-        self._seat = seat
+        self.seat = seat
 
     @property
     def server(self) -> str:
@@ -44,27 +44,27 @@ class BridgeClient:
     @property
     def pid(self) -> int | None:
         """Process id of its child, None when it has none of its own."""
-        return self._seat.pid
+        return self.seat.pid
 
     @property
     def greeting(self) -> bytes:
         """The child's InitializeResult."""
-        return self._seat.greeting
+        return self.seat.greeting
 
     async def call(self, request: Request, silence: float | None) -> Exchange:
         """Send a request. Raises what :meth:`Seat.send` raises."""
         exchange = Exchange(request)
-        await self._seat.send(exchange, silence)
+        await self.seat.send(exchange, silence)
         return exchange
 
     async def close(self, why: str) -> None:
         """Give the child back and wait for its end."""
         self.release()
-        await self._seat.gone()
+        await self.seat.gone()
 
     def release(self) -> None:
         """Give the child back; the last holder's release stops it."""
-        self._seat.release()
+        self.seat.release()
 
 
 class BridgeClients:
@@ -78,30 +78,31 @@ class BridgeClients:
         self._ttl_of = ttl_of
         self._opening: dict[str, asyncio.Task[Entry[BridgeClient]]] = {}
 
-    async def client(self, server: str) -> Entry[BridgeClient]:
-        """Return the client of a server, opening it if need be.
+    async def client(self, server: str, need: Need = Need.BRIDGE) -> Entry[BridgeClient]:
+        """Return the client of a server, opening it if need be; there may be one of each era.
 
         Raises :class:`Rejection` for a server that is not there and what :meth:`ChildPool.lease` raises.
         """
-        entry = self.pool.find(server)
+        key = f"{server} {need.name}"
+        entry = self.pool.find(key)
         if entry is not None:
             return entry
-        task = self._opening.get(server)
+        task = self._opening.get(key)
         if task is None:
-            task = self._opening[server] = asyncio.create_task(self._open(server), name=f"bridge client {server}")
-            task.add_done_callback(lambda done: self._opened(server, done))
+            task = self._opening[key] = asyncio.create_task(self._open(key, server, need), name=f"bridge client {key}")
+            task.add_done_callback(lambda done: self._opened(key, done))
         return await asyncio.shield(task)
 
-    def _opened(self, server: str, task: asyncio.Task[Entry[BridgeClient]]) -> None:
-        del self._opening[server]
+    def _opened(self, key: str, task: asyncio.Task[Entry[BridgeClient]]) -> None:
+        del self._opening[key]
         if not task.cancelled():
             task.exception()  # it has been raised to all who waited
 
-    async def _open(self, server: str) -> Entry[BridgeClient]:
+    async def _open(self, key: str, server: str, need: Need) -> Entry[BridgeClient]:
         self.pool.check_room(server)
-        seat = await self._registry.seat(server, Need.BRIDGE)
+        seat = await self._registry.seat(server, need)
         client = BridgeClient(server, seat)
-        entry = self.pool.add(server, client, self._ttl_of(server))
+        entry = self.pool.add(key, client, self._ttl_of(server))
         self.pool.opened(entry)
         seat.on_closed = lambda: self._child_ended(entry)
         if seat.closed:  # between its greeting and now

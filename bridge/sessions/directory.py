@@ -85,6 +85,7 @@ class SessionDirectory:
             self._opened(entry)
 
         entry.session.capabilities = bytes(messages.fields(request.params).get("capabilities", b"{}"))
+        entry.session.introduce(request.params)
         if entry.session.greeting:  # a child that others hold too was greeted by the bridge
             exchange = Exchange(request, ended, into)
             result = handshake.agreed(entry.session.greeting, request.params)

@@ -149,6 +149,10 @@ class StreamableSession:
             self.answer(message)
         return None
 
+    def introduce(self, params: bytes) -> None:
+        """What the client said at ``initialize``."""
+        self._seat.introduce(params)
+
     def greeted(self) -> None:
         """The child has answered ``initialize``."""
         self._seat.greeted()

@@ -21,6 +21,8 @@ from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.sessions.bridge import BridgeClient, BridgeClients
 from bridge.sessions.directory import SessionDirectory
+from bridge.sessions.modern import ModernCalls
+from bridge.sessions.parking import Parking
 from bridge.sessions.pool import SessionPool
 from bridge.sessions.reaper import BRIDGE_WORDS, STREAM_WORDS, Reaper
 from bridge.sessions.streamable import StreamableSession
@@ -30,6 +32,7 @@ from bridge.web.drain import Drain
 from bridge.web.errors import Handler, errors_middleware
 from bridge.web.guards import Guards
 from bridge.web.mcp import McpFace
+from bridge.web.modern import ModernFace
 from bridge.web.sse import SseFace
 from bridge.web.status import StatusFace
 
@@ -73,12 +76,21 @@ class Service:
             ),
         )
         self._drain = Drain()
+        self._parking = Parking()
+        self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
         guards = Guards(settings)
         self._runner = web.AppRunner(
             _application(
                 settings,
                 guards,
-                McpFace(self.registry, self._sessions, timing, self._drain, implicit=settings.implicit_initialize),
+                McpFace(
+                    self.registry,
+                    self._sessions,
+                    ModernFace(self._calls, self._drain),
+                    timing,
+                    self._drain,
+                    implicit=settings.implicit_initialize,
+                ),
                 SseFace(self.registry, self._sessions, timing, self._drain),
                 BridgeFace(self.registry, self._clients, timing, self._drain),
                 StatusFace(self.registry, (bridge_pool, stream_pool), servers.problems, guards),
@@ -124,6 +136,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._parking.close()
         why = "the bridge is shutting down"
         await asyncio.gather(self._sessions.close(why), self._clients.close(why), self._runner.cleanup())
         await self.registry.close()

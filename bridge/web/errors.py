@@ -30,6 +30,8 @@ def refusal(error: BridgeError, request_id: bytes | None = None, status: int | N
         response.headers["Retry-After"] = str(math.ceil(error.retry_in))
     if error.fault is Fault.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if error.fault is Fault.BAD_METHOD:
+        response.headers["Allow"] = "POST"
     return response
 
 

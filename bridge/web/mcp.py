@@ -12,8 +12,15 @@ from aiohttp import web
 from bridge.children.connection import Exchange
 from bridge.children.registry import Registry
 from bridge.protocol import messages
-from bridge.protocol.era import check_version
-from bridge.protocol.errors import OF_THE_SERVER, BridgeError, Fault, Rejection
+from bridge.protocol.era import is_modern
+from bridge.protocol.errors import (
+    METHOD_NOT_FOUND,
+    OF_THE_SERVER,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    BridgeError,
+    Fault,
+    Rejection,
+)
 from bridge.protocol.messages import Notification, Request, Response
 from bridge.protocol.versions import BATCH_VERSION
 from bridge.sessions.batch import Batch
@@ -23,6 +30,7 @@ from bridge.sessions.timing import Timing
 from bridge.web.body import check_accept, read_json
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
+from bridge.web.modern import ModernFace
 from bridge.web.reply import JSON_TYPE, KEEP_ALIVE, SESSION_HEADER, SSE_TYPE, as_events, as_json, first_of
 
 log = logging.getLogger(__name__)
@@ -38,8 +46,16 @@ class McpFace:
     """
 
     def __init__(
-        self, registry: Registry, sessions: SessionDirectory, timing: Timing, drain: Drain, *, implicit: bool
+        self,
+        registry: Registry,
+        sessions: SessionDirectory,
+        modern: ModernFace,
+        timing: Timing,
+        drain: Drain,
+        *,
+        implicit: bool,
     ) -> None:
+        self._modern = modern
         self._implicit = implicit
         self._registry = registry
         self._sessions = sessions
@@ -57,13 +73,15 @@ class McpFace:
         message = messages.parse(body)
         request_id = message.id if isinstance(message, Request) else None
         try:
-            check_version(request.headers.get(VERSION_HEADER), message)
+            if is_modern(request.headers.get(VERSION_HEADER), message):
+                return await self._modern.post(request, server, message)
             return await self._take(request, server, message)
         except BridgeError as error:
             return refusal(error, request_id, status=200 if error.fault in OF_THE_SERVER else None)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Open a stream for what the server says outside of any request, or go on with one that was lost."""
+        _check_handshake(request)
         check_accept(request, SSE_TYPE)
         self._drain.check()
         entry = self._session(request)
@@ -76,13 +94,13 @@ class McpFace:
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """End a session."""
+        _check_handshake(request)
         self._sessions.delete(self._session(request))
         return web.Response(status=204)
 
     def _session(self, request: web.Request) -> SessionEntry:
         server = request.match_info["server_id"]
         self._registry.pool(server)
-        check_version(request.headers.get(VERSION_HEADER), None)
         session_id = request.headers.get(SESSION_HEADER)
         if session_id is None:
             raise Rejection(Fault.NO_SESSION_ID, f"{SESSION_HEADER} is missing; send initialize first")
@@ -107,6 +125,8 @@ class McpFace:
 
     async def _batch(self, request: web.Request, body: bytes) -> web.StreamResponse:
         """Take several messages at once (specification 2025-03-26 only)."""
+        if is_modern(request.headers.get(VERSION_HEADER), None):
+            raise Rejection(Fault.NOT_A_MESSAGE, "batches do not exist in this version; send one message")
         session = self._session(request).session
         if session.version != BATCH_VERSION:
             raise Rejection(Fault.BATCH, f"batches exist in {BATCH_VERSION} only; send one message")
@@ -151,6 +171,9 @@ class McpFace:
         entry = await self._sessions.open(server)
         try:
             exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
+            if await _wants_other_era(exchange):
+                self._registry.learn_modern_only(server)
+                return await self._initialize(request, server, message)
             response = await _follow(request, entry.session, exchange)
         except BaseException:
             # The client has gone before it could learn the id: nobody will ever use this session.
@@ -161,6 +184,21 @@ class McpFace:
         if entry.session.closed and not response.prepared:
             del response.headers[SESSION_HEADER]
         return response
+
+
+def _check_handshake(request: web.Request) -> None:
+    """GET and DELETE exist in the handshake era only."""
+    if is_modern(request.headers.get(VERSION_HEADER), None):
+        raise Rejection(Fault.BAD_METHOD, f"{request.method} does not exist in this version")
+
+
+async def _wants_other_era(exchange: Exchange) -> bool:
+    """Whether a child refused ``initialize`` because it only speaks the modern era."""
+    first = await first_of(exchange)
+    if first is None or exchange.connection is None or first is not exchange.answer:
+        return False
+    error = messages.fields(bytes(messages.fields(first).get("error", b"")))
+    return messages.decode(bytes(error.get("code", b"0"))) in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION)
 
 
 async def _follow(request: web.Request, session: StreamableSession, exchange: Exchange) -> web.StreamResponse:

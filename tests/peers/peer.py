@@ -11,6 +11,9 @@ import subprocess
 import sys
 
 ANSWERED_LATER = object()
+CAPABILITIES: dict[str, object] = {"tools": {}}
+if "--changes" in sys.argv:
+    CAPABILITIES = {"tools": {"listChanged": True}, "resources": {"subscribe": True}}
 
 waiting: dict[str, tuple[object, object]] = {}
 asked: dict[str, object] = {}
@@ -126,7 +129,7 @@ def request(id_: object, method: str, params: dict[str, object]) -> None:
         case "initialize":
             result: object = {
                 "protocolVersion": params["protocolVersion"],
-                "capabilities": {"tools": {}},
+                "capabilities": CAPABILITIES,
                 "serverInfo": {"name": "peer", "version": "1"},
                 "saw": params,
             }

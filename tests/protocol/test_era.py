@@ -1,92 +1,62 @@
-"""The era of a request, from its header and its envelope. This version serves the handshake era."""
+"""The era of one HTTP request."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
-from bridge.protocol.era import MODERN_KEY, check_version
+from bridge.protocol.era import is_modern
 from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.messages import Message, Notification, Request, Response
-from bridge.protocol.versions import HANDSHAKE_VERSIONS, MODERN_VERSION
+from bridge.protocol.messages import Notification, Request
+from bridge.protocol.modern import VERSION
+from bridge.protocol.versions import HANDSHAKE_VERSIONS
 
-CALL = Request(b"1", "tools/list", b"{}")
-
-
-def enveloped(version: str) -> Request:
-    """A request with the version in its ``_meta``; ``version`` is JSON text."""
-    return Request(b"1", "tools/list", f'{{"_meta":{{"{MODERN_KEY}":{version}}}}}'.encode())
+PLAIN = Request(b"1", "tools/list", b'{"a":1}')
 
 
-def refusal(header: str | None, message: Message | None) -> Rejection:
-    with pytest.raises(Rejection) as caught:
-        check_version(header, message)
-    return caught.value
+def enveloped(**more: Any) -> Request:
+    return Request(b"1", "tools/list", json.dumps({"_meta": {VERSION: "2026-07-28"}, **more}).encode())
 
 
-@pytest.mark.parametrize("message", [None, CALL, Notification("n"), Response(b"1", result=b"{}")])
-@pytest.mark.parametrize("header", [None, *HANDSHAKE_VERSIONS])
-def test_a_handshake_version_or_none_is_served(header: str | None, message: Message | None) -> None:
-    check_version(header, message)
+@pytest.mark.parametrize("header", [*HANDSHAKE_VERSIONS, None])
+def test_a_request_without_an_envelope_is_of_the_handshake_era(header: str | None) -> None:
+    assert not is_modern(header, PLAIN)
+    assert not is_modern(header, Notification("notifications/initialized"))
+    assert not is_modern(header, None)
 
 
-@pytest.mark.parametrize("message", [None, CALL, Notification("n")])
-@pytest.mark.parametrize("header", ["", "1", "2025-06-18 ", "2025-06-19", "2026-07-29", "x" * 1000, "\n"])
-def test_an_unknown_version_in_the_header_is_400(header: str, message: Message | None) -> None:
-    # Transports, Protocol Version Header: "If the server receives a request with an invalid or unsupported
-    # MCP-Protocol-Version, it MUST respond with 400 Bad Request."
-    rejection = refusal(header, message)
-    assert rejection.fault is Fault.BAD_VERSION
-    assert rejection.fault.status == 400
-    assert rejection.data == {"supported": list(HANDSHAKE_VERSIONS), "requested": header}
-    assert len(str(rejection)) < 200
-    assert "\n" not in str(rejection)
+@pytest.mark.parametrize("header", ["2026-07-28", "2099-01-01", "1999-01-01", ""])
+def test_a_header_of_any_other_version_makes_it_modern(header: str) -> None:
+    assert is_modern(header, PLAIN)
+    assert is_modern(header, None)
 
 
-@pytest.mark.parametrize(
-    ("header", "message"),
-    [
-        (MODERN_VERSION, None),
-        (MODERN_VERSION, CALL),
-        (MODERN_VERSION, enveloped(f'"{MODERN_VERSION}"')),
-        (None, enveloped(f'"{MODERN_VERSION}"')),
-        ("2025-06-18", enveloped(f'"{MODERN_VERSION}"')),
-        (None, enveloped('"\\u0032026-07-28"')),
-    ],
-)
-def test_a_modern_request_learns_which_versions_to_fall_back_to(header: str | None, message: Message | None) -> None:
-    rejection = refusal(header, message)
-    assert rejection.fault is Fault.UNSUPPORTED_VERSION
-    assert (rejection.fault.code, rejection.fault.status) == (-32022, 400)
-    assert rejection.data == {"supported": list(HANDSHAKE_VERSIONS), "requested": MODERN_VERSION}
-    assert str(rejection) == (
-        "unsupported protocol version '2026-07-28'; supported: 2024-11-05, 2025-03-26, 2025-06-18, 2025-11-25"
-    )
+def test_an_envelope_makes_it_modern() -> None:
+    assert is_modern(None, enveloped())
+    assert is_modern("2026-07-28", enveloped())
 
 
-@pytest.mark.parametrize(
-    ("version", "requested"),
-    [('"2027-01-01"', "2027-01-01"), ('"2025-06-18"', "2025-06-18"), ("5", 5), ("null", None), ("[]", [])],
-)
-def test_an_envelope_with_any_other_version_is_refused_as_unknown(version: str, requested: object) -> None:
-    rejection = refusal(None, enveloped(version))
-    assert rejection.fault is Fault.BAD_VERSION
-    assert rejection.data["requested"] == requested
+def test_an_escaped_spelling_does_not_hide_the_envelope() -> None:
+    key = VERSION.replace("V", "\\u0056")
+    assert is_modern(None, Request(b"1", "x", f'{{"_meta":{{"{key}":"2026-07-28"}}}}'.encode()))
 
 
 @pytest.mark.parametrize(
     "params",
     [
-        f'{{"text":"{MODERN_KEY}"}}',
-        f'{{"{MODERN_KEY}":"{MODERN_VERSION}"}}',
-        f'{{"_meta":"{MODERN_KEY}"}}',
-        f'{{"_meta":["{MODERN_KEY}"]}}',
-        f'{{"_meta":{{"about":"{MODERN_KEY}"}}}}',
-        f'{{"arguments":{{"_meta":{{"{MODERN_KEY}":"{MODERN_VERSION}"}}}}}}',
+        b'{"arguments":{"text":"io.modelcontextprotocol/protocolVersion"}}',
+        b'{"_meta":[]}',
+        b'{"_meta":{"a":"\\u00e9"}}',
     ],
 )
-def test_the_name_of_the_envelope_elsewhere_is_only_text(params: str) -> None:
-    check_version(None, Request(b"1", "tools/call", params.encode()))
+def test_the_key_counts_only_where_it_belongs(params: bytes) -> None:
+    assert not is_modern(None, Request(b"1", "tools/call", params))
 
 
-def test_a_version_that_python_cannot_hold_is_refused_too() -> None:
-    assert refusal(None, enveloped("1e999")).fault is Fault.BAD_VERSION
+@pytest.mark.parametrize("header", HANDSHAKE_VERSIONS)
+def test_a_request_that_claims_both_eras_is_refused(header: str) -> None:
+    with pytest.raises(Rejection) as caught:
+        is_modern(header, enveloped())
+    assert caught.value.fault is Fault.HEADER_MISMATCH

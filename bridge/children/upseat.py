@@ -1,0 +1,254 @@
+"""A handshake client's seat at a child that only speaks the modern era.
+
+The bridge answers ``initialize`` from the child's ``server/discover`` and adds the envelope to every request. Where the
+child answers ``input_required``, its questions become requests on the client's stream, and the answers a retry
+(specification 2026-07-28, multi-round requests).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from bridge.children.connection import Exchange, question_numbers
+from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
+from bridge.children.seat import Listener, Seat
+from bridge.children.stream import Kind, StreamEnded
+from bridge.protocol import messages, translate
+from bridge.protocol.capabilities import may_ask
+from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError, Fault, Rejection
+from bridge.protocol.messages import Notification, Request, Response
+from bridge.protocol.modern import ACKNOWLEDGED, DISCOVER, LISTEN, SUBSCRIPTION_ID, with_meta
+from bridge.protocol.mux import Undirected
+from bridge.protocol.versions import LATEST_HANDSHAKE
+
+log = logging.getLogger(__name__)
+
+#: Most times that one call may ask (as in the official SDKs).
+ROUNDS = 10
+_ALL_CHANGES = b'{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}'
+
+
+class UpSeat:
+    """Speaks modern to ``inner``, and handshake to its client."""
+
+    def __init__(self, inner: Seat) -> None:
+        self._inner = inner
+        self._capabilities = b"{}"
+        self._client_info = b""
+        self._version = LATEST_HANDSHAKE
+        self._level = "info"  # a client that never sets one hears what matters
+        self._listener: Listener = _nothing
+        self._listens: dict[str, Exchange] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._answers: dict[int, asyncio.Future[Response]] = {}
+
+    @property
+    def on_closed(self) -> Callable[[], None]:
+        """Called once when the child has ended."""
+        return self._inner.on_closed
+
+    @on_closed.setter
+    def on_closed(self, callback: Callable[[], None]) -> None:
+        self._inner.on_closed = callback
+
+    @property
+    def greeting(self) -> bytes:
+        """InitializeResult made of what the child discovered."""
+        return translate.initialized(self._inner.greeting, LATEST_HANDSHAKE)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child."""
+        return self._inner.pid
+
+    @property
+    def obituary(self) -> str:
+        """How the child ended."""
+        return self._inner.obituary
+
+    @property
+    def closed(self) -> bool:
+        """Whether the child has ended."""
+        return self._inner.closed
+
+    def listen(self, listener: Listener) -> None:
+        """Hear list changes, updates, and questions of the child's calls."""
+        self._listener = listener
+
+    def introduce(self, params: bytes) -> None:
+        """Remember what the client said at ``initialize``; from now on hear of changes."""
+        members = messages.fields(params)
+        self._capabilities = bytes(members.get("capabilities", b"{}"))
+        self._client_info = bytes(members.get("clientInfo", b""))
+        self._version = messages.string(bytes(members.get("protocolVersion", b""))) or LATEST_HANDSHAKE
+        self._own(self._follow("", _ALL_CHANGES))
+
+    async def send(self, exchange: Exchange, silence: float | None) -> None:
+        """Send a request, translated."""
+        method = exchange.request.method
+        if method in ("ping", SET_LEVEL):
+            if method == SET_LEVEL:
+                level = messages.fields(exchange.request.params).get("level", b"")
+                self._level = messages.string(bytes(level)) or self._level
+            accept(exchange)
+        elif method in (SUBSCRIBE, UNSUBSCRIBE):
+            self._subscribe(exchange)
+        elif method in (DISCOVER, LISTEN):
+            text = f"method {method} is of a later version"
+            exchange.finish(messages.error_line(exchange.request.id, METHOD_NOT_FOUND, text))
+        else:
+            # The first leg is sent here, so that what cannot be sent is told at once.
+            leg = await self._leg(exchange, exchange.request, silence)
+            self._own(self._carry(exchange, leg, silence))
+
+    def greeted(self) -> None:
+        """The bridge has asked the child."""
+
+    def tell(self, line: bytes) -> None:
+        """Nothing: clients of this era have no notifications; cancellations go by their call."""
+
+    def answer(self, response: Response) -> bool:
+        """A client's answer to a question."""
+        number = messages.number(response.id)
+        waiting = None if number is None else self._answers.pop(number, None)
+        if waiting is None or waiting.done():
+            return False
+        waiting.set_result(response)
+        return True
+
+    def refuse(self, question: int, why: str) -> None:
+        """No client answers this question."""
+        self.answer(Response(b"%d" % question, error=messages.encode({"code": METHOD_NOT_FOUND, "message": why})))
+
+    def release(self) -> None:
+        """Give back everything."""
+        for task in self._tasks:
+            task.cancel()
+        for listen in list(self._listens.values()):
+            listen.abandon(_gone())
+        self._inner.release()
+
+    async def gone(self) -> None:
+        """Wait for the end of the child, if the release has made one."""
+        await self._inner.gone()
+
+    def _own(self, work: object) -> None:
+        assert asyncio.iscoroutine(work)
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _leg(self, exchange: Exchange, request: Request, silence: float | None) -> Exchange:
+        """One request to the child; its notes go on the client's stream."""
+        params = translate.params_up(request.params, self._capabilities, self._client_info, self._level)
+        leg = Exchange(Request(request.id, request.method, params))
+        leg.log_level = self._level
+        exchange.relay = leg
+        await self._inner.send(leg, silence)
+        return leg
+
+    async def _carry(self, exchange: Exchange, leg: Exchange, silence: float | None) -> None:
+        """Bring a call to its end, over as many legs as it asks questions."""
+        try:
+            for _ in range(ROUNDS):
+                await _relay_notes(leg, exchange)
+                answer = messages.parse(leg.answer)
+                assert isinstance(answer, Response)
+                if not answer.result or translate.result_type(answer.result) != "input_required":
+                    self._finish(exchange, answer, leg)
+                    return
+                questions, state = translate.questions_in(answer.result)
+                answers = await self._ask_all(questions)
+                leg = await self._leg(exchange, translate.retried(exchange.request, answers, state), silence)
+            raise Rejection(Fault.CHILD_FAILED, f"the server asked more than {ROUNDS} times in one call")
+        except BridgeError as error:
+            exchange.fail(error)
+        except asyncio.CancelledError:
+            exchange.fail(_gone())
+            raise
+
+    def _finish(self, exchange: Exchange, answer: Response, leg: Exchange) -> None:
+        if leg.failure is not None:
+            exchange.fail(leg.failure)
+        elif answer.error:
+            exchange.finish(messages.response_line(answer, exchange.request.id))
+        elif translate.result_type(answer.result) != "complete":
+            kind = translate.result_type(answer.result)
+            exchange.fail(Rejection(Fault.CHILD_FAILED, f"the server answered with a {kind!r} result, unknown here"))
+        else:
+            result = translate.result_down(exchange.request.method, answer.result, self._version)
+            exchange.finish(messages.response_line(Response(exchange.request.id, result)))
+
+    async def _ask_all(self, questions: dict[str, bytes]) -> dict[str, bytes]:
+        """Ask the client everything at once; return its answers. Raises :class:`Rejection` when it has none."""
+        answers = await asyncio.gather(*(self._ask(question) for question in questions.values()))
+        return dict(zip(questions, answers, strict=True))
+
+    async def _ask(self, question: bytes) -> bytes:
+        members = messages.fields(question)
+        method = messages.string(bytes(members.get("method", b""))) or ""
+        if not may_ask(self._capabilities, question):
+            raise Rejection(Fault.MISSING_CAPABILITY, f"the client does not offer what {method} needs")
+        number = next(question_numbers)
+        params = translate.question_params(bytes(members.get("params", b"")), number)
+        waiting = self._answers[number] = _future()
+        line = messages.request_line(b"%d" % number, method, params)
+        self._listener(Undirected(method, line, number))
+        try:
+            response = await waiting
+        finally:
+            self._answers.pop(number, None)
+        if response.error:
+            text = messages.string(bytes(messages.fields(response.error).get("message", b""))) or "no reason"
+            raise Rejection(Fault.CHILD_FAILED, f"the client refused {method}: {text}")
+        return response.result
+
+    def _subscribe(self, exchange: Exchange) -> None:
+        uri = messages.string(bytes(messages.fields(exchange.request.params).get("uri", b""))) or ""
+        if exchange.request.method == UNSUBSCRIBE:
+            listen = self._listens.pop(uri, None)
+            if listen is not None:
+                listen.abandon(_gone())
+        elif uri not in self._listens:
+            params = messages.encode({"notifications": {"resourceSubscriptions": [uri]}})
+            self._own(self._follow(uri, params))
+        accept(exchange)
+
+    async def _follow(self, uri: str, params: bytes) -> None:
+        """Keep one listen open on the child, and pass on what comes."""
+        listen = Exchange(Request(b"0", LISTEN, translate.params_up(params, b"{}", b"", None)))
+        self._listens[uri] = listen
+        try:
+            await self._inner.send(listen, None)
+            while True:
+                message = messages.parse(await listen.receive())
+                if isinstance(message, Notification) and message.method != ACKNOWLEDGED:
+                    line = messages.notification_line(message.method, with_meta(message.params, {SUBSCRIPTION_ID: b""}))
+                    self._listener(Undirected(message.method, line))
+        except StreamEnded:
+            return
+        except BridgeError as error:
+            log.debug("%s", error)
+
+
+async def _relay_notes(leg: Exchange, exchange: Exchange) -> None:
+    """Pass on what precedes the answer of a leg."""
+    while True:
+        message = await leg.receive()
+        if message is leg.answer:
+            return
+        exchange.put(message, Kind.NOTE)
+
+
+def _future() -> asyncio.Future[Response]:
+    return asyncio.get_running_loop().create_future()
+
+
+def _gone() -> Rejection:
+    return Rejection(Fault.TIMED_OUT, "the client has gone")
+
+
+def _nothing(_: Undirected) -> None:
+    """Nobody listens yet."""

@@ -1,0 +1,196 @@
+"""The modern era (2026-07-28): every request carries its own envelope, and headers that repeat it.
+
+Checks stand in the order of the specification's validation ladder; the first that fails wins. Pure: headers and body
+in, a :class:`ModernRequest` out, or a :class:`Rejection` that knows its status.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.protocol import messages
+from bridge.protocol.errors import Fault, Rejection
+from bridge.protocol.messages import Raw, Request
+from bridge.protocol.versions import MODERN_VERSION
+
+PREFIX = "io.modelcontextprotocol/"
+VERSION = PREFIX + "protocolVersion"
+CAPABILITIES = PREFIX + "clientCapabilities"
+CLIENT_INFO = PREFIX + "clientInfo"
+LOG_LEVEL = PREFIX + "logLevel"
+SERVER_INFO = PREFIX + "serverInfo"
+SUBSCRIPTION_ID = PREFIX + "subscriptionId"
+
+DISCOVER = "server/discover"
+LISTEN = "subscriptions/listen"
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+
+#: What the handshake era had and this one has not; a handshake child would answer it, so it is refused before.
+REMOVED = frozenset(
+    {
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "tasks/get",
+        "tasks/list",
+    }
+    | {"tasks/result", "tasks/cancel"}
+)
+#: Methods whose calls may ask the client for input.
+INTERACTIVE = frozenset({"tools/call", "prompts/get", "resources/read"})
+#: Methods whose results say how long they may be cached.
+CACHED = frozenset(
+    {DISCOVER, "tools/list", "prompts/list", "resources/list", "resources/templates/list", "resources/read"}
+)
+#: The parameter that ``Mcp-Name`` repeats.
+_NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_ROUTING = ("mcp-protocol-version", "mcp-method", "mcp-name")
+
+
+@dataclass(frozen=True, slots=True)
+class ModernRequest:
+    """A request and what its envelope says. ``capabilities`` and ``client_info`` are JSON text."""
+
+    request: Request
+    capabilities: bytes
+    client_info: bytes
+    log_level: str | None
+    name: str | None
+
+    @property
+    def method(self) -> str:
+        """The JSON-RPC method."""
+        return self.request.method
+
+
+def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> ModernRequest:
+    """Return a request that may be served. ``headers`` are by lower-case name. Raises :class:`Rejection`."""
+    for routing in _ROUTING:
+        if len(headers.get(routing, ())) > 1:
+            raise Rejection(Fault.HEADER_MISMATCH, f"header {routing} is there more than once")
+    members = messages.fields(request.params)
+    meta = messages.fields(bytes(members.get("_meta", b"")))
+    for key in (VERSION, CAPABILITIES):
+        if key not in meta:
+            raise Rejection(Fault.BAD_PARAMS, f'params._meta["{key}"] is missing')
+    capabilities = bytes(meta[CAPABILITIES])
+    if capabilities[:1] != b"{":
+        raise Rejection(Fault.BAD_PARAMS, f'params._meta["{CAPABILITIES}"] must be an object')
+    version = messages.string(bytes(meta[VERSION]))
+    _same(headers, "mcp-protocol-version", version)
+    _same(headers, "mcp-method", request.method)
+    named = _NAMED.get(request.method)
+    subject = messages.string(bytes(members.get(named, b""))) if named else None
+    if named:
+        if subject is None:
+            raise Rejection(Fault.BAD_PARAMS, f"params.{named} is missing")
+        _same(headers, "mcp-name", subject, encoded=True)
+    if version != MODERN_VERSION:
+        raise Rejection(
+            Fault.UNSUPPORTED_VERSION,
+            f"unsupported protocol version {str(version)[:40]!r}",
+            data={"supported": [MODERN_VERSION], "requested": version},
+        )
+    if request.method in REMOVED:
+        raise Rejection(Fault.UNKNOWN_METHOD, f"method {request.method} does not exist in {MODERN_VERSION}")
+    return ModernRequest(
+        request,
+        capabilities,
+        bytes(meta.get(CLIENT_INFO, b"")),
+        messages.string(bytes(meta.get(LOG_LEVEL, b""))),
+        subject,
+    )
+
+
+def _same(headers: Mapping[str, list[str]], header: str, wanted: str | None, *, encoded: bool = False) -> None:
+    found = headers.get(header, [None])[0]
+    if found is None:
+        raise Rejection(Fault.HEADER_MISMATCH, f"header {header} is missing")
+    if (unwrap(found) if encoded else found) != wanted:
+        raise Rejection(Fault.HEADER_MISMATCH, f"header {header} does not say what the body says")
+
+
+def unwrap(value: str) -> str | None:
+    """Return what a header value stands for: itself, or the text in ``=?base64?...?=``; None when that is broken."""
+    if not (value.startswith("=?base64?") and value.endswith("?=")):
+        return value
+    try:
+        return base64.b64decode(value[9:-2], validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None
+
+
+def mirrored_parameters(schema: Any) -> dict[str, tuple[str, ...]]:
+    """Return which ``Mcp-Param-`` headers a tool's input schema asks for: lower-case name to the path of properties."""
+    found: dict[str, tuple[str, ...]] = {}
+
+    def walk(node: Any, path: tuple[str, ...]) -> None:
+        properties = node.get("properties") if isinstance(node, dict) else None
+        for name, child in properties.items() if isinstance(properties, dict) else ():
+            if isinstance(child, dict):
+                header = child.get("x-mcp-header")
+                if isinstance(header, str) and child.get("type") in ("string", "integer", "boolean"):
+                    found[f"mcp-param-{header}".lower()] = (*path, name)
+                walk(child, (*path, name))
+
+    walk(schema, ())
+    return found
+
+
+def check_parameters(
+    request: Request, headers: Mapping[str, list[str]], mirrored: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Raise :class:`Rejection` unless each mirrored argument of a tools/call and its header say the same."""
+    if not mirrored:
+        return
+    arguments = messages.decode(bytes(messages.fields(request.params).get("arguments", b"{}")))
+    for header, path in mirrored.items():
+        value: Any = arguments
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        given = headers.get(header, [])
+        if len(given) > 1 or (not given) != (value is None):
+            raise Rejection(Fault.HEADER_MISMATCH, f"header {header} and the argument {'.'.join(path)} differ")
+        if given and not _says(unwrap(given[0]), value):
+            raise Rejection(Fault.HEADER_MISMATCH, f"header {header} does not say what the body says")
+
+
+def _says(text: str | None, value: Any) -> bool:
+    if isinstance(value, bool):
+        return text == ("true" if value else "false")
+    if isinstance(value, int | float):
+        try:
+            return text is not None and float(text) == float(value)
+        except ValueError:
+            return False
+    return bool(text == value)
+
+
+def status_of(code: int | None) -> int:
+    """The HTTP status of an error that a server answers with, while nothing has been sent yet."""
+    return _STATUS.get(code or 0, 200)
+
+
+_STATUS = {-32601: 404, -32020: 400, -32021: 400, -32022: 400}
+
+
+def with_meta(params: bytes, entries: Mapping[str, bytes]) -> bytes:
+    """Return params with these entries in ``_meta``, JSON text both; an empty text takes the entry out."""
+    members = messages.fields(params)
+    meta = messages.fields(bytes(members.get("_meta", b"")))
+    for key, value in entries.items():
+        if value:
+            meta[key] = Raw(value)
+        else:
+            meta.pop(key, None)
+    if meta:
+        members["_meta"] = Raw(messages.encode(meta))
+    else:
+        members.pop("_meta", None)
+    return messages.encode(members)

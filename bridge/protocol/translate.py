@@ -1,0 +1,266 @@
+"""Between the eras, pure. *Down*: what a modern client says to a handshake child, and the answers back up.
+*Up*: what a handshake client says to a modern child, and the answers back down.
+
+What both eras can say comes back unchanged; what only one can say is added with the value that promises least, or taken
+away (docs/architecture.md has the table).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.protocol import messages
+from bridge.protocol.messages import Raw, Request
+from bridge.protocol.modern import (
+    CACHED,
+    CAPABILITIES,
+    CLIENT_INFO,
+    DISCOVER,
+    LOG_LEVEL,
+    PREFIX,
+    SERVER_INFO,
+    VERSION,
+    with_meta,
+)
+from bridge.protocol.versions import LATEST_HANDSHAKE, MODERN_VERSION, is_handshake
+
+COMPLETE = Raw(b'"complete"')
+INPUT_REQUIRED = Raw(b'"input_required"')
+URL_REQUIRED = -32042
+#: Severity of log levels (RFC 5424), least first.
+LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+
+
+# A modern client on a handshake child
+
+
+def discovered(initialized: bytes) -> bytes:
+    """Return the DiscoverResult of a child that answered ``initialize`` with this."""
+    members = messages.fields(initialized)
+    capabilities = messages.fields(bytes(members.get("capabilities", b"{}")))
+    capabilities.pop("tasks", None)
+    result: dict[str, Any] = {
+        "resultType": COMPLETE,
+        "supportedVersions": [MODERN_VERSION],
+        "capabilities": capabilities,
+        "ttlMs": 0,
+        "cacheScope": "private",
+    }
+    if "instructions" in members:
+        result["instructions"] = members["instructions"]
+    if "serverInfo" in members:
+        result["_meta"] = {SERVER_INFO: members["serverInfo"]}
+    return messages.encode(result)
+
+
+def params_down(params: bytes) -> bytes:
+    """Return params for a handshake child: without the envelope, and without what answers a question."""
+    members = messages.fields(params)
+    for name in ("inputResponses", "requestState"):
+        members.pop(name, None)
+    meta = {
+        key: value
+        for key, value in messages.fields(bytes(members.pop("_meta", Raw(b"")))).items()
+        if not key.startswith(PREFIX)
+    }
+    if meta:
+        members["_meta"] = Raw(messages.encode(meta))
+    return messages.encode(members) if members else b""
+
+
+def result_up(method: str, result: bytes, server_info: bytes) -> bytes:
+    """Return the result of a handshake child as a modern client wants it."""
+    members = messages.fields(result)
+    members["resultType"] = COMPLETE
+    if method in CACHED:
+        members.setdefault("ttlMs", Raw(b"0"))
+        members.setdefault("cacheScope", Raw(b'"private"'))
+    if method == "tools/call":
+        members.setdefault("content", Raw(b"[]"))
+    if method == "tools/list":
+        _without_task_support(members)
+    return with_server_info(messages.encode(members), server_info)
+
+
+def with_server_info(result: bytes, server_info: bytes) -> bytes:
+    """Return a result whose ``_meta`` names the server."""
+    return with_meta(result, {SERVER_INFO: server_info}) if server_info else result
+
+
+def error_up(error: bytes) -> bytes:
+    """Return the error of a handshake child as a modern client wants it: -32002 does not exist any more."""
+    members = messages.fields(error)
+    if members.get("code") == Raw(b"-32002"):
+        members["code"] = Raw(b"-32602")
+    return messages.encode(members)
+
+
+def urls_wanted(error: bytes) -> dict[str, bytes]:
+    """Return the questions in a -32042 error (URL elicitation required) by key; empty for any other error."""
+    members = messages.fields(error)
+    if messages.decode(bytes(members.get("code", b"0"))) != URL_REQUIRED:
+        return {}
+    data = messages.decode(bytes(members.get("data", b"{}")))
+    asked = data.get("elicitations", []) if isinstance(data, dict) else []
+    return {
+        f"r{number}": messages.encode({"method": "elicitation/create", "params": {**each, "mode": "url"}})
+        for number, each in enumerate(asked)
+        if isinstance(each, dict)
+    }
+
+
+def input_required(questions: Mapping[str, bytes], state: str, server_info: bytes) -> bytes:
+    """Return the result that asks a modern client. ``questions`` are ``{"method", "params"}`` by key."""
+    result = {
+        "resultType": INPUT_REQUIRED,
+        "inputRequests": {key: Raw(question) for key, question in questions.items()},
+        "requestState": state,
+    }
+    return with_server_info(messages.encode(result), server_info)
+
+
+def question_of(line: bytes) -> bytes:
+    """Return ``{"method", "params"}`` of a request that a child sent."""
+    members = messages.fields(line)
+    return messages.encode({name: members[name] for name in ("method", "params") if name in members})
+
+
+def is_heard(notification: bytes, wanted: str | None) -> bool:
+    """Whether a log message is of a level that a request asked for by ``logLevel``."""
+    if wanted not in LEVELS:
+        return False
+    params = messages.fields(bytes(messages.fields(notification).get("params", b"")))
+    level = messages.string(bytes(params.get("level", b"")))
+    return level not in LEVELS or LEVELS.index(level) >= LEVELS.index(wanted)
+
+
+# A handshake client on a modern child
+
+
+def initialized(discovered: bytes, asked: str) -> bytes:
+    """Return the InitializeResult for a child that answered ``server/discover`` with this."""
+    members = messages.fields(discovered)
+    meta = messages.fields(bytes(members.get("_meta", b"")))
+    capabilities = messages.fields(bytes(members.get("capabilities", b"{}")))
+    capabilities.pop("extensions", None)
+    result: dict[str, Any] = {
+        "protocolVersion": asked if is_handshake(asked) else LATEST_HANDSHAKE,
+        "capabilities": capabilities,
+        "serverInfo": meta.get(SERVER_INFO, Raw(b'{"name":"server","version":"0"}')),
+    }
+    if "instructions" in members:
+        result["instructions"] = members["instructions"]
+    return messages.encode(result)
+
+
+def discover_request() -> Request:
+    """Return the first request to a child that may be modern."""
+    return Request(b"0", DISCOVER, params_up(b"", b"{}", b"", None))
+
+
+def params_up(params: bytes, capabilities: bytes, client_info: bytes, log_level: str | None) -> bytes:
+    """Return params with the envelope of a client that said all this at ``initialize``."""
+    return with_meta(
+        params,
+        {
+            VERSION: messages.encode(MODERN_VERSION),
+            CAPABILITIES: capabilities or b"{}",
+            CLIENT_INFO: client_info,
+            LOG_LEVEL: messages.encode(log_level) if log_level else b"",
+        },
+    )
+
+
+def result_down(method: str, result: bytes, version: str) -> bytes:
+    """Return the result of a modern child as a handshake client knows it."""
+    members = messages.fields(result)
+    for name in ("resultType", "ttlMs", "cacheScope"):
+        members.pop(name, None)
+    plain = with_meta(messages.encode(members), {SERVER_INFO: b""})
+    if method == "tools/list":
+        return _schemas_down(plain)
+    if method == "tools/call":
+        return _structured_down(plain)
+    return plain
+
+
+def result_type(result: bytes) -> str:
+    """``resultType`` of a modern result; ``complete`` where a loose server leaves it out."""
+    return messages.string(bytes(messages.fields(result).get("resultType", b'"complete"'))) or ""
+
+
+def questions_in(result: bytes) -> tuple[dict[str, bytes], Raw | None]:
+    """Return the questions of an ``input_required`` result by key, and its ``requestState``."""
+    members = messages.fields(result)
+    asked = messages.fields(bytes(members.get("inputRequests", b"")))
+    return {key: bytes(value) for key, value in asked.items()}, members.get("requestState")
+
+
+def question_params(params: bytes, number: int) -> bytes:
+    """Return the params of a question for a handshake client: one by URL needs an id there."""
+    members = messages.fields(params)
+    if members.get("mode") == Raw(b'"url"') and "elicitationId" not in members:
+        members["elicitationId"] = Raw(messages.encode(f"e{number}"))
+        return messages.encode(members)
+    return params
+
+
+def retried(request: Request, answers: Mapping[str, bytes], state: Raw | None) -> Request:
+    """Return the request that answers an ``input_required``: the same, with what the client said."""
+    members = messages.fields(request.params)
+    members["inputResponses"] = Raw(messages.encode({key: Raw(value) for key, value in answers.items()}))
+    if state is not None:
+        members["requestState"] = state
+    return Request(request.id, request.method, messages.encode(members))
+
+
+def _without_task_support(members: dict[str, Raw]) -> None:
+    if b"taskSupport" not in bytes(members.get("tools", b"")):
+        return
+    tools = messages.decode(bytes(members["tools"]))
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, dict):
+            tool.pop("execution", None)
+    members["tools"] = Raw(messages.encode(tools))
+
+
+def _schemas_down(result: bytes) -> bytes:
+    """Wrap output schemas that are no objects: older clients take only objects as structured content."""
+    members = messages.fields(result)
+    tools = messages.decode(bytes(members.get("tools", b"[]")))
+    changed = False
+    for tool in tools if isinstance(tools, list) else ():
+        schema = tool.get("outputSchema") if isinstance(tool, dict) else None
+        if isinstance(schema, dict) and schema.get("type") != "object":
+            tool["outputSchema"] = _wrapped(schema)
+            changed = True
+    if changed:
+        members["tools"] = Raw(messages.encode(tools))
+    return messages.encode(members)
+
+
+def _wrapped(schema: dict[str, Any]) -> dict[str, Any]:
+    inner = _moved(schema, "#/properties/result")
+    return {"type": "object", "properties": {"result": inner}, "required": ["result"]}
+
+
+def _moved(node: Any, under: str) -> Any:
+    """The same schema with its local references leading to where it stands now."""
+    if isinstance(node, dict):
+        return {
+            key: under + value[1:]
+            if key == "$ref" and isinstance(value, str) and value.startswith("#")
+            else _moved(value, under)
+            for key, value in node.items()
+        }
+    return [_moved(item, under) for item in node] if isinstance(node, list) else node
+
+
+def _structured_down(result: bytes) -> bytes:
+    members = messages.fields(result)
+    structured = bytes(members.get("structuredContent", b"{"))
+    if structured[:1] != b"{":
+        members["structuredContent"] = Raw(messages.encode({"result": Raw(structured)}))
+        return messages.encode(members)
+    return result

@@ -1,0 +1,81 @@
+"""``subscriptions/listen`` of a modern client on a handshake child: list changes and resource updates as it asked for
+them, each with the id of its subscription (specification 2026-07-28).
+"""
+
+from __future__ import annotations
+
+from bridge.children.connection import Exchange
+from bridge.children.crowd import SUBSCRIBE, UPDATED
+from bridge.children.seat import Seat
+from bridge.children.stream import Kind
+from bridge.protocol import messages
+from bridge.protocol.messages import Raw, Request
+from bridge.protocol.modern import ACKNOWLEDGED, SUBSCRIPTION_ID, ModernRequest, with_meta
+from bridge.protocol.mux import Undirected
+from bridge.sessions.down import Answered
+
+#: What may be asked for, the notification it means, and where the server declares it.
+_KINDS = {
+    "toolsListChanged": ("notifications/tools/list_changed", "tools", "listChanged"),
+    "promptsListChanged": ("notifications/prompts/list_changed", "prompts", "listChanged"),
+    "resourcesListChanged": ("notifications/resources/list_changed", "resources", "listChanged"),
+}
+
+
+class DownListen(Answered):
+    """One open subscription, on a seat of its own at a shared child."""
+
+    def __init__(self, asked: ModernRequest, seat: Seat) -> None:
+        super().__init__(asked.request.id)
+        self._subscription = asked.request.id
+        self._seat = seat
+        self._wanted: set[str] = set()
+        self._uris: list[str] = []
+        self._honored: dict[str, object] = {}
+        self._choose(messages.fields(bytes(messages.fields(asked.request.params).get("notifications", b""))))
+        seat.listen(self._hear)
+        seat.on_closed = self.finish
+
+    async def open(self) -> None:
+        """Subscribe on the child, and acknowledge what is honored."""
+        for uri in self._uris:
+            await self._seat.send(Exchange(Request(b"0", SUBSCRIBE, messages.encode({"uri": uri}))), None)
+        self._send(ACKNOWLEDGED, messages.encode({"notifications": self._honored}))
+        if self._seat.closed:
+            self.finish()
+
+    def finish(self) -> None:
+        """End it in good order: the server has gone."""
+        if not self.ended:
+            self.result(with_meta(b'{"resultType":"complete"}', {SUBSCRIPTION_ID: self._subscription}))
+        self._seat.release()
+
+    def close(self) -> None:
+        """The client has closed it."""
+        self.end()
+        self._seat.release()
+
+    def _choose(self, asked: dict[str, Raw]) -> None:
+        capabilities = messages.fields(bytes(messages.fields(self._seat.greeting).get("capabilities", b"{}")))
+        for key, (method, group, flag) in _KINDS.items():
+            if asked.get(key) == Raw(b"true") and _declares(capabilities, group, flag):
+                self._wanted.add(method)
+                self._honored[key] = True
+        uris = messages.decode(bytes(asked.get("resourceSubscriptions", b"[]")))
+        if isinstance(uris, list) and _declares(capabilities, "resources", "subscribe"):
+            self._uris = [uri for uri in uris if isinstance(uri, str)]
+            if self._uris:
+                self._honored["resourceSubscriptions"] = self._uris
+
+    def _hear(self, message: Undirected) -> None:
+        if message.method in self._wanted or (message.method == UPDATED and self._uris):
+            params = bytes(messages.fields(message.message).get("params", b"{}"))
+            self._send(message.method, params)
+
+    def _send(self, method: str, params: bytes) -> None:
+        line = messages.notification_line(method, with_meta(params, {SUBSCRIPTION_ID: self._subscription}))
+        self.put(line, Kind.NOTE)
+
+
+def _declares(capabilities: dict[str, Raw], group: str, flag: str) -> bool:
+    return messages.fields(bytes(capabilities.get(group, b""))).get(flag) == Raw(b"true")

@@ -1,0 +1,196 @@
+"""Requests of the modern era: to a child that speaks it they go as they are, to any other one translated.
+
+Which of the two a server speaks is asked once, of a process of its own: the pipe of a session is never probed. The
+verdict is kept until it is contradicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bridge.children.connection import Exchange
+from bridge.children.policy import Need, interactive
+from bridge.children.registry import Registry
+from bridge.children.stream import RequestStream
+from bridge.protocol import messages, translate
+from bridge.protocol.errors import Fault, NotModern, Rejection
+from bridge.protocol.messages import Request
+from bridge.protocol.modern import (
+    DISCOVER,
+    INTERACTIVE,
+    LISTEN,
+    ModernRequest,
+    check_parameters,
+    mirrored_parameters,
+)
+from bridge.sessions.bridge import BridgeClient, BridgeClients
+from bridge.sessions.down import Answered, DownCall
+from bridge.sessions.listen import DownListen
+from bridge.sessions.parking import Parking
+from bridge.sessions.pool import Entry
+from bridge.sessions.timing import Timing
+
+#: Most subscriptions that are open at once (as in the official SDKs).
+MOST_LISTENS = 1024
+
+Headers = Mapping[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModernAnswer:
+    """What answers one POST: its stream, and what to do when the client closes it before its end."""
+
+    stream: RequestStream
+    cancel: Callable[[], None]
+
+
+class ModernCalls:
+    """Serves modern requests, on children of either era."""
+
+    def __init__(self, registry: Registry, clients: BridgeClients, timing: Timing, parking: Parking) -> None:
+        self._registry = registry
+        self._clients = clients
+        self._timing = timing
+        self.parking = parking
+        self._listens = 0
+        self._mirrored: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {}
+
+    async def answer(self, server: str, asked: ModernRequest, headers: Headers, principal: str) -> ModernAnswer:
+        """Send a request on its way. Raises :class:`Rejection`, and what a lease raises."""
+        entry = await self._client(server)
+        await self._check_parameters(entry, asked, headers)
+        if asked.method == LISTEN:
+            self._count_listen()
+        if self._registry.speaks_modern(server):
+            return await self._forward(entry, asked)
+        if asked.method == DISCOVER:
+            stream = Answered(asked.request.id)
+            stream.result(translate.discovered(entry.session.greeting))
+            return ModernAnswer(stream, _nothing)
+        if asked.method == LISTEN:
+            return await self._listen_down(server, asked)
+        return await self._call_down(entry, asked, principal)
+
+    async def _client(self, server: str) -> Entry[BridgeClient]:
+        """The bridge's client on a server, in the era of that server."""
+        if self._registry.speaks_modern(server) is not False:
+            try:
+                entry = await self._clients.client(server, Need.MODERN)
+            except NotModern:
+                self._registry.learn(server, modern=False)
+            else:
+                self._registry.learn(server, modern=True)
+                return entry
+        return await self._clients.client(server, Need.BRIDGE)
+
+    async def _forward(self, entry: Entry[BridgeClient], asked: ModernRequest) -> ModernAnswer:
+        """To a modern child: as it is, ids and tokens apart."""
+        pool = self._clients.pool
+
+        def ended(_: Exchange) -> None:
+            pool.leave(entry)
+            if asked.method == LISTEN:
+                self._listens -= 1
+
+        exchange = Exchange(asked.request, ended)
+        exchange.log_level = asked.log_level
+        pool.enter(entry)
+        try:
+            silence = None if asked.method == LISTEN else self._timing.silence(entry.session.server)
+            await entry.session.seat.send(exchange, silence)
+        except BaseException:
+            ended(exchange)
+            raise
+        return ModernAnswer(exchange, lambda: exchange.abandon(_gone()))
+
+    async def _call_down(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> ModernAnswer:
+        """To a handshake child: alone on it if it may ask or log, together with others if not."""
+        server = entry.session.server
+        state = messages.string(bytes(messages.fields(asked.request.params).get("requestState", b"")))
+        if state is not None:
+            parked = self.parking.take(state, asked.request, principal)
+            if isinstance(parked, DownCall):
+                return ModernAnswer(parked.retry(asked), parked.abandon)
+        info = bytes(messages.fields(entry.session.greeting).get("serverInfo", b""))
+        offers = asked.method in INTERACTIVE and messages.fields(asked.capabilities)
+        if offers or asked.log_level is not None:
+            lease = await self._registry.pool(server).lease(interactive(_canonical(asked.capabilities)))
+            call = DownCall(asked, server, info, self.parking, principal, lease, lease.release)
+            try:
+                lease.connection.exchange(call.exchange, self._timing.silence(server))
+            except BaseException:
+                lease.release()
+                raise
+        else:
+            pool = self._clients.pool
+            call = DownCall(asked, server, info, self.parking, principal, None, lambda: pool.leave(entry))
+            pool.enter(entry)
+            try:
+                await entry.session.seat.send(call.exchange, self._timing.silence(server))
+            except BaseException:
+                pool.leave(entry)
+                raise
+        return ModernAnswer(call.first, call.abandon)
+
+    async def _listen_down(self, server: str, asked: ModernRequest) -> ModernAnswer:
+        seat = await self._registry.seat(server, Need.BRIDGE)
+        listen = DownListen(asked, seat)
+        try:
+            await listen.open()
+        except BaseException:
+            listen.close()
+            raise
+
+        def close() -> None:
+            self._listens -= 1
+            listen.close()
+
+        return ModernAnswer(listen, close)
+
+    def _count_listen(self) -> None:
+        if self._listens >= MOST_LISTENS:
+            raise Rejection(Fault.INTERNAL, f"all {MOST_LISTENS} subscriptions are in use")
+        self._listens += 1
+
+    async def _check_parameters(self, entry: Entry[BridgeClient], asked: ModernRequest, headers: Headers) -> None:
+        if asked.method != "tools/call" or asked.name is None:
+            return
+        mirrored = self._mirrored.get(entry.session.label)
+        if mirrored is None:
+            mirrored = self._mirrored[entry.session.label] = await self._tools(entry)
+        check_parameters(asked.request, headers, mirrored.get(asked.name, {}))
+
+    async def _tools(self, entry: Entry[BridgeClient]) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Which arguments of which tools headers repeat."""
+        found: dict[str, dict[str, tuple[str, ...]]] = {}
+        cursor: object = None
+        modern = self._registry.speaks_modern(entry.session.server)
+        while True:
+            params = b"{}" if cursor is None else messages.encode({"cursor": cursor})
+            if modern:
+                params = translate.params_up(params, b"{}", b"", None)
+            exchange = Exchange(Request(b"0", "tools/list", params))
+            with self._clients.pool.using(entry):
+                await entry.session.seat.send(exchange, self._timing.bridge_silence(entry.session.server))
+                answer = messages.decode(await exchange.receive())
+            result = answer.get("result") if isinstance(answer, dict) else None
+            for tool in result.get("tools", []) if isinstance(result, dict) else ():
+                if isinstance(tool, dict) and isinstance(tool.get("name"), str):
+                    found[tool["name"]] = mirrored_parameters(tool.get("inputSchema"))
+            cursor = result.get("nextCursor") if isinstance(result, dict) else None
+            if cursor is None:
+                return {name: mirrored for name, mirrored in found.items() if mirrored}
+
+
+def _canonical(capabilities: bytes) -> bytes:
+    """The same text for the same capabilities, so that calls alike share a pool."""
+    return messages.sorted_text(messages.decode(capabilities)).encode()
+
+
+def _gone() -> Rejection:
+    return Rejection(Fault.TIMED_OUT, "the client has gone")
+
+
+def _nothing() -> None:
+    """Nothing runs that could be cancelled."""

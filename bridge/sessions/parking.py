@@ -1,0 +1,117 @@
+"""Calls of modern clients that wait for their user: kept here, behind a token that only we can make.
+
+``requestState`` is hostile input (specification 2026-07-28, multi-round requests): the token is a random number and an
+HMAC over it, the principal, and what the call was, so a tampered, foreign or replayed one is refused. A parked call
+holds a child, so there is a deadline and a cap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.protocol import messages
+from bridge.protocol.errors import ChildUnavailable, Fault, Rejection
+from bridge.protocol.messages import Request
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a call waits for its user.
+PATIENCE = 600.0
+#: Most calls that wait at once, of one server and one principal.
+MOST = 100
+
+
+class Parkable(Protocol):
+    """A call that waits for its client to come back."""
+
+    server: str
+
+    def expire(self) -> None:
+        """Nobody came back: end it on the child."""
+        ...
+
+
+@dataclass(slots=True)
+class _Place:
+    call: Parkable
+    principal: str
+    digest: bytes
+    timer: asyncio.TimerHandle
+
+
+class Parking:
+    """All parked calls: each for ``PATIENCE`` seconds, at most ``MOST`` of one server and principal."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._places: dict[str, _Place] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def count(self, server: str) -> int:
+        """How many calls of a server wait."""
+        return sum(1 for place in self._places.values() if place.call.server == server)
+
+    def park(self, call: Parkable, request: Request, principal: str) -> str:
+        """Keep a call; return the ``requestState`` that brings it back once.
+
+        Raises :class:`ChildUnavailable` when too many wait already.
+        """
+        alike = sum(
+            1 for each in self._places.values() if each.call.server == call.server and each.principal == principal
+        )
+        if alike >= MOST:
+            raise ChildUnavailable(call.server, f"{alike} calls of it wait for their users already", retry_in=30)
+        name = secrets.token_urlsafe(24)
+        timer = asyncio.get_running_loop().call_later(PATIENCE, self._expired, name)
+        self._places[name] = _Place(call, principal, digest(request), timer)
+        return f"{name}.{self._seal(name, principal, digest(request))}"
+
+    def take(self, state: str, request: Request, principal: str) -> Parkable:
+        """Return the call that a ``requestState`` brings back. Raises :class:`Rejection` for any that is not right."""
+        name, _, seal = state.partition(".")
+        good = hmac.compare_digest(seal.encode(), self._seal(name, principal, digest(request)).encode())
+        place = self._places.pop(name, None) if good else None
+        if place is None:
+            raise Rejection(
+                Fault.BAD_PARAMS,
+                "requestState is not known: it was used before, has expired, or belongs to another request; call again",
+                data={"restarted": False},
+            )
+        place.timer.cancel()
+        return place.call
+
+    def close(self) -> None:
+        """End all that wait."""
+        for name in list(self._places):
+            self._expired(name)
+
+    def _expired(self, name: str) -> None:
+        place = self._places.pop(name, None)
+        if place is not None:
+            place.timer.cancel()
+            log.info("server %s: a call whose user did not come back has ended", place.call.server)
+            place.call.expire()
+
+    def _seal(self, name: str, principal: str, content: bytes) -> str:
+        text = b"\0".join((name.encode(), principal.encode(), content))
+        return hmac.new(self._key, text, hashlib.sha256).hexdigest()
+
+
+def digest(request: Request) -> bytes:
+    """What makes a retry the same request: its method, name or uri, and arguments, however they are spelled."""
+    members = messages.fields(request.params)
+    kept = {key: _canonical(bytes(members[key])) for key in ("name", "uri", "arguments") if key in members}
+    return hashlib.sha256(messages.encode([request.method, kept])).digest()
+
+
+def _canonical(raw: bytes) -> object:
+    value = messages.decode(raw)
+    return messages.sorted_text(value) if value is not None else raw.decode()

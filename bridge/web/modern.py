@@ -1,0 +1,91 @@
+"""The modern era on ``/mcp/{server_id}``: POST only, no session, no event ids; closing the stream cancels the call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from aiohttp import web
+
+from bridge.children.stream import Kind, RequestStream, StreamEnded
+from bridge.protocol import messages
+from bridge.protocol.errors import OF_THE_SERVER, BridgeError, Fault, Rejection
+from bridge.protocol.messages import Message, Notification, Request, Response
+from bridge.protocol.modern import LISTEN, check_envelope, status_of
+from bridge.sessions.modern import ModernAnswer, ModernCalls
+from bridge.web.drain import Drain
+from bridge.web.errors import refusal
+from bridge.web.reply import JSON_TYPE, KEEP_ALIVE, PING, SSE_HEADERS
+
+#: Callers are not told apart before there are several tokens.
+PRINCIPAL = "everyone"
+
+
+class ModernFace:
+    """The handler of modern requests."""
+
+    def __init__(self, calls: ModernCalls, drain: Drain) -> None:
+        self._calls = calls
+        self._drain = drain
+
+    async def post(self, request: web.Request, server: str, message: Message) -> web.StreamResponse:
+        """Take one message that claims to be modern."""
+        if isinstance(message, Notification):
+            return web.Response(status=202)  # clients of this era have none; they cancel by closing the stream
+        if isinstance(message, Response):
+            raise Rejection(Fault.NOT_A_MESSAGE, "no request of the server waits for an answer in this era")
+        try:
+            with self._drain.call():
+                return await self._call(request, server, message)
+        except BridgeError as error:
+            return refusal(error, message.id, status=200 if error.fault in OF_THE_SERVER else None)
+
+    async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
+        headers: dict[str, list[str]] = {}
+        for name, value in request.headers.items():
+            headers.setdefault(name.lower(), []).append(value)
+        asked = check_envelope(message, headers)
+        answer = await self._calls.answer(server, asked, headers, PRINCIPAL)
+        try:
+            if asked.method == LISTEN:
+                return await _events(request, answer)
+            return await _json_or_events(request, answer)
+        finally:
+            if not answer.stream.ended:
+                answer.cancel()
+
+
+async def _json_or_events(request: web.Request, answer: ModernAnswer) -> web.StreamResponse:
+    try:
+        async with asyncio.timeout(KEEP_ALIVE):
+            first = await answer.stream.peek()
+    except TimeoutError:
+        return await _events(request, answer)
+    if answer.stream.waiting[0][1] is Kind.ANSWER:
+        error = messages.fields(bytes(messages.fields(first).get("error", b"")))
+        code = messages.decode(bytes(error.get("code", b"0")))
+        status = status_of(code if isinstance(code, int) else None)
+        return web.Response(body=first, content_type=JSON_TYPE, status=status)
+    return await _events(request, answer)
+
+
+async def _events(request: web.Request, answer: ModernAnswer) -> web.StreamResponse:
+    response = web.StreamResponse(headers=SSE_HEADERS)
+    with contextlib.suppress(ConnectionError):  # the client has gone, which cancels
+        await response.prepare(request)
+        await _send(response, answer.stream)
+        await response.write_eof()
+    return response
+
+
+async def _send(response: web.StreamResponse, stream: RequestStream) -> None:
+    while True:
+        try:
+            async with asyncio.timeout(KEEP_ALIVE):
+                message = await stream.receive()
+        except TimeoutError:
+            await response.write(PING)
+        except StreamEnded:
+            return
+        else:
+            await response.write(b"event: message\ndata: %b\n\n" % message)

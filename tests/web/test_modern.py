@@ -1,0 +1,457 @@
+"""The modern era (2026-07-28) over real HTTP, on children of either era."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from bridge.protocol.modern import CAPABILITIES, CLIENT_INFO, LOG_LEVEL, SERVER_INFO, SUBSCRIPTION_ID, VERSION
+from bridge.sessions import parking
+from tests.conftest import INITIALIZE, PEERS, Running, StartBridge, events, last, message, peer
+
+SERVERS = {
+    "old": peer(),
+    "new": {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "modern_peer.py")]},
+}
+EVERYTHING = {"elicitation": {}, "sampling": {}, "roots": {}}
+
+
+class ModernClient:
+    """What a modern client sends."""
+
+    def __init__(self, bridge: Running, server: str, capabilities: dict[str, Any] | None = None) -> None:
+        self.bridge = bridge
+        self.path = f"/mcp/{server}"
+        self.capabilities = capabilities or {}
+
+    def body(self, method: str, id_: Any = 1, meta: dict[str, Any] | None = None, **params: Any) -> dict[str, Any]:
+        envelope = {
+            VERSION: "2026-07-28",
+            CAPABILITIES: self.capabilities,
+            CLIENT_INFO: {"name": "modern", "version": "1"},
+            **(meta or {}),
+        }
+        return {"jsonrpc": "2.0", "id": id_, "method": method, "params": {**params, "_meta": envelope}}
+
+    def send(self, body: dict[str, Any], **headers: str) -> Any:
+        params = body.get("params", {})
+        named = params.get("name") or params.get("uri")
+        given = {"MCP_Protocol_Version": "2026-07-28", "Mcp_Method": body["method"]}
+        if named:
+            given["Mcp_Name"] = named
+        return self.bridge.post(self.path, body, **{**given, **headers})
+
+    async def ask(self, method: str, id_: Any = 1, meta: dict[str, Any] | None = None, **params: Any) -> dict[str, Any]:
+        async with self.send(self.body(method, id_, meta, **params)) as response:
+            return await last(response)
+
+    async def call(self, name: str, id_: Any = 1, meta: dict[str, Any] | None = None, **arguments: Any) -> Any:
+        return await self.ask("tools/call", id_, meta, name=name, arguments=arguments)
+
+
+@pytest.fixture
+async def bridge(start_bridge: StartBridge) -> Running:
+    return await start_bridge(SERVERS)
+
+
+@pytest.mark.parametrize("server", ["old", "new"])
+async def test_a_modern_client_discovers_a_server_of_either_era(bridge: Running, server: str) -> None:
+    answer = await ModernClient(bridge, server).ask("server/discover", "d")
+    assert answer["id"] == "d"
+    result = answer["result"]
+    assert result["resultType"] == "complete"
+    assert result["supportedVersions"] == ["2026-07-28"]
+    assert isinstance(result["ttlMs"], int)
+    assert result["cacheScope"] in ("public", "private")
+    assert "tools" in result["capabilities"]
+    assert result["_meta"][SERVER_INFO]["name"].endswith("peer")
+
+
+@pytest.mark.parametrize("server", ["old", "new"])
+async def test_lists_say_how_long_they_may_be_kept(bridge: Running, server: str) -> None:
+    result = (await ModernClient(bridge, server).ask("tools/list"))["result"]
+    assert result["resultType"] == "complete"
+    assert isinstance(result["ttlMs"], int)
+    assert result["cacheScope"]
+    assert SERVER_INFO in result["_meta"]
+
+
+@pytest.mark.parametrize("server", ["old", "new"])
+async def test_twenty_clients_with_equal_ids_and_tokens_share_a_process_and_keep_apart(
+    bridge: Running, server: str
+) -> None:
+    client = ModernClient(bridge, server)
+
+    async def one(steps: int) -> None:
+        body = client.body("tools/call", 7, {"progressToken": "p"}, name="progress", arguments={"steps": steps})
+        async with client.send(body) as response:
+            got = [event async for event in events(response)]
+        assert [event["params"]["progress"] for event in got[:-1]] == list(range(1, steps + 1))
+        assert {event["params"]["progressToken"] for event in got[:-1]} <= {"p"}
+        assert got[-1]["id"] == 7
+
+    await asyncio.gather(*(one(steps) for steps in range(20)))
+    assert len(bridge.service.registry.children()) == 1
+
+
+async def test_events_of_this_era_have_no_ids(bridge: Running) -> None:
+    client = ModernClient(bridge, "new")
+    body = client.body("tools/call", 1, {"progressToken": "p"}, name="progress", arguments={"steps": 1})
+    async with client.send(body) as response:
+        assert response.headers["X-Accel-Buffering"] == "no"
+        text = await response.text()
+    assert "\nid:" not in text
+    assert "retry:" not in text
+    assert "Mcp-Session-Id" not in response.headers
+
+
+@pytest.mark.parametrize("server", ["old", "new"])
+async def test_closing_the_stream_cancels(bridge: Running, server: str) -> None:
+    client = ModernClient(bridge, server, {"elicitation": {}})
+    body = client.body("tools/call", 1, {"progressToken": "p", LOG_LEVEL: "debug"}, name="wait", arguments={"key": "k"})
+    other = ModernClient(bridge, server)
+    await other.call("echo")
+    async with client.send(body) as response:
+        assert response.content_type == "text/event-stream"
+        await anext(events(response))
+        assert sum(row["open_calls"] for row in await bridge.get("/children")) == 1
+    while sum(row["open_calls"] for row in await bridge.get("/children")):
+        pass
+    if server == "new":
+        assert len((await other.call("cancelled"))["result"]["structuredContent"]["cancelled"]) == 1
+
+
+async def test_the_childs_own_words_reach_only_who_asked_for_them(bridge: Running) -> None:
+    for server in ("old", "new"):
+        client = ModernClient(bridge, server)
+        body = client.body("tools/call", 1, {LOG_LEVEL: "info"}, name="log", arguments={"text": "hear me"})
+        async with client.send(body) as response:
+            got = [event async for event in events(response)]
+        assert [event["params"]["data"] for event in got[:-1]] == ["hear me"]
+        for level in (None, "error"):
+            meta = {LOG_LEVEL: level} if level and server == "old" else {}
+            body = client.body("tools/call", 1, meta, name="log", arguments={"text": "not me"})
+            async with client.send(body) as response:
+                assert len([event async for event in events(response)]) == 1
+
+
+# The validation ladder
+
+
+def _without(body: dict[str, Any], key: str) -> dict[str, Any]:
+    copy = json.loads(json.dumps(body))
+    del copy["params"]["_meta"][key]
+    return dict(copy)
+
+
+LIST = ModernClient(None, "x").body("tools/list", "me")  # type: ignore[arg-type]
+CALL = ModernClient(None, "x").body("tools/call", "me", name="echo", arguments={})  # type: ignore[arg-type]
+OLD_VERSION = json.loads(json.dumps(LIST).replace("2026-07-28", "2099-01-01"))
+
+
+@pytest.mark.parametrize("server", ["old", "new"])
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (_without(LIST, CAPABILITIES), {}, 400, -32602),
+        ({**LIST, "params": {}}, {}, 400, -32602),
+        (LIST, {"Mcp_Method": "tools/call"}, 400, -32020),
+        (LIST, {"MCP_Protocol_Version": "2025-06-18"}, 400, -32020),
+        (LIST, {"MCP_Protocol_Version": "2099-01-01"}, 400, -32020),
+        (CALL, {"Mcp_Name": "other"}, 400, -32020),
+        (CALL, {"Mcp_Name": "=?base64?%%%?="}, 400, -32020),
+        (OLD_VERSION, {"MCP_Protocol_Version": "2099-01-01"}, 400, -32022),
+        ({**LIST, "method": "initialize"}, {"Mcp_Method": "initialize"}, 404, -32601),
+        ({**LIST, "method": "ping"}, {"Mcp_Method": "ping"}, 404, -32601),
+        ({**LIST, "method": "no/such"}, {"Mcp_Method": "no/such"}, 404, -32601),
+    ],
+)
+async def test_a_bad_modern_request_gets_its_status_code_and_id(
+    bridge: Running, server: str, body: dict[str, Any], headers: dict[str, str], status: int, code: int
+) -> None:
+    async with ModernClient(bridge, server).send(body, **headers) as response:
+        assert response.status == status, await response.text()
+        answer = await response.json()
+    assert answer["id"] == "me"
+    assert answer["error"]["code"] == code
+
+
+async def test_a_name_may_be_written_in_base64(bridge: Running) -> None:
+    client = ModernClient(bridge, "new")
+    body = client.body("tools/call", 1, name="echo", arguments={})
+    async with client.send(body, Mcp_Name="=?base64?ZWNobw==?=") as response:
+        assert response.status == 200
+
+
+async def test_mirrored_arguments_and_their_headers_must_agree(bridge: Running) -> None:
+    client = ModernClient(bridge, "new")
+    body = client.body("tools/call", 1, name="echo", arguments={"region": "eu"})
+    for headers, status in (({"Mcp_Param_Region": "eu"}, 200), ({"Mcp_Param_Region": "us"}, 400), ({}, 400)):
+        async with client.send(body, **headers) as response:
+            assert response.status == status, headers
+    async with client.send(client.body("tools/call", 1, name="echo", arguments={}), Mcp_Param_Region="eu") as response:
+        assert response.status == 400
+
+
+async def test_a_version_that_is_not_served_is_answered_with_that_which_is(bridge: Running) -> None:
+    async with ModernClient(bridge, "old").send(OLD_VERSION, MCP_Protocol_Version="2099-01-01") as response:
+        data = (await response.json())["error"]["data"]
+    assert data == {"supported": ["2026-07-28"], "requested": "2099-01-01"}
+
+
+async def test_a_missing_capability_is_told_by_the_server(bridge: Running) -> None:
+    client = ModernClient(bridge, "new")
+    async with client.send(client.body("tools/call", 1, name="needs_sampling", arguments={})) as response:
+        assert response.status == 400
+        error = (await response.json())["error"]
+    assert error["code"] == -32021
+    assert error["data"]["requiredCapabilities"] == {"sampling": {}}
+
+
+async def test_session_headers_are_ignored_and_get_and_delete_do_not_exist(bridge: Running) -> None:
+    client = ModernClient(bridge, "new")
+    async with client.send(client.body("tools/list"), Mcp_Session_Id="whatever") as response:
+        assert response.status == 200
+    headers = {"MCP-Protocol-Version": "2026-07-28", "Accept": "text/event-stream"}
+    for method in ("GET", "DELETE"):
+        async with bridge.http.request(method, bridge.url + "/mcp/new", headers=headers) as response:
+            assert response.status == 405
+            assert response.headers["Allow"] == "POST"
+
+
+async def test_a_notification_is_accepted_and_an_answer_refused(bridge: Running) -> None:
+    client = ModernClient(bridge, "new")
+    note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {}}
+    async with client.send(note) as response:
+        assert response.status == 202
+    headers = {"MCP_Protocol_Version": "2026-07-28"}
+    async with bridge.post("/mcp/new", {"jsonrpc": "2.0", "id": 1, "result": {}}, **headers) as response:
+        assert response.status == 400
+
+
+# Questions, over several requests
+
+
+async def test_a_question_of_a_handshake_server_becomes_a_round_trip(bridge: Running) -> None:
+    client = ModernClient(bridge, "old", {"elicitation": {}})
+    first = (await client.ask("tools/call", 1, name="ask", arguments={"x": 1}))["result"]
+    assert first["resultType"] == "input_required"
+    [(key, question)] = first["inputRequests"].items()
+    assert question["method"] == "elicitation/create"
+    answers = {key: {"action": "accept", "content": {"n": 1}}}
+    second = await client.ask(
+        "tools/call",
+        2,
+        name="ask",
+        arguments={"x": 1},
+        inputResponses=answers,
+        requestState=first["requestState"],
+    )
+    assert second["id"] == 2
+    assert second["result"]["answer"] == answers[key]
+    assert second["result"]["resultType"] == "complete"
+
+
+async def _asked(client: ModernClient, **arguments: Any) -> dict[str, Any]:
+    answer = await client.call("ask", **arguments)
+    return dict(answer["result"])
+
+
+async def _retry(client: ModernClient, state: str, name: str = "ask", **arguments: Any) -> dict[str, Any]:
+    answers = {"r0": {"action": "accept", "content": {}}}
+    return await client.ask("tools/call", 2, name=name, arguments=arguments, inputResponses=answers, requestState=state)
+
+
+async def test_a_state_is_good_once_for_the_same_request_and_unchanged(bridge: Running) -> None:
+    client = ModernClient(bridge, "old", {"elicitation": {}})
+    state = (await _asked(client, x=1))["requestState"]
+    foreign = (await _asked(client, x=2))["requestState"]
+    name, _, seal = state.partition(".")
+    for bad in (f"{name}.{'0' * len(seal)}", name, "", "nonsense", foreign, f"{name}x.{seal}"):
+        assert (await _retry(client, bad, x=1))["error"]["code"] == -32602
+    assert (await _retry(client, state, x=3))["error"]["code"] == -32602
+    assert (await _retry(client, state, "echo", x=1))["error"]["code"] == -32602
+    assert (await _retry(client, state, x=1))["result"]["resultType"] == "complete"
+    assert (await _retry(client, state, x=1))["error"]["code"] == -32602
+
+
+async def test_a_retry_without_the_answer_is_asked_again(bridge: Running) -> None:
+    client = ModernClient(bridge, "old", {"elicitation": {}})
+    state = (await _asked(client))["requestState"]
+    again = await client.ask("tools/call", 2, name="ask", arguments={}, inputResponses={}, requestState=state)
+    assert again["result"]["inputRequests"].keys() == {"r0"}
+    assert (await _retry(client, again["result"]["requestState"]))["result"]["resultType"] == "complete"
+
+
+async def test_a_client_that_walks_away_from_a_question_leaves_nothing_behind(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "PATIENCE", 0.05)
+    bridge = await start_bridge(SERVERS)
+    client = ModernClient(bridge, "old", {"elicitation": {}})
+    state = (await _asked(client))["requestState"]
+    while any(row["open_calls"] or row["open_questions"] for row in await bridge.get("/children")):
+        pass
+    assert (await _retry(client, state))["error"]["code"] == -32602
+    [free] = [row for row in await bridge.get("/children") if row["holders"]]
+    assert free["open_calls"] == 0
+
+
+async def test_a_server_is_not_let_ask_what_the_client_did_not_offer(bridge: Running) -> None:
+    for capabilities in ({}, {"sampling": {}}):
+        answer = await ModernClient(bridge, "old", capabilities).call("ask")
+        assert answer["result"]["answer"]["code"] == -32601
+
+
+async def test_the_server_learns_what_the_client_offers(bridge: Running) -> None:
+    client = ModernClient(bridge, "old", {"elicitation": {}, "sampling": {}})
+    await _asked(client)
+    assert len(bridge.service.registry.children()) == 2  # the shared one, and one for this call alone
+
+
+async def test_a_question_of_a_modern_server_passes_with_its_own_state(bridge: Running) -> None:
+    client = ModernClient(bridge, "new", EVERYTHING)
+    first = (await client.call("ask"))["result"]
+    assert (first["resultType"], first["requestState"]) == ("input_required", "first")
+    again = await client.ask(
+        "tools/call", 2, name="ask", arguments={}, inputResponses={"a": {}, "b": {}}, requestState="first"
+    )
+    assert again["result"]["inputRequests"]["c"]["params"]["message"] == "and 2?"
+
+
+# Subscriptions
+
+
+@pytest.mark.parametrize("server", ["old", "new"])
+async def test_a_subscription_is_acknowledged_and_carries_the_clients_id(
+    start_bridge: StartBridge, server: str
+) -> None:
+    old = peer(args=[*peer()["args"], "--changes"])
+    bridge = await start_bridge({**SERVERS, "old": old})
+    client = ModernClient(bridge, server)
+    wanted = {"toolsListChanged": True, "resourceSubscriptions": ["a://b"]}
+    async with client.send(client.body("subscriptions/listen", "mine", notifications=wanted)) as response:
+        stream = events(response)
+        acknowledged = await anext(stream)
+        assert acknowledged["method"] == "notifications/subscriptions/acknowledged"
+        assert acknowledged["params"]["notifications"] == wanted
+        assert acknowledged["params"]["_meta"][SUBSCRIPTION_ID] == "mine"
+        await client.call("updated", uri="x://y")
+        await client.call("updated", uri="a://b")
+        updated = await anext(stream)
+        assert updated["method"] == "notifications/resources/updated"
+        assert updated["params"]["uri"] == "a://b"
+        assert updated["params"]["_meta"][SUBSCRIPTION_ID] == "mine"
+        await client.call("changed" if server == "new" else "list_changed")
+        assert (await anext(stream))["method"] == "notifications/tools/list_changed"
+        await client.call("die")
+        ended = await anext(stream)
+        assert ended["id"] == "mine"
+
+
+# Handshake clients on a modern server
+
+
+async def test_a_handshake_client_is_greeted_by_a_modern_server(bridge: Running) -> None:
+    session = await bridge.session("new", protocolVersion="2025-06-18")
+    result = session.greeting["result"]
+    assert result["protocolVersion"] == "2025-06-18"
+    assert result["serverInfo"]["name"] == "modern peer"
+    assert result["instructions"] == "be modern"
+    assert "resultType" not in result
+    listed = await session.ask("tools/list")
+    assert set(listed["result"]) == {"tools"}
+    called = await session.call("echo", 5, text="hello")
+    assert called == {"jsonrpc": "2.0", "id": 5, "result": {"content": [], "structuredContent": {"text": "hello"}}}
+    assert (await session.ask("ping"))["result"] == {}
+
+
+async def test_its_requests_get_the_envelope_of_what_it_said(bridge: Running) -> None:
+    session = await bridge.session("new", capabilities={"roots": {}})
+    assert (await session.ask("logging/setLevel", level="error"))["result"] == {}
+    meta = (await session.call("meta"))["result"]["structuredContent"]
+    assert meta[VERSION] == "2026-07-28"
+    assert meta[CAPABILITIES] == {"roots": {}}
+    assert meta[CLIENT_INFO] == INITIALIZE["clientInfo"]
+    assert meta[LOG_LEVEL] == "error"
+
+
+async def test_its_questions_come_on_the_stream_and_the_answers_go_back(bridge: Running) -> None:
+    session = await bridge.session("new")
+    async with session.post(message("tools/call", 9, name="ask", arguments={})) as response:
+        stream = events(response)
+        asked = [await anext(stream), await anext(stream)]
+        assert sorted(question["method"] for question in asked) == ["elicitation/create", "sampling/createMessage"]
+        for question in asked:
+            async with session.post({"jsonrpc": "2.0", "id": question["id"], "result": {"to": question["method"]}}):
+                pass
+        third = await anext(stream)
+        assert third["params"]["message"] == "and 2?"
+        async with session.post({"jsonrpc": "2.0", "id": third["id"], "result": {"last": True}}) as accepted:
+            assert accepted.status == 202
+        answer = await anext(stream)
+    assert answer["id"] == 9
+    assert answer["result"]["structuredContent"] == {"answers": {"c": {"last": True}}}
+
+
+async def test_a_question_it_did_not_offer_to_answer_is_an_error_of_the_call(bridge: Running) -> None:
+    session = await bridge.session("new", capabilities={})
+    assert (await session.call("ask"))["error"]["code"] == -32021
+
+
+async def test_structured_output_that_older_clients_cannot_take_is_wrapped(bridge: Running) -> None:
+    session = await bridge.session("new")
+    assert (await session.call("number"))["result"]["structuredContent"] == {"result": 5}
+    [_, number] = (await session.ask("tools/list"))["result"]["tools"]
+    assert number["outputSchema"]["properties"]["result"] == {"type": "integer"}
+
+
+async def test_a_result_of_an_unknown_kind_is_an_error_and_never_silence(bridge: Running) -> None:
+    session = await bridge.session("new")
+    assert "something/else" in (await session.call("strange"))["error"]["message"]
+
+
+async def test_progress_cancellation_and_changes_reach_a_handshake_client(bridge: Running) -> None:
+    session = await bridge.session("new")
+    async with session.get() as get:
+        stream = events(get)
+        body = message("tools/call", "mine", name="wait", arguments={"key": "k"}, _meta={"progressToken": "p"})
+        async with session.post(body) as waiting:
+            got = events(waiting)
+            assert (await anext(got))["params"]["progressToken"] == "p"
+            async with session.post(message("notifications/cancelled", requestId="mine")) as response:
+                assert response.status == 202
+            assert len((await session.call("cancelled"))["result"]["structuredContent"]["cancelled"]) == 1
+            await session.call("release", key="k")
+            assert (await anext(got))["id"] == "mine"
+        await session.call("changed")
+        changed = await anext(stream)
+        assert changed == {"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {}}
+        assert (await session.ask("resources/subscribe", uri="a://b"))["result"] == {}
+        await session.call("updated", uri="a://b")
+        assert (await anext(stream))["params"] == {"uri": "a://b"}
+
+
+async def test_two_handshake_sessions_share_a_modern_process(bridge: Running) -> None:
+    one, two = await bridge.session("new"), await bridge.session("new")
+    pids = [(await session.call("pid"))["result"]["structuredContent"]["pid"] for session in (one, two)]
+    assert pids[0] == pids[1]
+
+
+async def test_bridge_calls_work_on_a_server_of_either_era(bridge: Running) -> None:
+    await bridge.session("new")  # now it is known to be modern only
+    for server in ("old", "new"):
+        answer = await bridge.bridge_call(server, "tools/call", name="echo", arguments={"a": 1})
+        assert answer["result"].get("structuredContent", answer["result"]) == {"a": 1}
+
+
+async def test_a_server_may_be_told_its_era(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"old": peer(childEra="handshake"), "new": {**SERVERS["new"], "childEra": "modern"}})
+    for server in ("old", "new"):
+        assert "result" in await ModernClient(bridge, server).ask("tools/list")
+    assert "result" in await (await bridge.session("new")).ask("tools/list")
+    assert len(bridge.service.registry.children()) == 2
