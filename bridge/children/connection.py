@@ -87,6 +87,15 @@ class Exchange(RequestStream):
         else:
             self.into.put(message, kind)
 
+    async def relay_to(self, other: Exchange) -> None:
+        """Pass on what precedes the answer, and return when that has come."""
+        other.relay = self
+        while True:
+            message = await self.receive()
+            if message is self.answer:
+                return
+            other.put(message, Kind.NOTE)
+
     def finish(self, message: bytes) -> None:
         """End with this answer; a second one is ignored."""
         if self.ended:

@@ -23,7 +23,7 @@ from bridge.config.servers import ServerConfig
 from bridge.process.child import ChildProcess
 from bridge.process.spawn import Command, SpawnError
 from bridge.protocol import handshake, messages, translate
-from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed, NotModern, StartFailed
+from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed, OtherEra, StartFailed
 from bridge.protocol.handshake import Greeted, Refused
 from bridge.protocol.messages import Response
 from bridge.protocol.states import CHILD_TRANSITIONS, ChildEvent, ChildState, advance
@@ -216,7 +216,7 @@ class ChildPool:
         if child.sharing.hold == "session" or not child.connection.is_clean or self._closing:
             return False
         idle = sum(1 for other in self.children if other.sharing == child.sharing and other.is_free)
-        if idle > max(child.sharing.warm, 1):
+        if idle > child.sharing.warm:
             child.leave_at = asyncio.get_running_loop().call_later(LINGER, self._leave, child)
         return True
 
@@ -306,7 +306,7 @@ class ChildPool:
         try:
             await self._bring_up(child, closed)
             await self._until_end(child, closed)
-        except NotModern as verdict:  # no mistake: most servers are of the other era
+        except OtherEra as verdict:  # no mistake: most servers are of the other era
             log.info("%s", verdict)
             self._fail_start(child, verdict)
         except BridgeError as error:
@@ -345,13 +345,13 @@ class ChildPool:
                 answer = messages.parse(await exchange.receive())
         except TimeoutError:
             why = f"it did not answer {request.method} within {seconds:g} s"
-            raise (NotModern if is_modern else StartFailed)(self.config.id, why) from None
+            raise (OtherEra if is_modern else StartFailed)(self.config.id, why) from None
         if exchange.failure is not None:
-            raise NotModern(self.config.id, str(exchange.failure)) if is_modern else exchange.failure
+            raise OtherEra(self.config.id, str(exchange.failure)) if is_modern else exchange.failure
         assert isinstance(answer, Response)
         match handshake.discovered(answer) if is_modern else handshake.greeted(answer):
-            case Refused(why):
-                raise (NotModern if is_modern else StartFailed)(self.config.id, why)
+            case Refused(why, other_era):
+                raise (OtherEra if other_era else StartFailed)(self.config.id, why)
             case Greeted(result, line):
                 child.greeting = result
                 if line:

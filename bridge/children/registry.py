@@ -10,7 +10,7 @@ from bridge.children.pool import Capacity, Child, ChildLimits, ChildPool
 from bridge.children.seat import Seat, take_seat
 from bridge.children.upseat import UpSeat
 from bridge.config.servers import ServerConfig
-from bridge.protocol.errors import Fault, Rejection
+from bridge.protocol.errors import Fault, OtherEra, Rejection
 
 
 class Registry:
@@ -65,9 +65,14 @@ class Registry:
         At a server that only speaks the modern era a handshake client's seat translates.
         """
         pool = self.pool(server)
-        if need is not Need.MODERN and not self.speaks_handshake(server):
-            return UpSeat(await take_seat(pool, MODERN))
-        return await take_seat(pool, choose(self.entries[server], need))
+        if need is Need.MODERN:
+            return await take_seat(pool, MODERN)
+        if self.speaks_handshake(server):
+            try:
+                return await take_seat(pool, choose(self.entries[server], need))
+            except OtherEra:
+                self.learn_modern_only(server)
+        return UpSeat(await take_seat(pool, MODERN))
 
     def keep_warm(self) -> None:
         """Start what should be ready before anyone asks."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from bridge.children.connection import Exchange, question_numbers
 from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
 from bridge.children.seat import Listener, Seat
-from bridge.children.stream import Kind, StreamEnded
+from bridge.children.stream import StreamEnded
 from bridge.protocol import messages, translate
 from bridge.protocol.capabilities import may_ask
 from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError, Fault, Rejection
@@ -145,7 +145,6 @@ class UpSeat:
         params = translate.params_up(request.params, self._capabilities, self._client_info, self._level)
         leg = Exchange(Request(request.id, request.method, params))
         leg.log_level = self._level
-        exchange.relay = leg
         await self._inner.send(leg, silence)
         return leg
 
@@ -153,7 +152,7 @@ class UpSeat:
         """Bring a call to its end, over as many legs as it asks questions."""
         try:
             for _ in range(ROUNDS):
-                await _relay_notes(leg, exchange)
+                await leg.relay_to(exchange)
                 answer = messages.parse(leg.answer)
                 assert isinstance(answer, Response)
                 if not answer.result or translate.result_type(answer.result) != "input_required":
@@ -231,15 +230,6 @@ class UpSeat:
             return
         except BridgeError as error:
             log.debug("%s", error)
-
-
-async def _relay_notes(leg: Exchange, exchange: Exchange) -> None:
-    """Pass on what precedes the answer of a leg."""
-    while True:
-        message = await leg.receive()
-        if message is leg.answer:
-            return
-        exchange.put(message, Kind.NOTE)
 
 
 def _future() -> asyncio.Future[Response]:

@@ -112,8 +112,8 @@ class StartFailed(BridgeError):
         self.why = why
 
 
-class NotModern(StartFailed):
-    """A server was asked by ``server/discover`` and turned out not to speak the modern era."""
+class OtherEra(StartFailed):
+    """A server does not speak the era that its child was spoken to in."""
 
 
 class ConnectionClosed(BridgeError):

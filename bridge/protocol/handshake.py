@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bridge.protocol import messages
+from bridge.protocol.errors import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.versions import LATEST_HANDSHAKE, MODERN_VERSION, is_handshake
 
@@ -25,9 +26,10 @@ class Greeted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The child cannot be greeted."""
+    """The child cannot be greeted; ``other_era`` says that it may be in the other one."""
 
     why: str
+    other_era: bool = False
 
 
 def greeting(name: str, version: str, capabilities: bytes = b"{}") -> Request:
@@ -45,7 +47,7 @@ def greeted(response: Response) -> Greeted | Refused:
     if response.error:
         text = messages.decode(bytes(messages.fields(response.error).get("message", b"")))
         said = "without a message" if text is None else " ".join(str(text).split())
-        return Refused(f"it refused to initialize: {said}")
+        return Refused(f"it refused to initialize: {said}", is_other_era(response.error))
     spoken = messages.decode(bytes(messages.fields(response.result).get("protocolVersion", b"")))
     if not isinstance(spoken, str) or not is_handshake(spoken):
         return Refused(f"it speaks protocol version {spoken!r}, which this bridge does not")
@@ -57,7 +59,13 @@ def discovered(response: Response) -> Greeted | Refused:
     versions = messages.decode(bytes(messages.fields(response.result).get("supportedVersions", b"null")))
     if isinstance(versions, list) and MODERN_VERSION in versions:
         return Greeted(response.result, b"")
-    return Refused(f"it does not speak {MODERN_VERSION}")
+    return Refused(f"it does not speak {MODERN_VERSION}", other_era=True)
+
+
+def is_other_era(error: bytes) -> bool:
+    """Whether a child refused ``initialize`` because it only speaks the modern era."""
+    code = messages.decode(bytes(messages.fields(error).get("code", b"0")))
+    return code in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION)
 
 
 def agreed(greeting: bytes, params: bytes) -> bytes:

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from bridge.children.connection import Exchange
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
+from bridge.children.seat import Seat
 from bridge.children.stream import RequestStream
 from bridge.protocol import handshake, messages
-from bridge.protocol.errors import Fault, Rejection
+from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Request, Response
 from bridge.sessions.ids import mint, shorten
 from bridge.sessions.pool import Entry, SessionPool
@@ -48,15 +49,19 @@ class SessionDirectory:
         """
         self.pool.check_room(server)
         seat = await self._registry.seat(server, need)
-        session = StreamableSession(mint(), server, seat)
+        session = StreamableSession(mint(), server)
         entry = self.pool.add(session.id, session, self._ttl_of(server))
         session.enter = lambda: self.pool.enter(entry)
         session.leave = lambda: self.pool.leave(entry)
         session.on_end = lambda why: self._bury(session.id, why)
+        self._sit(entry, seat)
+        return entry
+
+    def _sit(self, entry: SessionEntry, seat: Seat) -> None:
+        entry.session.sit(seat)
         seat.on_closed = lambda: self._child_ended(entry)
         if seat.closed:  # between its start and now
             self._child_ended(entry)
-        return entry
 
     async def open_greeted(self, server: str) -> SessionEntry:
         """Open a session that the bridge initializes itself, for a client that did not."""
@@ -86,12 +91,36 @@ class SessionDirectory:
 
         entry.session.capabilities = bytes(messages.fields(request.params).get("capabilities", b"{}"))
         entry.session.introduce(request.params)
+        exchange = Exchange(request, ended, into)
         if entry.session.greeting:  # a child that others hold too was greeted by the bridge
-            exchange = Exchange(request, ended, into)
-            result = handshake.agreed(entry.session.greeting, request.params)
-            exchange.finish(messages.response_line(Response(request.id, result)))
-            return exchange
-        return await entry.session.call(request, silence=silence, on_end=ended, into=into)
+            _answer(exchange, entry.session.greeting)
+        else:
+            leg = await entry.session.call(request, silence=silence)
+            entry.session.own(self._greet(entry, leg, exchange))
+        return exchange
+
+    async def _greet(self, entry: SessionEntry, leg: Exchange, exchange: Exchange) -> None:
+        """Hand the child's own answer to the client; a child of the other era is replaced and spoken to in that."""
+        await leg.relay_to(exchange)
+        session = entry.session
+        if leg.failure is not None:
+            exchange.fail(leg.failure)
+        elif handshake.is_other_era(bytes(messages.fields(leg.answer).get("error", b""))):
+            self._registry.learn_modern_only(session.server)
+            try:
+                seat = await self._registry.seat(session.server, Need.SESSION)
+            except BridgeError as error:
+                exchange.fail(error)
+                return
+            if session.closed:
+                seat.release()
+                exchange.fail(Rejection(Fault.UNKNOWN_SESSION, "session ended"))
+                return
+            self._sit(entry, seat)
+            session.introduce(exchange.request.params)
+            _answer(exchange, session.greeting)
+        else:
+            exchange.finish(leg.answer)
 
     def _opened(self, entry: SessionEntry) -> None:
         self.pool.opened(entry)
@@ -139,3 +168,9 @@ class SessionDirectory:
         if not session.closed:
             log.warning("session %s ends with its child of server %s", shorten(entry.key), session.server)
             self.end(entry, f"its server ended ({session.obituary})")
+
+
+def _answer(exchange: Exchange, greeting: bytes) -> None:
+    """Answer a client's ``initialize`` from what the bridge knows of the child."""
+    result = handshake.agreed(greeting, exchange.request.params)
+    exchange.finish(messages.response_line(Response(exchange.request.id, result)))

@@ -4,6 +4,8 @@ them, each with the id of its subscription (specification 2026-07-28).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bridge.children.connection import Exchange
 from bridge.children.crowd import SUBSCRIBE, UPDATED
 from bridge.children.seat import Seat
@@ -23,12 +25,13 @@ _KINDS = {
 
 
 class DownListen(Answered):
-    """One open subscription, on a seat of its own at a shared child."""
+    """One open subscription, on a seat of its own at a shared child. ``on_end`` is called once."""
 
-    def __init__(self, asked: ModernRequest, seat: Seat) -> None:
+    def __init__(self, asked: ModernRequest, seat: Seat, on_end: Callable[[], None]) -> None:
         super().__init__(asked.request.id)
         self._subscription = asked.request.id
         self._seat = seat
+        self._on_end = on_end
         self._wanted: set[str] = set()
         self._uris: list[str] = []
         self._honored: dict[str, object] = {}
@@ -48,12 +51,18 @@ class DownListen(Answered):
         """End it in good order: the server has gone."""
         if not self.ended:
             self.result(with_meta(b'{"resultType":"complete"}', {SUBSCRIPTION_ID: self._subscription}))
-        self._seat.release()
+            self._give_back()
 
     def close(self) -> None:
         """The client has closed it."""
-        self.end()
+        if not self.ended:
+            self.end()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._seat.on_closed = _nothing
         self._seat.release()
+        self._on_end()
 
     def _choose(self, asked: dict[str, Raw]) -> None:
         capabilities = messages.fields(bytes(messages.fields(self._seat.greeting).get("capabilities", b"{}")))
@@ -79,3 +88,7 @@ class DownListen(Answered):
 
 def _declares(capabilities: dict[str, Raw], group: str, flag: str) -> bool:
     return messages.fields(bytes(capabilities.get(group, b""))).get(flag) == Raw(b"true")
+
+
+def _nothing() -> None:
+    """It has ended already."""

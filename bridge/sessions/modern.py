@@ -14,7 +14,7 @@ from bridge.children.policy import Need, interactive
 from bridge.children.registry import Registry
 from bridge.children.stream import RequestStream
 from bridge.protocol import messages, translate
-from bridge.protocol.errors import Fault, NotModern, Rejection
+from bridge.protocol.errors import Fault, OtherEra, Rejection
 from bridge.protocol.messages import Request
 from bridge.protocol.modern import (
     DISCOVER,
@@ -35,6 +35,8 @@ from bridge.sessions.timing import Timing
 MOST_LISTENS = 1024
 
 Headers = Mapping[str, list[str]]
+#: By tool: which arguments headers repeat.
+Mirrored = dict[str, dict[str, tuple[str, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +56,14 @@ class ModernCalls:
         self._timing = timing
         self.parking = parking
         self._listens = 0
-        self._mirrored: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {}
+        self._mirrored: dict[str, tuple[str, Mirrored]] = {}
 
     async def answer(self, server: str, asked: ModernRequest, headers: Headers, principal: str) -> ModernAnswer:
         """Send a request on its way. Raises :class:`Rejection`, and what a lease raises."""
         entry = await self._client(server)
         await self._check_parameters(entry, asked, headers)
-        if asked.method == LISTEN:
-            self._count_listen()
+        if asked.method == LISTEN and self._listens >= MOST_LISTENS:
+            raise Rejection(Fault.INTERNAL, f"all {MOST_LISTENS} subscriptions are in use")
         if self._registry.speaks_modern(server):
             return await self._forward(entry, asked)
         if asked.method == DISCOVER:
@@ -77,7 +79,7 @@ class ModernCalls:
         if self._registry.speaks_modern(server) is not False:
             try:
                 entry = await self._clients.client(server, Need.MODERN)
-            except NotModern:
+            except OtherEra:
                 self._registry.learn(server, modern=False)
             else:
                 self._registry.learn(server, modern=True)
@@ -87,15 +89,16 @@ class ModernCalls:
     async def _forward(self, entry: Entry[BridgeClient], asked: ModernRequest) -> ModernAnswer:
         """To a modern child: as it is, ids and tokens apart."""
         pool = self._clients.pool
+        listens = 1 if asked.method == LISTEN else 0
 
         def ended(_: Exchange) -> None:
             pool.leave(entry)
-            if asked.method == LISTEN:
-                self._listens -= 1
+            self._listens -= listens
 
         exchange = Exchange(asked.request, ended)
         exchange.log_level = asked.log_level
         pool.enter(entry)
+        self._listens += listens
         try:
             silence = None if asked.method == LISTEN else self._timing.silence(entry.session.server)
             await entry.session.seat.send(exchange, silence)
@@ -135,35 +138,31 @@ class ModernCalls:
 
     async def _listen_down(self, server: str, asked: ModernRequest) -> ModernAnswer:
         seat = await self._registry.seat(server, Need.BRIDGE)
-        listen = DownListen(asked, seat)
+
+        def ended() -> None:
+            self._listens -= 1
+
+        self._listens += 1
+        listen = DownListen(asked, seat, ended)
         try:
             await listen.open()
         except BaseException:
             listen.close()
             raise
-
-        def close() -> None:
-            self._listens -= 1
-            listen.close()
-
-        return ModernAnswer(listen, close)
-
-    def _count_listen(self) -> None:
-        if self._listens >= MOST_LISTENS:
-            raise Rejection(Fault.INTERNAL, f"all {MOST_LISTENS} subscriptions are in use")
-        self._listens += 1
+        return ModernAnswer(listen, listen.close)
 
     async def _check_parameters(self, entry: Entry[BridgeClient], asked: ModernRequest, headers: Headers) -> None:
         if asked.method != "tools/call" or asked.name is None:
             return
-        mirrored = self._mirrored.get(entry.session.label)
-        if mirrored is None:
-            mirrored = self._mirrored[entry.session.label] = await self._tools(entry)
+        client, mirrored = self._mirrored.get(entry.session.server, ("", {}))
+        if client != entry.session.label:  # another child may have other tools
+            mirrored = await self._tools(entry)
+            self._mirrored[entry.session.server] = entry.session.label, mirrored
         check_parameters(asked.request, headers, mirrored.get(asked.name, {}))
 
-    async def _tools(self, entry: Entry[BridgeClient]) -> dict[str, dict[str, tuple[str, ...]]]:
+    async def _tools(self, entry: Entry[BridgeClient]) -> Mirrored:
         """Which arguments of which tools headers repeat."""
-        found: dict[str, dict[str, tuple[str, ...]]] = {}
+        found: Mirrored = {}
         cursor: object = None
         modern = self._registry.speaks_modern(entry.session.server)
         while True:

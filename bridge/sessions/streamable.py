@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from bridge.children.connection import Exchange
 from bridge.children.seat import Seat
@@ -46,10 +46,11 @@ class StreamableSession:
     ``on_end`` is called once with the reason of its end.
     """
 
-    def __init__(self, session_id: str, server: str, seat: Seat) -> None:
+    def __init__(self, session_id: str, server: str) -> None:
         self.id = session_id
         self._server = server
-        self._seat = seat
+        self._seat: Seat
+        self._tasks: set[asyncio.Task[None]] = set()
         self.version = ""
         self.capabilities = b"{}"  # of the client, as JSON text
         self.enter: Callable[[], None] = _nothing
@@ -62,7 +63,6 @@ class StreamableSession:
         self.backlog = Backlog()
         self._questions: dict[int, asyncio.TimerHandle] = {}
         self.closed = False
-        seat.listen(self._hear)
 
     def __repr__(self) -> str:
         return f"<StreamableSession {self.label} on {self.server} [{len(self._calls)} calls]>"
@@ -148,6 +148,21 @@ class StreamableSession:
         else:
             self.answer(message)
         return None
+
+    def sit(self, seat: Seat) -> None:
+        """Take a seat at the server; the first thing after being made, and again when the era turns out another."""
+        old = getattr(self, "_seat", None)
+        if old is not None:
+            old.on_closed = _nothing
+            old.release()
+        self._seat = seat
+        seat.listen(self._hear)
+
+    def own(self, work: Coroutine[None, None, None]) -> None:
+        """Run something that ends by itself soon after the session."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def introduce(self, params: bytes) -> None:
         """What the client said at ``initialize``."""

@@ -93,7 +93,7 @@ class Service:
                 ),
                 SseFace(self.registry, self._sessions, timing, self._drain),
                 BridgeFace(self.registry, self._clients, timing, self._drain),
-                StatusFace(self.registry, (bridge_pool, stream_pool), servers.problems, guards),
+                StatusFace(self.registry, (bridge_pool, stream_pool), self._parking, servers.problems, guards),
             ),
             handler_cancellation=True,
             access_log=None,

@@ -14,9 +14,7 @@ from bridge.children.registry import Registry
 from bridge.protocol import messages
 from bridge.protocol.era import is_modern
 from bridge.protocol.errors import (
-    METHOD_NOT_FOUND,
     OF_THE_SERVER,
-    UNSUPPORTED_PROTOCOL_VERSION,
     BridgeError,
     Fault,
     Rejection,
@@ -171,9 +169,6 @@ class McpFace:
         entry = await self._sessions.open(server)
         try:
             exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
-            if await _wants_other_era(exchange):
-                self._registry.learn_modern_only(server)
-                return await self._initialize(request, server, message)
             response = await _follow(request, entry.session, exchange)
         except BaseException:
             # The client has gone before it could learn the id: nobody will ever use this session.
@@ -190,15 +185,6 @@ def _check_handshake(request: web.Request) -> None:
     """GET and DELETE exist in the handshake era only."""
     if is_modern(request.headers.get(VERSION_HEADER), None):
         raise Rejection(Fault.BAD_METHOD, f"{request.method} does not exist in this version")
-
-
-async def _wants_other_era(exchange: Exchange) -> bool:
-    """Whether a child refused ``initialize`` because it only speaks the modern era."""
-    first = await first_of(exchange)
-    if first is None or exchange.connection is None or first is not exchange.answer:
-        return False
-    error = messages.fields(bytes(messages.fields(first).get("error", b"")))
-    return messages.decode(bytes(error.get("code", b"0"))) in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION)
 
 
 async def _follow(request: web.Request, session: StreamableSession, exchange: Exchange) -> web.StreamResponse:

@@ -16,6 +16,7 @@ from bridge.config.servers import Problem
 from bridge.process.usage import Usage, UsageMeter
 from bridge.protocol import messages
 from bridge.sessions.bridge import BridgeClient
+from bridge.sessions.parking import Parking
 from bridge.sessions.pool import Entry, SessionPool
 from bridge.sessions.streamable import StreamableSession
 from bridge.version import __version__
@@ -29,8 +30,14 @@ class StatusFace:
     """The handlers of ``/health``, ``/servers``, ``/sessions`` and ``/children``."""
 
     def __init__(
-        self, registry: Registry, pools: Sequence[AnyPool], problems: Sequence[Problem], guards: Guards
+        self,
+        registry: Registry,
+        pools: Sequence[AnyPool],
+        parking: Parking,
+        problems: Sequence[Problem],
+        guards: Guards,
     ) -> None:
+        self._parking = parking
         self._registry = registry
         self._pools = pools
         self._problems = [problem for problem in problems if problem.fatal]
@@ -62,6 +69,7 @@ class StatusFace:
                 "state": _server_state(config.disabled, children[server]),
                 "children": children[server],
                 "sessions": sessions[server],
+                "parked_calls": self._parking.count(server),
                 "mcp_url": f"/mcp/{server}",
                 "bridge_url": f"/bridge/{server}",
             }

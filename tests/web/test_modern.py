@@ -290,10 +290,11 @@ async def test_a_retry_without_the_answer_is_asked_again(bridge: Running) -> Non
 async def test_a_client_that_walks_away_from_a_question_leaves_nothing_behind(
     start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parking, "PATIENCE", 0.05)
+    monkeypatch.setattr(parking, "PATIENCE", 0.3)
     bridge = await start_bridge(SERVERS)
     client = ModernClient(bridge, "old", {"elicitation": {}})
     state = (await _asked(client))["requestState"]
+    assert {row["id"]: row["parked_calls"] for row in await bridge.get("/servers")} == {"old": 1, "new": 0}
     while any(row["open_calls"] or row["open_questions"] for row in await bridge.get("/children")):
         pass
     assert (await _retry(client, state))["error"]["code"] == -32602
@@ -434,6 +435,14 @@ async def test_progress_cancellation_and_changes_reach_a_handshake_client(bridge
         assert (await session.ask("resources/subscribe", uri="a://b"))["result"] == {}
         await session.call("updated", uri="a://b")
         assert (await anext(stream))["params"] == {"uri": "a://b"}
+
+
+async def test_a_child_that_refused_the_handshake_is_not_left_behind(bridge: Running) -> None:
+    session = await bridge.session("new")
+    async with session.delete() as response:
+        assert response.status == 204
+    while await bridge.get("/children"):
+        pass
 
 
 async def test_two_handshake_sessions_share_a_modern_process(bridge: Running) -> None:
