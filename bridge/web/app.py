@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from bridge.children.pool import ChildLimits
 from bridge.children.registry import Registry
@@ -29,7 +30,7 @@ from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.web.bridge import BridgeFace
 from bridge.web.drain import Drain
-from bridge.web.errors import Handler, errors_middleware
+from bridge.web.errors import Handler, answer_to
 from bridge.web.guards import Guards
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
@@ -151,7 +152,7 @@ def _application(
     settings: Settings, guards: Guards, mcp: McpFace, sse: SseFace, bridge: BridgeFace, status: StatusFace
 ) -> web.Application:
     app = web.Application(
-        middlewares=[_timing_middleware, errors_middleware, guards.middleware],
+        middlewares=[_front(guards)],
         client_max_size=settings.max_request_bytes,
     )
     app.add_routes(
@@ -171,12 +172,22 @@ def _application(
     return app
 
 
-@web.middleware
-async def _timing_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """One line per request for those who debug; costs one comparison for all others."""
-    if not log.isEnabledFor(logging.DEBUG):
-        return await handler(request)
-    begun = time.perf_counter()
-    response = await handler(request)
-    log.debug("%s %s %d %.1fms", request.method, request.path, response.status, (time.perf_counter() - begun) * 1000)
-    return response
+def _front(guards: Guards) -> Middleware:
+    """What stands before every route, in one piece because every layer costs every call: who may come in, errors as
+    answers, and a line per request for those who debug.
+    """
+
+    @web.middleware
+    async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
+        begun = time.perf_counter()
+        try:
+            guards.check(request)
+            response = await handler(request)
+        except Exception as error:
+            response = answer_to(error, request)
+        if log.isEnabledFor(logging.DEBUG):
+            spent = (time.perf_counter() - begun) * 1000
+            log.debug("%s %s %d %.1fms", request.method, request.path, response.status, spent)
+        return response
+
+    return front

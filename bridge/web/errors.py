@@ -35,23 +35,19 @@ def refusal(error: BridgeError, request_id: bytes | None = None, status: int | N
     return response
 
 
-@web.middleware
-async def errors_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a handler raises into an answer; no traceback reaches a client."""
-    try:
-        return await handler(request)
-    except BridgeError as error:
+def answer_to(error: Exception, request: web.Request) -> web.StreamResponse:
+    """Return the answer to what a handler raised; no traceback reaches a client."""
+    if isinstance(error, BridgeError):
         return refusal(error)
-    except web.HTTPException as error:
+    if isinstance(error, web.HTTPException):
         fault = _OWN_FAULTS.get(error.status)
         if fault is None:
-            raise
+            raise error
         response = refusal(Rejection(fault, f"{request.method} {request.path}: {error.reason}"))
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
-    except ConnectionError:  # the client has gone while it sent its request: nobody will read this
+    if isinstance(error, ConnectionError):  # the client has gone while it sent its request: nobody will read this
         return web.Response(status=400)
-    except Exception:
-        log.exception("%s %s failed", request.method, request.path)
-        return refusal(BridgeError("internal error; the log has the details"))
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return refusal(BridgeError("internal error; the log has the details"))

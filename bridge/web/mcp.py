@@ -25,11 +25,12 @@ from bridge.sessions.batch import Batch
 from bridge.sessions.directory import SessionDirectory, SessionEntry
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
+from bridge.web import reply
 from bridge.web.body import check_accept, read_json
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
 from bridge.web.modern import ModernFace
-from bridge.web.reply import JSON_TYPE, KEEP_ALIVE, SESSION_HEADER, SSE_TYPE, as_events, as_json, first_of
+from bridge.web.reply import JSON_TYPE, SESSION_HEADER, SSE_TYPE, as_events, as_json
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ async def _follow(request: web.Request, session: StreamableSession, exchange: Ex
     A disconnect does not cancel the call (specification, sending messages).
     """
     try:
-        first = await first_of(exchange)
+        first = await exchange.first_within(reply.KEEP_ALIVE)
     except asyncio.CancelledError:
         session.hung_up(exchange)
         raise
@@ -205,7 +206,7 @@ async def _follow(request: web.Request, session: StreamableSession, exchange: Ex
 async def _follow_batch(request: web.Request, session: StreamableSession, batch: Batch) -> web.StreamResponse:
     """Answer a batch: one JSON array if nothing but answers comes, else events."""
     try:
-        answers = await batch.answers(KEEP_ALIVE)
+        answers = await batch.answers(reply.KEEP_ALIVE)
     except asyncio.CancelledError:
         session.hung_up(batch)
         raise

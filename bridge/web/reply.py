@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from bridge.children.connection import Exchange
 from bridge.children.stream import StreamEnded
 from bridge.sessions.backlog import Track
 from bridge.sessions.streamable import StreamableSession
@@ -32,15 +31,6 @@ SSE_HEADERS = {
     "X-Accel-Buffering": "no",
 }
 PING = b": ping\n\n"
-
-
-async def first_of(exchange: Exchange) -> bytes | None:
-    """The first message of an exchange, left where it is; None when silence has lasted too long for a JSON answer."""
-    try:
-        async with asyncio.timeout(KEEP_ALIVE):
-            return await exchange.peek()
-    except TimeoutError:
-        return None
 
 
 def as_json(message: bytes, headers: dict[str, str]) -> web.Response:
