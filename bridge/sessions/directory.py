@@ -49,16 +49,15 @@ class SessionDirectory:
         """
         self.pool.check_room(server)
         seat = await self._registry.seat(server, need)
-        session = StreamableSession(mint(), server)
+        session = StreamableSession(mint(), server, seat)
         entry = self.pool.add(session.id, session, self._ttl_of(server))
         session.enter = lambda: self.pool.enter(entry)
         session.leave = lambda: self.pool.leave(entry)
         session.on_end = lambda why: self._bury(session.id, why)
-        self._sit(entry, seat)
+        self._watch(entry, seat)
         return entry
 
-    def _sit(self, entry: SessionEntry, seat: Seat) -> None:
-        entry.session.sit(seat)
+    def _watch(self, entry: SessionEntry, seat: Seat) -> None:
         seat.on_closed = lambda: self._child_ended(entry)
         if seat.closed:  # between its start and now
             self._child_ended(entry)
@@ -116,7 +115,8 @@ class SessionDirectory:
                 seat.release()
                 exchange.fail(Rejection(Fault.UNKNOWN_SESSION, "session ended"))
                 return
-            self._sit(entry, seat)
+            session.change_seat(seat)
+            self._watch(entry, seat)
             session.introduce(exchange.request.params)
             _answer(exchange, session.greeting)
         else:

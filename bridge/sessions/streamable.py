@@ -46,10 +46,10 @@ class StreamableSession:
     ``on_end`` is called once with the reason of its end.
     """
 
-    def __init__(self, session_id: str, server: str) -> None:
+    def __init__(self, session_id: str, server: str, seat: Seat) -> None:
         self.id = session_id
         self._server = server
-        self._seat: Seat
+        self._seat = seat
         self._tasks: set[asyncio.Task[None]] = set()
         self.version = ""
         self.capabilities = b"{}"  # of the client, as JSON text
@@ -63,6 +63,7 @@ class StreamableSession:
         self.backlog = Backlog()
         self._questions: dict[int, asyncio.TimerHandle] = {}
         self.closed = False
+        seat.listen(self._hear)
 
     def __repr__(self) -> str:
         return f"<StreamableSession {self.label} on {self.server} [{len(self._calls)} calls]>"
@@ -149,12 +150,10 @@ class StreamableSession:
             self.answer(message)
         return None
 
-    def sit(self, seat: Seat) -> None:
-        """Take a seat at the server; the first thing after being made, and again when the era turns out another."""
-        old = getattr(self, "_seat", None)
-        if old is not None:
-            old.on_closed = _nothing
-            old.release()
+    def change_seat(self, seat: Seat) -> None:
+        """Go on with another child, because the first turned out to be of the other era."""
+        self._seat.on_closed = _nothing
+        self._seat.release()
         self._seat = seat
         seat.listen(self._hear)
 
