@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from bridge.children.child import Child
+from bridge.children.owner import ChildLimits
 from bridge.children.policy import MODERN, Need, choose
-from bridge.children.pool import Capacity, Child, ChildLimits, ChildPool
+from bridge.children.pool import Capacity, ChildPool
 from bridge.children.seat import Seat, take_seat
 from bridge.children.upseat import UpSeat
 from bridge.config.servers import ServerConfig

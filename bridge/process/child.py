@@ -15,6 +15,8 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from typing import IO
 
 from bridge.process.spawn import Command, spawn
 from bridge.process.tree import ProcessTree
@@ -67,6 +69,7 @@ class ChildProcess:
         self._turn_has_written = False
         self._lines_of_turn: list[bytes] = []
         self._readers: list[asyncio.ReadTransport] = []
+        self._unattached: list[IO[bytes]] = []  # pipes that no transport has taken, while it starts
         self._loop = asyncio.get_running_loop()
         self._drain: asyncio.TimerHandle | None = None
         self.exited: asyncio.Future[int] = self._loop.create_future()
@@ -107,12 +110,18 @@ class ChildProcess:
         assert popen.stdin is not None
         assert popen.stdout is not None
         assert popen.stderr is not None
+        self._unattached = [popen.stdin, popen.stdout, popen.stderr]
         loop = self._loop
-        writer, _ = await loop.connect_write_pipe(lambda: _Stdin(self), popen.stdin)
-        self._stdin = writer
-        stdout, _ = await loop.connect_read_pipe(lambda: _Stdout(self), popen.stdout)
-        stderr, _ = await loop.connect_read_pipe(lambda: _Stderr(self), popen.stderr)
-        self._readers = [stdout, stderr]
+        self._stdin, _ = await loop.connect_write_pipe(lambda: _Stdin(self), popen.stdin)
+        self._unattached.remove(popen.stdin)
+        readers: list[tuple[IO[bytes], asyncio.Protocol]] = [
+            (popen.stdout, _Stdout(self)),
+            (popen.stderr, _Stderr(self)),
+        ]
+        for pipe, protocol in readers:
+            transport, _ = await loop.connect_read_pipe(partial(_same, protocol), pipe)
+            self._unattached.remove(pipe)
+            self._readers.append(transport)
 
     def write(self, line: bytes) -> None:
         """Send one line. Raises :class:`ChildStalled` when the child has not read for too long.
@@ -196,6 +205,8 @@ class ChildProcess:
         assert self._popen is not None
         self._popen.wait()
         self._end()
+        for pipe in self._unattached:
+            pipe.close()
         for transport in self._readers:
             transport.close()
         if self._stdin is not None:
@@ -281,6 +292,10 @@ class ChildProcess:
         if self._drain is not None:
             self._drain.cancel()
         self._on_end()
+
+
+def _same(protocol: asyncio.Protocol) -> asyncio.Protocol:
+    return protocol
 
 
 class _Stdin(asyncio.BaseProtocol):

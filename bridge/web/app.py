@@ -15,7 +15,7 @@ from collections.abc import Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from bridge.children.pool import ChildLimits
+from bridge.children.owner import ChildLimits
 from bridge.children.registry import Registry
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from bridge.children.pool import Child
+from bridge.children.child import Child
 from bridge.children.registry import Registry
 from bridge.config.servers import Problem
 from bridge.process.usage import Usage, UsageMeter

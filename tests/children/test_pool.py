@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bridge.children.connection import Exchange
+from bridge.children.owner import ChildLimits
 from bridge.children.policy import DEDICATED, SHARED
-from bridge.children.pool import Capacity, ChildLimits, ChildPool
+from bridge.children.pool import Capacity, ChildPool
 from bridge.config.servers import parse_servers
 from bridge.protocol.errors import ChildUnavailable, ConnectionClosed, StartFailed
 from bridge.protocol.messages import Request
@@ -78,6 +79,16 @@ async def test_a_child_whose_only_caller_gave_up_is_stopped(pool: ChildPool) -> 
     caller.cancel()
     await child.ended.wait()
     assert pool.children == []
+
+
+async def test_closing_does_not_wait_for_a_child_that_never_answers_its_greeting() -> None:
+    pool = _pool(command="cat", args=["/dev/null", "-"])
+    caller = asyncio.create_task(pool.lease(SHARED))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await pool.close()
+    with pytest.raises(ChildUnavailable, match="stopped while it started"):
+        await caller
 
 
 async def test_a_request_to_a_child_that_has_ended_is_refused(pool: ChildPool) -> None:

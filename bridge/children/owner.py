@@ -1,0 +1,192 @@
+"""The owner of one child: starts it, greets it where the policy says so, waits for its end, takes it down.
+
+Nobody else does any of that. It runs as one task per child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+from bridge.children.child import Child
+from bridge.children.connection import ChildConnection, Exchange
+from bridge.children.crowd import Crowd
+from bridge.children.policy import Greeting, Sharing
+from bridge.children.remote import RemoteServer
+from bridge.children.transport import Hearing, Transport
+from bridge.config.servers import ServerConfig
+from bridge.process.child import ChildProcess
+from bridge.process.spawn import Command, SpawnError
+from bridge.protocol import handshake, messages, translate
+from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed, OtherEra, StartFailed
+from bridge.protocol.handshake import Greeted, Refused
+from bridge.protocol.messages import Request, Response
+from bridge.protocol.states import ChildEvent, ChildState
+from bridge.version import __version__
+
+log = logging.getLogger(__name__)
+
+#: Seconds on each rung of the stop ladder.
+PATIENCE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildLimits:
+    """What holds for every child: longest message in bytes, time to start in seconds."""
+
+    message_bytes: int
+    start_timeout: float
+
+
+class Owner:
+    """Owns one child, from its start to its end. ``on_stderr`` gets the lines that it writes to stderr."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        limits: ChildLimits,
+        sharing: Sharing,
+        on_stderr: Callable[[bytes], None],
+    ) -> None:
+        self._config = config
+        self._limits = limits
+        self._closed = asyncio.Event()
+        connection = ChildConnection(config.id, self._connect, on_stderr)
+        connection.on_closed.append(self._connection_closed)
+        ready = asyncio.get_running_loop().create_future()
+        # Whoever waits may have gone when it fails; it is logged here in any case.
+        ready.add_done_callback(lambda done: done.cancelled() or done.exception())
+        crowd = None if sharing.holders == 1 else Crowd(connection)
+        self.child = Child(config.id, sharing, connection, crowd, time.time(), ready)
+
+    async def run(self) -> None:
+        """Start the child and see it to its end."""
+        try:
+            if await self._unless_stopped(self._bring_up()):
+                await self._unless_stopped(self._closed.wait())
+            self._fail_start(ChildUnavailable(self._config.id, "it was stopped while it started"))
+        except OtherEra as verdict:  # no mistake: most servers are of the other era
+            log.info("%s", verdict)
+            self._fail_start(verdict)
+        except BridgeError as error:
+            log.error("%s", error)
+            self._fail_start(error)
+        except Exception as error:
+            log.exception("child of server %s: unexpected error", self._config.id)
+            self._fail_start(StartFailed(self._config.id, f"internal error: {type(error).__name__}"))
+        finally:
+            await self._take_down()
+
+    async def _unless_stopped(self, work: Coroutine[None, None, object]) -> bool:
+        """Do something unless the child's end is asked for; True when it was done."""
+        doing = asyncio.create_task(work)
+        stopping = asyncio.create_task(self.child.stopping.wait())
+        try:
+            await asyncio.wait([doing, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                return False
+            doing.result()
+            return True
+        finally:
+            stopping.cancel()
+            doing.cancel()
+            await asyncio.gather(doing, stopping, return_exceptions=True)
+
+    def _connect(self, hearing: Hearing) -> Transport:
+        config = self._config
+        if config.url is not None:
+            limit = self._limits.message_bytes
+            return RemoteServer(config.id, config.url, config.headers, limit=limit, hearing=hearing)
+        return ChildProcess(
+            Command(config.argv, config.env, config.cwd),
+            limit=self._limits.message_bytes,
+            on_line=hearing.on_line,
+            on_stderr=hearing.on_stderr,
+            on_end=hearing.on_end,
+        )
+
+    async def _bring_up(self) -> None:
+        config, child = self._config, self.child
+        try:
+            await child.connection.start()
+        except SpawnError as error:
+            raise StartFailed(config.id, str(error)) from None
+        child.move(ChildEvent.SPAWNED)
+        log.info("server %s: started child pid=%s", config.id, child.pid)
+        if child.sharing.greeting is not Greeting.CLIENT:
+            await self._greet()
+        if not child.ready.done():
+            child.ready.set_result(None)
+
+    async def _greet(self) -> None:
+        child = self.child
+        is_modern = child.sharing.greeting is Greeting.MODERN
+        if is_modern:
+            request = translate.discover_request()
+        else:
+            request = handshake.greeting("mcp-stdio-bridge", __version__, child.sharing.capabilities)
+        seconds = self._config.start_timeout or self._limits.start_timeout
+        exchange = Exchange(request)
+        child.connection.exchange(exchange)
+        try:
+            async with asyncio.timeout(seconds):
+                answer = messages.parse(await exchange.receive())
+        except TimeoutError:
+            why = f"it did not answer {request.method} within {seconds:g} s"
+            raise (OtherEra if is_modern else StartFailed)(self._config.id, why) from None
+        if exchange.failure is not None:
+            raise OtherEra(self._config.id, str(exchange.failure)) if is_modern else exchange.failure
+        assert isinstance(answer, Response)
+        match handshake.discovered(answer) if is_modern else handshake.greeted(answer):
+            case Refused(why, other_era):
+                raise (OtherEra if other_era else StartFailed)(self._config.id, why)
+            case Greeted(result, line):
+                child.greeting = result
+                if line:
+                    child.connection.send(line)
+                self._ask_for_logs()
+                child.move(ChildEvent.GREETED)
+
+    def _ask_for_logs(self) -> None:
+        """A handshake child for modern calls is asked for every log line: each request says what it wants of them."""
+        child = self.child
+        if child.sharing.greeting is Greeting.HANDSHAKE and child.sharing.hold == "exchange":
+            capabilities = messages.fields(bytes(messages.fields(child.greeting).get("capabilities", b"{}")))
+            if "logging" in capabilities:
+                level = Exchange(Request(b"0", "logging/setLevel", b'{"level":"debug"}'))
+                child.connection.exchange(level)
+
+    def _connection_closed(self) -> None:
+        """The connection has ended; nobody who holds it knows yet."""
+        self._closed.set()
+        child = self.child
+        if child.ends_by_itself:
+            tail = child.connection.transport.last_words
+            log.error(
+                "server %s: child pid=%s ended by itself: %s%s",
+                self._config.id,
+                child.pid,
+                child.connection.obituary(),
+                f"; the end of its stderr: {tail}" if tail else "",
+            )
+
+    def _fail_start(self, error: BridgeError) -> None:
+        if not self.child.ready.done():
+            why = StartFailed(self._config.id, error.why) if isinstance(error, ConnectionClosed) else error
+            self.child.ready.set_exception(why)
+
+    async def _take_down(self) -> None:
+        child = self.child
+        try:
+            if child.state is not ChildState.STARTING and not child.connection.closed:
+                child.move(ChildEvent.STOP)
+            await child.connection.transport.stop(PATIENCE)
+            child.move(ChildEvent.DIED)
+        finally:
+            if child.leave_at is not None:
+                child.leave_at.cancel()
+            if child.pid is not None:
+                log.info("server %s: child pid=%d ended: %s", self._config.id, child.pid, child.connection.obituary())
