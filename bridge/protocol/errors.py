@@ -115,6 +115,10 @@ class StartFailed(BridgeError):
 class OtherEra(StartFailed):
     """A server does not speak the era that its child was spoken to in."""
 
+    def __init__(self, server: str, why: str) -> None:
+        super().__init__(server, why)
+        self.args = (f'server "{server}" is of the other era: {why}',)
+
 
 class ConnectionClosed(BridgeError):
     """The child ended before it answered; ``why`` tells how."""

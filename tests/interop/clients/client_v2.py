@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import mcp
 import mcp_types as types
+from mcp import StdioServerParameters
+from mcp.client.sse import sse_client
+from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from scenarios import MODEL, Client, main
+
+
+@asynccontextmanager
+async def streams(client: Client) -> AsyncIterator[tuple[Any, Any]]:
+    """Open the transport that the options name."""
+    http = client.watch(create_mcp_http_client)
+    match client.options.get("transport"):
+        case "stdio":
+            async with stdio_client(StdioServerParameters(**client.options["program"])) as pair:
+                yield pair
+        case "sse":
+            async with sse_client(client.url, httpx_client_factory=http) as pair:
+                yield pair
+        case _:
+            async with http() as opened, streamable_http_client(client.url, http_client=opened) as pair:
+                yield pair
 
 
 async def connect(client: Client, mode: str) -> None:
@@ -25,19 +46,14 @@ async def connect(client: Client, mode: str) -> None:
     async def logging(params: types.LoggingMessageNotificationParams) -> None:
         client.log.put_nowait(params.data)
 
-    http = create_mcp_http_client()
-    http.event_hooks["response"].append(client.on_response)
-    async with (
-        http,
-        mcp.Client(
-            streamable_http_client(client.url, http_client=http),
-            mode=mode,
-            sampling_callback=sampling,
-            elicitation_callback=elicitation,
-            list_roots_callback=list_roots if "root" in client.options else None,
-            logging_callback=logging,
-        ) as session,
-    ):
+    async with mcp.Client(
+        streams(client),
+        mode=mode,
+        sampling_callback=sampling,
+        elicitation_callback=elicitation,
+        list_roots_callback=list_roots if "root" in client.options else None,
+        logging_callback=logging,
+    ) as session:
         client.seen["protocol"] = session.protocol_version
         client.seen["server"] = session.server_info.name
         await client.play(session)

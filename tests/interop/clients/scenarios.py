@@ -19,6 +19,10 @@ from urllib.request import urlopen
 FORM = {"name": "Ada Lovelace", "check": True, "integer": 7}
 MODEL = "interop-model"
 
+#: What they ask of server-everything.
+RESOURCE = "demo://resource/static/document/features.md"
+PROMPT, PLACE = "args-prompt", {"city": "Paris", "state": "Texas"}
+
 
 class Client:
     """One connection: its session, and what the SDK's callbacks have heard."""
@@ -36,6 +40,16 @@ class Client:
         """Run the scenario in an open session."""
         self.session = session
         await SCENARIOS[self.scenario](self)
+
+    def watch(self, create: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``create``, which makes HTTP clients, with our ear on each of them."""
+
+        def watched(**options: Any) -> Any:
+            http = create(**options)
+            http.event_hooks["response"].append(self.on_response)
+            return http
+
+        return watched
 
     async def on_response(self, response: Any) -> None:
         """Note each HTTP answer: an event hook of httpx."""
@@ -101,6 +115,8 @@ async def everything(client: Client) -> None:
     client.seen["elicitation"] = await client.text("trigger-elicitation-request")
     client.seen["prompts"] = await client.names("prompts")
     client.seen["resources"] = await client.names("resources", "uri")
+    client.seen["prompt"] = wire_form(await client.session.get_prompt(PROMPT, PLACE))["messages"]
+    client.seen["resource"] = wire_form(await client.session.read_resource(RESOURCE))["contents"]
 
 
 async def roots(client: Client) -> None:
@@ -151,6 +167,32 @@ async def together(client: Client) -> None:
     client.seen["second"] = await client.text("count")
 
 
+async def share(client: Client) -> None:
+    """Count, wait until every client has, and make progress side by side; counting again tells who else has."""
+    client.seen["counts"] = [int(await client.text("count"))]
+    await meet()
+    client.seen["slow"] = await client.progress("slow", {"seconds": 0.4, "steps": 4})
+    client.seen["counts"].append(int(await client.text("count")))
+
+
+async def remember(client: Client) -> None:
+    """Write something down, wait until every client has, and read."""
+    await client.call("create_entities", {"entities": [client.options["entity"]]})
+    await meet()
+    client.seen["graph"] = (await client.call("read_graph"))["structuredContent"]
+
+
+async def git(client: Client) -> None:
+    """Commit a file that lies in a repository."""
+    repo = {"repo_path": client.options["repo"]}
+    client.seen["tools"] = await client.names("tools")
+    client.seen["before"] = await client.text("git_status", repo)
+    client.seen["add"] = await client.text("git_add", {**repo, "files": client.options["files"]})
+    client.seen["commit"] = await client.text("git_commit", {**repo, "message": client.options["message"]})
+    client.seen["after"] = await client.text("git_status", repo)
+    client.seen["log"] = await client.text("git_log", {**repo, "max_count": 5})
+
+
 async def late(client: Client) -> None:
     """The server gives up on its question before the person has answered; everything must go on."""
     client.seen["hurry"] = await client.text("hurry")
@@ -180,7 +222,22 @@ async def die(client: Client) -> None:
 
 SCENARIOS: dict[str, Callable[[Client], Awaitable[None]]] = {
     each.__name__: each
-    for each in (everything, roots, filesystem, memory, demo, slow, together, late, shutdown, start, die)
+    for each in (
+        everything,
+        roots,
+        filesystem,
+        memory,
+        demo,
+        slow,
+        together,
+        share,
+        remember,
+        git,
+        late,
+        shutdown,
+        start,
+        die,
+    )
 }
 
 
