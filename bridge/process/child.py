@@ -15,9 +15,8 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from typing import IO
 
+from bridge.process.pipes import Pipe
 from bridge.process.spawn import Command, spawn
 from bridge.process.tree import ProcessTree
 from bridge.protocol.framing import LineSplitter, Oversized
@@ -69,7 +68,7 @@ class ChildProcess:
         self._turn_has_written = False
         self._lines_of_turn: list[bytes] = []
         self._readers: list[asyncio.ReadTransport] = []
-        self._unattached: list[IO[bytes]] = []  # pipes that no transport has taken, while it starts
+        self._pipes: list[Pipe] = []
         self._loop = asyncio.get_running_loop()
         self._drain: asyncio.TimerHandle | None = None
         self.exited: asyncio.Future[int] = self._loop.create_future()
@@ -110,18 +109,14 @@ class ChildProcess:
         assert popen.stdin is not None
         assert popen.stdout is not None
         assert popen.stderr is not None
-        self._unattached = [popen.stdin, popen.stdout, popen.stderr]
         loop = self._loop
-        self._stdin, _ = await loop.connect_write_pipe(lambda: _Stdin(self), popen.stdin)
-        self._unattached.remove(popen.stdin)
-        readers: list[tuple[IO[bytes], asyncio.Protocol]] = [
-            (popen.stdout, _Stdout(self)),
-            (popen.stderr, _Stderr(self)),
-        ]
-        for pipe, protocol in readers:
-            transport, _ = await loop.connect_read_pipe(partial(_same, protocol), pipe)
-            self._unattached.remove(pipe)
-            self._readers.append(transport)
+        stdin, stdout, stderr = self._pipes = [Pipe(file, loop) for file in (popen.stdin, popen.stdout, popen.stderr)]
+        self._stdin, _ = await loop.connect_write_pipe(lambda: _Stdin(self), stdin)
+        stdin.attached()
+        self._readers.append((await loop.connect_read_pipe(lambda: _Stdout(self), stdout))[0])
+        stdout.attached()
+        self._readers.append((await loop.connect_read_pipe(lambda: _Stderr(self), stderr))[0])
+        stderr.attached()
 
     def write(self, line: bytes) -> None:
         """Send one line. Raises :class:`ChildStalled` when the child has not read for too long.
@@ -205,12 +200,12 @@ class ChildProcess:
         assert self._popen is not None
         self._popen.wait()
         self._end()
-        for pipe in self._unattached:
-            pipe.close()
         for transport in self._readers:
             transport.close()
         if self._stdin is not None:
             self._stdin.abort()
+        for pipe in self._pipes:
+            pipe.close_unless_attached()
 
     def _watch_exit(self, pid: int) -> None:
         loop = self._loop
@@ -292,10 +287,6 @@ class ChildProcess:
         if self._drain is not None:
             self._drain.cancel()
         self._on_end()
-
-
-def _same(protocol: asyncio.Protocol) -> asyncio.Protocol:
-    return protocol
 
 
 class _Stdin(asyncio.BaseProtocol):

@@ -10,23 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 
 from bridge.children.connection import Exchange
+from bridge.children.crowd import LOG_MESSAGE
 from bridge.children.pool import Lease
 from bridge.children.stream import Kind, RequestStream
 from bridge.protocol import messages, translate
-from bridge.protocol.capabilities import may_ask
+from bridge.protocol.capabilities import WANTED, may_ask
 from bridge.protocol.errors import INTERNAL_ERROR, BridgeError, Fault, Rejection
-from bridge.protocol.messages import Request, Response
+from bridge.protocol.messages import Raw, Request, Response
 from bridge.protocol.modern import INTERACTIVE, ModernRequest
-from bridge.protocol.mux import Undirected
+from bridge.protocol.mux import CANCELLED, PROGRESS, Undirected
 from bridge.sessions.parking import Parking
 
 log = logging.getLogger(__name__)
 
 #: Seconds in which a child that asks several things at once may ask them all.
 GATHER = 0.03
+#: Most notes of a parked call that are kept for the client's next POST.
+HELD = 1000
 
 
 class Answered(RequestStream):
@@ -72,6 +76,8 @@ class DownCall(RequestStream):
         self.first = Answered(asked.request.id)
         self.client: Answered | None = self.first
         self._asked = asked
+        self._token = _progress_token(asked)
+        self._held: deque[bytes] = deque(maxlen=HELD)
         self._server_info = server_info
         self._parking = parking
         self._principal = principal
@@ -88,13 +94,20 @@ class DownCall(RequestStream):
             lease.connection.on_undirected = self._hear
 
     def put(self, message: bytes, kind: Kind = Kind.ANSWER) -> None:
-        """Something of the child, on its way to the POST that waits; the answer takes another way."""
-        if kind is Kind.NOTE and self.client is not None:
-            self.client.put(message, kind)
+        """Something of the child, on its way to the POST that waits, or will; the answer takes another way."""
+        if kind is not Kind.NOTE:
+            return
+        if self.client is None:
+            self._held.append(message)
+        elif (note := self._under_token(message)) is not None:
+            self.client.put(note, kind)
 
     def retry(self, asked: ModernRequest) -> Answered:
         """The client has come back with answers; return its new POST."""
         client = self.client = Answered(asked.request.id)
+        self._token = _progress_token(asked)
+        while self._held:
+            self.put(self._held.popleft(), Kind.NOTE)
         members = messages.fields(asked.request.params)
         answers = messages.fields(bytes(members.get("inputResponses", b"")))
         for key in list(self._questions):
@@ -120,12 +133,28 @@ class DownCall(RequestStream):
         self._questions.clear()
         self.exchange.abandon(Rejection(Fault.TIMED_OUT, "its user did not answer in time"))
 
+    def _under_token(self, note: bytes) -> bytes | None:
+        """Progress under the token of the POST that waits now, each has its own; None where that wants none."""
+        members = messages.fields(note)
+        if members.get("method") != Raw(messages.encode(PROGRESS)):
+            return note
+        if self._token is None:
+            return None
+        params = messages.fields(bytes(members.get("params", b"")))
+        return messages.notification_line(PROGRESS, messages.encode({**params, "progressToken": self._token}))
+
     def _hear(self, message: Undirected) -> None:
         if message.question is None:
-            if translate.is_heard(message.message, self._asked.log_level):
+            if message.method == LOG_MESSAGE and translate.is_heard(message.message, self._asked.log_level):
                 self.put(message.message, Kind.NOTE)
             return
+        if message.method == CANCELLED:  # the child does not want to know any more
+            self._questions = {key: each for key, each in self._questions.items() if each[0] != message.question}
+            return
         assert self._lease is not None
+        if message.method not in WANTED:
+            self._lease.connection.refuse(message.question, f"clients of this version cannot be asked {message.method}")
+            return
         if self._asked.method not in INTERACTIVE or not may_ask(self._asked.capabilities, message.message):
             self._lease.connection.refuse(message.question, f"the client does not offer what {message.method} needs")
             return
@@ -180,6 +209,12 @@ class DownCall(RequestStream):
             client.error(translate.error_up(error))
         else:
             client.result(translate.result_up(self._asked.method, result, self._server_info))
+
+
+def _progress_token(asked: ModernRequest) -> Raw | None:
+    meta = messages.fields(bytes(messages.fields(asked.request.params).get("_meta", b"")))
+    token = meta.get("progressToken")
+    return None if token is None else token.copy()
 
 
 class _Again:

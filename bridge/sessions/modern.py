@@ -18,7 +18,6 @@ from bridge.protocol.errors import Fault, OtherEra, Rejection
 from bridge.protocol.messages import Request
 from bridge.protocol.modern import (
     DISCOVER,
-    INTERACTIVE,
     LISTEN,
     ModernRequest,
     check_parameters,
@@ -116,8 +115,8 @@ class ModernCalls:
             if isinstance(parked, DownCall):
                 return ModernAnswer(parked.retry(asked), parked.abandon)
         info = bytes(messages.fields(entry.session.greeting).get("serverInfo", b""))
-        offers = asked.method in INTERACTIVE and messages.fields(asked.capabilities)
-        if offers or asked.log_level is not None:
+        # Lists too: servers have tools that only clients of certain capabilities get to see.
+        if messages.fields(asked.capabilities) or asked.log_level is not None:
             lease = await self._registry.pool(server).lease(interactive(_canonical(asked.capabilities)))
             call = DownCall(asked, server, info, self.parking, principal, lease, lease.release)
             try:
