@@ -30,6 +30,6 @@ def is_modern(header: str | None, message: Message | None) -> bool:
 
 def _has_envelope(params: bytes) -> bool:
     # A name may be written with escapes; where there is any, only reading tells.
-    if VERSION.encode() not in params and b"\\u" not in params:
+    if VERSION.encode() not in params and b"\\" not in params:
         return False
     return VERSION in messages.fields(bytes(messages.fields(params).get("_meta", b"")))

@@ -168,6 +168,21 @@ def fields(raw: bytes) -> dict[str, Raw]:
         raise Rejection(Fault.NOT_JSON, "nested too deeply") from None
 
 
+def items(raw: bytes) -> list[Raw]:
+    """Return the items of a JSON array, untouched; ``[]`` for anything that is no array."""
+    try:
+        return _items.decode(raw)
+    except msgspec.DecodeError:
+        return []
+    except RecursionError:
+        raise Rejection(Fault.NOT_JSON, "nested too deeply") from None
+
+
+def is_object(raw: Raw) -> bool:
+    """Whether this JSON text is an object."""
+    return bytes(raw)[:1] == b"{"
+
+
 def encode(value: Any) -> bytes:
     """Compact JSON of a value; members of type ``Raw`` are written as they are."""
     return _encode(value)

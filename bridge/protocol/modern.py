@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from bridge.protocol import messages
@@ -118,10 +120,11 @@ def _same(headers: Mapping[str, list[str]], header: str, wanted: str | None, *, 
 
 def unwrap(value: str) -> str | None:
     """Return what a header value stands for: itself, or the text in ``=?base64?...?=``; None when that is broken."""
-    if not (value.startswith("=?base64?") and value.endswith("?=")):
+    if not (value.startswith("=?base64?") and value.endswith("?=") and len(value) > 10):
         return value
     try:
-        return base64.b64decode(value[9:-2], validate=True).decode()
+        text = base64.b64decode(value[9:-2], validate=True)
+        return text.decode() if base64.b64encode(text).decode() == value[9:-2] else None
     except (binascii.Error, UnicodeDecodeError, ValueError):
         return None
 
@@ -129,17 +132,21 @@ def unwrap(value: str) -> str | None:
 def mirrored_parameters(schema: Any) -> dict[str, tuple[str, ...]]:
     """Return which ``Mcp-Param-`` headers a tool's input schema asks for: lower-case name to the path of properties."""
     found: dict[str, tuple[str, ...]] = {}
-
-    def walk(node: Any, path: tuple[str, ...]) -> None:
+    # A list and no recursion: from Python 3.12 on, JSON may be nested deeper than functions.
+    todo: list[tuple[Any, tuple[str, ...]]] = [(schema, ())]
+    while todo:
+        node, path = todo.pop()
         properties = node.get("properties") if isinstance(node, dict) else None
         for name, child in properties.items() if isinstance(properties, dict) else ():
-            if isinstance(child, dict):
-                header = child.get("x-mcp-header")
-                if isinstance(header, str) and child.get("type") in ("string", "integer", "boolean"):
-                    found[f"mcp-param-{header}".lower()] = (*path, name)
-                walk(child, (*path, name))
-
-    walk(schema, ())
+            if not isinstance(child, dict):
+                continue
+            header = child.get("x-mcp-header")
+            if isinstance(header, str) and child.get("type") in ("string", "integer", "boolean"):
+                key = f"mcp-param-{header}".lower()
+                if key in found or not _TOKEN.fullmatch(header):
+                    return {}  # clients must not use such a tool, so nobody sends its headers
+                found[key] = (*path, name)
+            todo.append((child, (*path, name)))
     return found
 
 
@@ -149,27 +156,34 @@ def check_parameters(
     """Raise :class:`Rejection` unless each mirrored argument of a tools/call and its header say the same."""
     if not mirrored:
         return
-    arguments = messages.decode(bytes(messages.fields(request.params).get("arguments", b"{}")))
+    arguments = bytes(messages.fields(request.params).get("arguments", b""))
     for header, path in mirrored.items():
-        value: Any = arguments
+        value = arguments
         for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
+            value = bytes(messages.fields(value).get(name, b""))
+        if value[:1] in (b"{", b"["):  # no header can say it; the server will tell
+            value = b""
         given = headers.get(header, [])
-        if len(given) > 1 or (not given) != (value is None):
+        if len(given) > 1 or (not given) != (value in (b"", b"null")):
             raise Rejection(Fault.HEADER_MISMATCH, f"header {header} and the argument {'.'.join(path)} differ")
         if given and not _says(unwrap(given[0]), value):
             raise Rejection(Fault.HEADER_MISMATCH, f"header {header} does not say what the body says")
 
 
-def _says(text: str | None, value: Any) -> bool:
-    if isinstance(value, bool):
-        return text == ("true" if value else "false")
-    if isinstance(value, int | float):
-        try:
-            return text is not None and float(text) == float(value)
-        except ValueError:
-            return False
-    return bool(text == value)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,9})?")
+
+
+def _says(text: str | None, value: bytes) -> bool:
+    if text is None:
+        return False
+    if value[:1] == b'"':
+        return text == messages.string(value)
+    if value in (b"true", b"false"):
+        return text == value.decode()
+    if not _NUMBER.fullmatch(text) or not _NUMBER.fullmatch(value.decode()):
+        return False
+    return Decimal(text) == Decimal(value.decode())
 
 
 def status_of(code: int | None) -> int:

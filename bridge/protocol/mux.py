@@ -158,8 +158,11 @@ class Mux:
             return self._progressed(note)
         if note.method == CANCELLED:
             return self._withdrawn(note)
-        if SUBSCRIPTION_ID.encode() in note.params:
-            return self._published(note)
+        # A name may be written with escapes (PHP writes "\\/"); where there is any, only reading tells.
+        if SUBSCRIPTION_ID.encode() in note.params or b"\\" in note.params:
+            meta = messages.fields(bytes(messages.fields(note.params).get("_meta", b"")))
+            if SUBSCRIPTION_ID in meta:
+                return self._published(note, bytes(meta[SUBSCRIPTION_ID]))
         return Undirected(note.method, messages.notification_line(note.method, note.params))
 
     def _progressed(self, note: Notification) -> Decision:
@@ -172,10 +175,8 @@ class Mux:
         members["progressToken"] = entry.token
         return Deliver(entry.exchange, messages.notification_line(PROGRESS, messages.encode(members)))
 
-    def _published(self, note: Notification) -> Decision:
+    def _published(self, note: Notification, named: bytes) -> Decision:
         """Something that a client subscribed to (specification 2026-07-28, subscriptions/listen)."""
-        meta = messages.fields(bytes(messages.fields(note.params).get("_meta", b"")))
-        named = bytes(meta.get(SUBSCRIPTION_ID, b""))
         number = messages.number(named.strip(b'"'))
         entry = None if number is None else self._open.get(number)
         if entry is None or not entry.is_listen:
@@ -197,7 +198,7 @@ class Mux:
 def _swap_token(params: bytes, wire: bytes) -> tuple[bytes, Raw | None]:
     """Replace ``_meta.progressToken``; return the new params and the client's own token, None if it has none."""
     # A name may be written with escapes; where there is any, only reading tells.
-    if b"progressToken" not in params and b"\\u" not in params:
+    if b"progressToken" not in params and b"\\" not in params:
         return params, None
     members = messages.fields(params)
     meta = messages.fields(bytes(members.get("_meta", b"")))

@@ -7,10 +7,12 @@ away (docs/architecture.md has the table).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bridge.protocol import messages
+from bridge.protocol.errors import Rejection
 from bridge.protocol.messages import Raw, Request
 from bridge.protocol.modern import (
     CACHED,
@@ -49,9 +51,10 @@ def discovered(initialized: bytes) -> bytes:
     }
     if "instructions" in members:
         result["instructions"] = members["instructions"]
-    if "serverInfo" in members:
-        result["_meta"] = {SERVER_INFO: members["serverInfo"]}
-    return messages.encode(result)
+    meta = messages.fields(bytes(members.get("_meta", b"")))
+    if meta:
+        result["_meta"] = meta
+    return with_server_info(messages.encode(result), bytes(members.get("serverInfo", b"")))
 
 
 def params_down(params: bytes) -> bytes:
@@ -91,8 +94,9 @@ def with_server_info(result: bytes, server_info: bytes) -> bytes:
 def error_up(error: bytes) -> bytes:
     """Return the error of a handshake child as a modern client wants it: -32002 does not exist any more."""
     members = messages.fields(error)
-    if members.get("code") == Raw(b"-32002"):
-        members["code"] = Raw(b"-32602")
+    if members.get("code") != Raw(b"-32002"):
+        return error
+    members["code"] = Raw(b"-32602")
     return messages.encode(members)
 
 
@@ -101,12 +105,13 @@ def urls_wanted(error: bytes) -> dict[str, bytes]:
     members = messages.fields(error)
     if messages.decode(bytes(members.get("code", b"0"))) != URL_REQUIRED:
         return {}
-    data = messages.decode(bytes(members.get("data", b"{}")))
-    asked = data.get("elicitations", []) if isinstance(data, dict) else []
+    asked = messages.fields(bytes(members.get("data", b""))).get("elicitations", b"")
     return {
-        f"r{number}": messages.encode({"method": "elicitation/create", "params": {**each, "mode": "url"}})
-        for number, each in enumerate(asked)
-        if isinstance(each, dict)
+        f"r{number}": messages.encode(
+            {"method": "elicitation/create", "params": {**messages.fields(bytes(each)), "mode": "url"}}
+        )
+        for number, each in enumerate(messages.items(bytes(asked)))
+        if messages.is_object(each)
     }
 
 
@@ -147,10 +152,12 @@ def initialized(discovered: bytes, asked: str) -> bytes:
     result: dict[str, Any] = {
         "protocolVersion": asked if is_handshake(asked) else LATEST_HANDSHAKE,
         "capabilities": capabilities,
-        "serverInfo": meta.get(SERVER_INFO, Raw(b'{"name":"server","version":"0"}')),
+        "serverInfo": meta.pop(SERVER_INFO, Raw(b'{"name":"server","version":"0"}')),
     }
     if "instructions" in members:
         result["instructions"] = members["instructions"]
+    if meta:
+        result["_meta"] = meta
     return messages.encode(result)
 
 
@@ -216,45 +223,77 @@ def retried(request: Request, answers: Mapping[str, bytes], state: Raw | None) -
 
 
 def _without_task_support(members: dict[str, Raw]) -> None:
-    if b"taskSupport" not in bytes(members.get("tools", b"")):
+    if "tools" not in members:
         return
-    tools = messages.decode(bytes(members["tools"]))
-    for tool in tools if isinstance(tools, list) else ():
-        if isinstance(tool, dict):
-            tool.pop("execution", None)
-    members["tools"] = Raw(messages.encode(tools))
+
+    def plain(tool: Raw) -> Raw:
+        parts = messages.fields(bytes(tool))
+        return tool if parts.pop("execution", None) is None else Raw(messages.encode(parts))
+
+    members["tools"] = _each(members["tools"], plain)
 
 
 def _schemas_down(result: bytes) -> bytes:
     """Wrap output schemas that are no objects: older clients take only objects as structured content."""
     members = messages.fields(result)
-    tools = messages.decode(bytes(members.get("tools", b"[]")))
-    changed = False
-    for tool in tools if isinstance(tools, list) else ():
-        schema = tool.get("outputSchema") if isinstance(tool, dict) else None
-        if isinstance(schema, dict) and schema.get("type") != "object":
-            tool["outputSchema"] = _wrapped(schema)
-            changed = True
-    if changed:
-        members["tools"] = Raw(messages.encode(tools))
+    if "tools" in members:
+        members["tools"] = _each(members["tools"], _schema_down)
     return messages.encode(members)
 
 
-def _wrapped(schema: dict[str, Any]) -> dict[str, Any]:
-    inner = _moved(schema, "#/properties/result")
+def _schema_down(tool: Raw) -> Raw:
+    parts = messages.fields(bytes(tool))
+    schema = messages.fields(bytes(parts.get("outputSchema", b"")))
+    kind = messages.decode(bytes(schema.get("type", b"")))
+    if not messages.is_object(parts.get("outputSchema", Raw(b""))) or kind == "object":
+        return tool
+    # Its value may be an object, which goes unwrapped, or it is too deep to be moved: then promise nothing.
+    del parts["outputSchema"]
+    if isinstance(kind, str):
+        with contextlib.suppress(RecursionError, Rejection):
+            parts["outputSchema"] = Raw(messages.encode(_wrapped(schema)))
+    return Raw(messages.encode(parts))
+
+
+def _each(array: Raw, change: Callable[[Raw], Raw]) -> Raw:
+    """The array with each item changed; itself when nothing changes, or it is none."""
+    items = messages.items(bytes(array))
+    changed = [change(item) for item in items]
+    return array if all(new is old for new, old in zip(changed, items, strict=True)) else Raw(messages.encode(changed))
+
+
+def _wrapped(schema: dict[str, Raw]) -> dict[str, Any]:
+    inner = Raw(messages.encode(schema))
+    inner = Raw(_moved(bytes(inner), named=False))
     return {"type": "object", "properties": {"result": inner}, "required": ["result"]}
 
 
-def _moved(node: Any, under: str) -> Any:
+#: Keywords whose value is data and no schema.
+_DATA = frozenset({"const", "enum", "default", "examples"})
+#: Keywords whose value has names of its own for schemas.
+_NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
+_MOVED_TO = "#/properties/result"
+
+
+def _moved(node: bytes, named: bool) -> bytes:
     """The same schema with its local references leading to where it stands now."""
-    if isinstance(node, dict):
-        return {
-            key: under + value[1:]
-            if key == "$ref" and isinstance(value, str) and value.startswith("#")
-            else _moved(value, under)
-            for key, value in node.items()
-        }
-    return [_moved(item, under) for item in node] if isinstance(node, list) else node
+    if node[:1] == b"[":
+        return messages.encode([Raw(_moved(bytes(item), False)) for item in messages.items(node)])
+    members = messages.fields(node)
+    own = messages.string(bytes(members.get("$id", b'"#"'))) if not named else "#"
+    if node[:1] != b"{" or own is None or not own.startswith("#"):
+        return node
+    for key, value in members.items():
+        raw = bytes(value)
+        if named:
+            members[key] = Raw(_moved(raw, False))
+        elif key in ("$ref", "$dynamicRef"):
+            target = messages.string(raw)
+            if target is not None and (target == "#" or target.startswith("#/")):
+                members[key] = Raw(messages.encode(_MOVED_TO + target[1:]))
+        elif key not in _DATA:
+            members[key] = Raw(_moved(raw, key in _NAMED))
+    return messages.encode(members)
 
 
 def _structured_down(result: bytes) -> bytes:

@@ -111,7 +111,7 @@ class ModernCalls:
         server = entry.session.server
         state = messages.string(bytes(messages.fields(asked.request.params).get("requestState", b"")))
         if state is not None:
-            parked = self.parking.take(state, asked.request, principal)
+            parked = self.parking.take(state, asked.request, principal, server)
             if isinstance(parked, DownCall):
                 return ModernAnswer(parked.retry(asked), parked.abandon)
         info = bytes(messages.fields(entry.session.greeting).get("serverInfo", b""))
@@ -162,7 +162,7 @@ class ModernCalls:
     async def _tools(self, entry: Entry[BridgeClient]) -> Mirrored:
         """Which arguments of which tools headers repeat."""
         found: Mirrored = {}
-        cursor: object = None
+        cursor: str | None = None
         modern = self._registry.speaks_modern(entry.session.server)
         while True:
             params = b"{}" if cursor is None else messages.encode({"cursor": cursor})
@@ -171,19 +171,22 @@ class ModernCalls:
             exchange = Exchange(Request(b"0", "tools/list", params))
             with self._clients.pool.using(entry):
                 await entry.session.seat.send(exchange, self._timing.bridge_silence(entry.session.server))
-                answer = messages.decode(await exchange.receive())
-            result = answer.get("result") if isinstance(answer, dict) else None
-            for tool in result.get("tools", []) if isinstance(result, dict) else ():
-                if isinstance(tool, dict) and isinstance(tool.get("name"), str):
-                    found[tool["name"]] = mirrored_parameters(tool.get("inputSchema"))
-            cursor = result.get("nextCursor") if isinstance(result, dict) else None
+                answer = messages.fields(await exchange.receive())
+            result = messages.fields(bytes(answer.get("result", b"")))
+            for tool in messages.items(bytes(result.get("tools", b""))):
+                members = messages.fields(bytes(tool))
+                name = messages.string(bytes(members.get("name", b"")))
+                if name is not None:
+                    found[name] = mirrored_parameters(messages.decode(bytes(members.get("inputSchema", b""))))
+            cursor = messages.string(bytes(result.get("nextCursor", b"")))
             if cursor is None:
                 return {name: mirrored for name, mirrored in found.items() if mirrored}
 
 
 def _canonical(capabilities: bytes) -> bytes:
     """The same text for the same capabilities, so that calls alike share a pool."""
-    return messages.sorted_text(messages.decode(capabilities)).encode()
+    known = messages.decode(capabilities)
+    return capabilities if known is None else messages.sorted_text(known).encode()
 
 
 def _gone() -> Rejection:

@@ -1,8 +1,8 @@
 """Calls of modern clients that wait for their user: kept here, behind a token that only we can make.
 
 ``requestState`` is hostile input (specification 2026-07-28, multi-round requests): the token is a random number and an
-HMAC over it, the principal, and what the call was, so a tampered, foreign or replayed one is refused. A parked call
-holds a child, so there is a deadline and a cap.
+HMAC over it, the principal, the server, and what the call was, so a tampered, foreign or replayed one is refused. A
+parked call holds a child, so there is a deadline and a cap.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Parking:
         name = secrets.token_urlsafe(24)
         timer = asyncio.get_running_loop().call_later(PATIENCE, self._expired, name)
         self._places[name] = _Place(call, principal, digest(request), timer)
-        return f"{name}.{self._seal(name, principal, digest(request))}"
+        return f"{name}.{self._seal(name, principal, call.server, digest(request))}"
 
-    def take(self, state: str, request: Request, principal: str) -> Parkable:
+    def take(self, state: str, request: Request, principal: str, server: str) -> Parkable:
         """Return the call that a ``requestState`` brings back. Raises :class:`Rejection` for any that is not right."""
         name, _, seal = state.partition(".")
-        good = hmac.compare_digest(seal.encode(), self._seal(name, principal, digest(request)).encode())
+        good = hmac.compare_digest(seal.encode(), self._seal(name, principal, server, digest(request)).encode())
         place = self._places.pop(name, None) if good else None
         if place is None:
             raise Rejection(
@@ -100,8 +100,8 @@ class Parking:
             log.info("server %s: a call whose user did not come back has ended", place.call.server)
             place.call.expire()
 
-    def _seal(self, name: str, principal: str, content: bytes) -> str:
-        text = b"\0".join((name.encode(), principal.encode(), content))
+    def _seal(self, name: str, principal: str, server: str, content: bytes) -> str:
+        text = b"\0".join((name.encode(), principal.encode(), server.encode(), content))
         return hmac.new(self._key, text, hashlib.sha256).hexdigest()
 
 

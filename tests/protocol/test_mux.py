@@ -18,7 +18,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from bridge.protocol import messages
 from bridge.protocol.messages import Request, Response
+from bridge.protocol.modern import LISTEN, SUBSCRIPTION_ID
 from bridge.protocol.mux import CANCELLED, PROGRESS, Decision, Deliver, Drop, Mux, Reply, Undirected
+
+CHANGED = "notifications/tools/list_changed"
 
 
 def new_mux(first_question: int = 1000) -> Mux:
@@ -38,6 +41,16 @@ def says(mux: Mux, line: str) -> Decision:
 
 def answers(mux: Mux, id_: str, result: str = "{}") -> Decision:
     return says(mux, f'{{"jsonrpc":"2.0","id":{id_},"result":{result}}}')
+
+
+def listen(id_: str) -> Request:
+    """A client's subscription; its id is JSON text."""
+    return Request(id_.encode(), LISTEN, b'{"notifications":{"toolsListChanged":true}}')
+
+
+def frame(subscription: str, method: str = CHANGED) -> str:
+    """What reaches a subscriber, or comes from the child."""
+    return f'{{"jsonrpc":"2.0","method":"{method}","params":{{"_meta":{{"{SUBSCRIPTION_ID}":{subscription}}}}}}}'
 
 
 def progresses(mux: Mux, token: str, progress: str = "1") -> Decision:
@@ -300,6 +313,100 @@ def test_a_message_that_was_parsed_is_never_too_deep_to_be_routed() -> None:
     assert isinstance(mux.receive(deepest_progress()), Deliver | Drop)
 
 
+# Subscriptions
+
+
+def test_two_subscriptions_under_one_client_id_get_their_own_frames() -> None:
+    mux = new_mux()
+    first, line = mux.open("alice", listen("7"))
+    second, _ = mux.open("bob", listen("7"))
+    assert line == (
+        b'{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true}}}'
+    )
+    for method in (CHANGED, "notifications/subscriptions/acknowledged", "notifications/resources/updated"):
+        assert says(mux, frame(str(second), method)) == Deliver("bob", frame("7", method).encode())
+        assert says(mux, frame(str(first), method)) == Deliver("alice", frame("7", method).encode())
+
+
+@pytest.mark.parametrize("id_", ["7", '"7"', r'"\u0037"', "-1", "1", '"1"', "123456789012345678901234567890", '"é"'])
+def test_a_frame_carries_the_clients_id_exactly_as_it_was_written(id_: str) -> None:
+    mux = new_mux()
+    mux.open("other", listen("7"))
+    number, _ = mux.open("alice", listen(id_))
+    assert says(mux, frame(str(number))) == Deliver("alice", frame(id_).encode())
+    assert says(mux, frame(f'"{number}"')) == Deliver("alice", frame(id_).encode())  # a loose child writes texts
+
+
+def test_the_rest_of_a_frame_is_untouched() -> None:
+    mux = new_mux()
+    mux.open("alice", listen('"mine"'))
+    params = f'"uri":"file:\\/\\/a","n":1e999,"_meta":{{"b":1.10,"{SUBSCRIPTION_ID}":%s,"a":[ 1 ]}},"z":{{}}'
+    line = f'{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{{params}}}}}'
+    assert says(mux, line % "1") == Deliver("alice", (line % '"mine"').encode())
+
+
+@pytest.mark.parametrize("id_", ["2", "3", "0", "-1", "1.0", "null", '""', '"mine"', "[1]", "{}", "true", "1" * 30])
+def test_a_frame_for_a_subscription_that_is_not_there_reaches_nobody(id_: str) -> None:
+    mux = new_mux()
+    mux.open("alice", listen('"mine"'))
+    mux.open("bob", call("7", token="7"))  # 2 is open, but is no subscription
+    assert isinstance(says(mux, frame(id_)), Drop)
+    assert isinstance(says(mux, frame("1")), Deliver)
+
+
+def test_a_frame_for_a_subscription_that_was_closed_reaches_nobody() -> None:
+    mux = new_mux()
+    closed, _ = mux.open("alice", listen("7"))
+    ended, _ = mux.open("bob", listen("7"))
+    mux.close(closed)
+    answers(mux, str(ended))
+    number, _ = mux.open("carol", listen("7"))
+    assert isinstance(says(mux, frame(str(closed))), Drop)
+    assert isinstance(says(mux, frame(str(ended))), Drop)
+    assert says(mux, frame(str(number))) == Deliver("carol", frame("7").encode())
+
+
+def test_the_end_of_a_subscription_carries_the_clients_id_too() -> None:
+    mux = new_mux()
+    mux.open("alice", listen('"7"'))
+    result = f'{{"resultType":"complete","_meta":{{"{SUBSCRIPTION_ID}":%s,"x":1.10}}}}'
+    assert answers(mux, "1", result % "1") == Deliver(
+        "alice", (f'{{"jsonrpc":"2.0","id":"7","result":{result}}}' % '"7"').encode(), final=True
+    )
+    mux.open("bob", listen("7"))
+    assert says(mux, '{"jsonrpc":"2.0","id":2,"error":{"code":-32603,"message":"full"}}') == Deliver(
+        "bob", b'{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"full"}}', final=True
+    )
+
+
+def test_the_answer_to_any_other_request_gets_no_subscription_id() -> None:
+    mux = new_mux()
+    mux.open("alice", call("7"))
+    decision = answers(mux, "1", f'{{"_meta":{{"{SUBSCRIPTION_ID}":1}}}}')
+    assert isinstance(decision, Deliver)
+    assert decision.message == f'{{"jsonrpc":"2.0","id":7,"result":{{"_meta":{{"{SUBSCRIPTION_ID}":1}}}}}}'.encode()
+
+
+def test_a_subscription_without_a_token_gets_no_progress() -> None:
+    mux = new_mux()
+    mux.open("alice", listen("7"))
+    assert isinstance(progresses(mux, "1"), Drop)
+
+
+@pytest.mark.parametrize(
+    "spelling", [r"io.modelcontextprotocol\/subscriptionId", SUBSCRIPTION_ID.replace("I", r"\u0049")]
+)
+def test_an_escaped_spelling_does_not_hide_a_subscription_id(spelling: str) -> None:
+    mux = new_mux()
+    mux.open("alice", listen('"mine"'))
+    assert says(mux, frame("1").replace(SUBSCRIPTION_ID, spelling)) == Deliver("alice", frame('"mine"').encode())
+
+
+def test_a_message_that_mentions_subscription_ids_is_no_frame() -> None:
+    line = f'{{"jsonrpc":"2.0","method":"notifications/message","params":{{"data":"no {SUBSCRIPTION_ID}"}}}}'
+    assert says(new_mux(), line) == Undirected("notifications/message", line.encode())
+
+
 # Any order
 
 #: Every client uses these, so the ids and tokens of all of them collide, and some look like wire numbers.
@@ -318,12 +425,19 @@ class Call:
     exchange: tuple[str, int]
     id: str
     token: str | None
+    listens: bool = False
 
 
 def key(text: str) -> tuple[type, Any]:
     """What makes two JSON ids the same id."""
     value = json.loads(text)
     return type(value), value
+
+
+def with_subscription(result: str, id_: str) -> str:
+    """The end of a subscription as its client sees it: an object that names it."""
+    inside = f"{result[1:-1]}," if result.startswith("{") and result != "{}" else ""
+    return f'{{{inside}"_meta":{{"{SUBSCRIPTION_ID}":{id_}}}}}'
 
 
 class Interleavings(RuleBasedStateMachine):
@@ -361,6 +475,15 @@ class Interleavings(RuleBasedStateMachine):
         assert line == expected.encode()
         self.used.add(number)
         self.open[number] = Call(exchange, id_, token)
+        return number
+
+    @rule(target=numbers, client=st.sampled_from(CLIENTS), id_=st.sampled_from(IDS))
+    def a_client_subscribes(self, client: str, id_: str) -> Any:
+        exchange = (client, next(self.serials))
+        number, _ = self.mux.open(exchange, listen(id_))
+        assert number not in self.used
+        self.used.add(number)
+        self.open[number] = Call(exchange, id_, None, listens=True)
         return number
 
     @rule(number=numbers, reason=st.sampled_from(["", ',"reason":"x"']), id_=st.sampled_from(IDS))
@@ -407,6 +530,8 @@ class Interleavings(RuleBasedStateMachine):
         if asked is None:
             assert isinstance(decision, Drop)
         else:
+            if asked.listens and field == "result":
+                payload = with_subscription(payload, asked.id)
             expected = f'{{"jsonrpc":"2.0","id":{asked.id},"{field}":{payload}}}'
             assert decision == Deliver(asked.exchange, expected.encode(), final=True)
 
@@ -422,6 +547,15 @@ class Interleavings(RuleBasedStateMachine):
             assert decision == Deliver(asked.exchange, expected.encode(), final=False)
 
     @rule(number=numbers)
+    def the_child_publishes(self, number: int) -> None:
+        decision = says(self.mux, frame(str(number)))
+        asked = self.open.get(number)
+        if asked is None or not asked.listens:
+            assert isinstance(decision, Drop)
+        else:
+            assert decision == Deliver(asked.exchange, frame(asked.id).encode(), final=False)
+
+    @rule(number=numbers)
     def the_child_answers_with_the_id_as_a_string(self, number: int) -> None:
         assert isinstance(answers(self.mux, f'"{number}"'), Drop)
         assert isinstance(progresses(self.mux, f'"{number}"'), Drop)
@@ -430,6 +564,10 @@ class Interleavings(RuleBasedStateMachine):
     def the_child_names_an_id_that_was_never_given(self, id_: str) -> None:
         assert isinstance(answers(self.mux, id_), Drop)
         assert isinstance(progresses(self.mux, id_), Drop)
+
+    @rule(id_=st.sampled_from(["null", "1.0", "-1", '""', "{}", "[7]", "0", "9999999999999999999999"]))
+    def the_child_publishes_to_an_id_that_was_never_given(self, id_: str) -> None:
+        assert isinstance(says(self.mux, frame(id_)), Drop)
 
     @rule(target=questions, id_=st.sampled_from(IDS))
     def the_child_asks(self, id_: str) -> Any:

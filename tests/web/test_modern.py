@@ -19,6 +19,50 @@ SERVERS = {
 }
 EVERYTHING = {"elicitation": {}, "sampling": {}, "roots": {}}
 
+#: A handshake server that has tools for what its client offers alone, and says much around its questions.
+PARTICULAR = """
+import json, sys
+def send(**message):
+    print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+def note(method, **params):
+    send(method="notifications/" + method, params=params)
+def ask(id_, method):
+    send(id=id_, method=method, params={"message": "?", "requestedSchema": {"type": "object"}})
+for line in sys.stdin:
+    message = json.loads(line)
+    method, params = message.get("method"), message.get("params", {})
+    if method == "initialize":
+        offered = params["capabilities"]
+        about = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {}}
+        send(id=message["id"], result=about)
+    elif method == "tools/list":
+        send(id=message["id"], result={"tools": [{"name": name, "inputSchema": {}} for name in offered]})
+    elif method == "tools/call":
+        call, token = message["id"], params.get("_meta", {}).get("progressToken")
+        if params["name"] == "work":
+            note("progress", progressToken=token, progress=1)
+            note("tools/list_changed")
+            ask("q", "elicitation/create")
+        else:
+            ask("q", "elicitation/create")
+            note("cancelled", requestId="q")
+            ask("r", "custom/question")
+    elif message.get("id") == "q":
+        note("message", level="info", data="answered")
+        note("progress", progressToken=token, progress=2)
+        send(id=call, result={"content": []})
+    elif message.get("id") == "r":
+        send(id=call, result={"content": [], "code": message["error"]["code"]})
+    elif method and "id" in message:
+        send(id=message["id"], error={"code": -32601, "message": "no such method"})
+"""
+#: The same log line, but not before the question has surely ended the POST.
+SAYS_MORE = """ask("q", "elicitation/create")
+            import time
+            time.sleep(0.3)
+            note("message", level="info", data="late")"""
+PARTICULAR_SERVER = {"command": sys.executable, "args": ["-I", "-S", "-c", PARTICULAR]}
+
 
 class ModernClient:
     """What a modern client sends."""
@@ -322,6 +366,55 @@ async def test_a_question_of_a_modern_server_passes_with_its_own_state(bridge: R
         "tools/call", 2, name="ask", arguments={}, inputResponses={"a": {}, "b": {}}, requestState="first"
     )
     assert again["result"]["inputRequests"]["c"]["params"]["message"] == "and 2?"
+
+
+async def test_a_list_is_of_what_the_client_offers(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"particular": PARTICULAR_SERVER})
+    for capabilities in ({}, {"elicitation": {}}):
+        answer = await ModernClient(bridge, "particular", capabilities).ask("tools/list")
+        assert {tool["name"] for tool in answer["result"]["tools"]} == capabilities.keys()
+
+
+async def test_progress_goes_on_under_the_token_of_the_retry(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"particular": PARTICULAR_SERVER})
+    client = ModernClient(bridge, "particular", {"elicitation": {}})
+    heard: list[object] = []
+
+    async def call(id_: int, token: object, **params: Any) -> dict[str, Any]:
+        meta = {"progressToken": token, LOG_LEVEL: "info"}
+        body = client.body("tools/call", id_, meta, name="work", arguments={}, **params)
+        async with client.send(body) as response:
+            *notes, answer = [event async for event in events(response)]
+        heard.extend(note.get("params", note) for note in notes)
+        return dict(answer["result"])
+
+    asked = await call(1, "first")
+    answered = await call(2, 7, inputResponses={"r0": {"action": "accept"}}, requestState=asked["requestState"])
+    assert answered["resultType"] == "complete"
+    assert heard == [  # and no list_changed: nobody subscribed to it
+        {"progressToken": "first", "progress": 1},
+        {"level": "info", "data": "answered"},
+        {"progressToken": 7, "progress": 2},
+    ]
+
+
+async def test_only_questions_that_stand_and_that_this_era_knows_reach_the_client(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"particular": PARTICULAR_SERVER})
+    answer = await ModernClient(bridge, "particular", {"elicitation": {}}).call("withdraws")
+    assert (answer["result"]["resultType"], answer["result"]["code"]) == ("complete", -32601)
+
+
+async def test_what_a_parked_call_says_waits_for_the_retry(start_bridge: StartBridge) -> None:
+    talks = PARTICULAR.replace('ask("q", "elicitation/create")', SAYS_MORE, 1)
+    bridge = await start_bridge({"particular": {"command": sys.executable, "args": ["-I", "-S", "-c", talks]}})
+    client = ModernClient(bridge, "particular", {"elicitation": {}})
+    body = client.body("tools/call", 1, {LOG_LEVEL: "info"}, name="work", arguments={})
+    async with client.send(body) as response:
+        asked = (await last(response))["result"]
+    retry = {"inputResponses": {"r0": {"action": "accept"}}, "requestState": asked["requestState"]}
+    body = client.body("tools/call", 2, {LOG_LEVEL: "info"}, name="work", arguments={}, **retry)
+    async with client.send(body) as response:
+        assert [each["params"]["data"] async for each in events(response) if "params" in each] == ["late", "answered"]
 
 
 # Subscriptions
