@@ -261,7 +261,7 @@ def test_a_tilde_is_our_home(key: str, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"command": None}, '"command" is missing; give the program to start'),
+        ({"command": None}, '"command" is missing; give the program to start, or the "url" of a remote server'),
         ({"command": ""}, '"command" is empty; give the program to start'),
         ({"command": " "}, '"command" is empty; give the program to start'),
         ({"command": ["npx", "x"]}, '"command" must be a string, not list; put the arguments in "args"'),
@@ -282,8 +282,7 @@ def test_a_tilde_is_our_home(key: str, tmp_path: Path, monkeypatch: pytest.Monke
         ({"inheritEnv": True}, '"inheritEnv" is true, must be "safe", "all" or a list of names'),
         ({"type": "sse"}, '"type" is "sse", must be "stdio"'),
         ({"type": 5}, '"type" is 5, must be "stdio"'),
-        ({"url": "https://a.example"}, '"url": remote servers are not supported yet; give "command"'),
-        ({"type": "http", "url": "https://a.example"}, '"url": remote servers are not supported yet; give "command"'),
+        ({"url": "https://a.example"}, '"command" and "url" are both given; keep one of them'),
         ({"disabled": "maybe"}, '"disabled" is "maybe", must be true or false'),
         ({"enabled": []}, '"enabled" is [], must be true or false'),
         ({"disabled": True, "enabled": True}, '"disabled" and "enabled" are both true; keep one of them'),
@@ -332,6 +331,105 @@ def test_all_that_is_wrong_in_a_file_is_told_at_once() -> None:
         ("d e", True),
         ("f", False),
     ]
+
+
+# Remote servers
+
+URL = "https://a.example/mcp"
+NO_ADDRESS = '"url" must be an address that begins with http:// or https://'
+
+
+def read_remote(**keys: Any) -> ServerConfig:
+    """One good entry of a remote server; a word of warning about it fails the test."""
+    servers = parse(json.dumps({"far": {"url": URL, **keys}}))
+    assert servers.problems == ()
+    return servers.entries["far"]
+
+
+def remote_error(**keys: Any) -> str:
+    servers = parse(json.dumps({"far": {"url": URL, **keys}, "after": {"command": "x"}}))
+    assert list(servers.entries) == ["after"]
+    [problem] = servers.problems
+    return problem.text.removeprefix(f'{SOURCE}: "far": ')
+
+
+def test_a_remote_server_has_an_address_and_no_program() -> None:
+    assert read_remote() == ServerConfig(id="far", argv=(), env={}, url=URL, headers={})
+    assert read_remote(sessionTtlMs=1500, sharing="shared").session_ttl == 1.5
+
+
+@pytest.mark.parametrize("key", ["type", "transport", "transportType"])
+@pytest.mark.parametrize(
+    "kind", ["http", "HTTP", "sse", "streamable-http", "streamable_http", "streamableHttp", "http+sse", "remote"]
+)
+def test_the_kind_of_a_remote_server_may_be_written_in_any_spelling(key: str, kind: str) -> None:
+    assert read_remote(**{key: kind}).url == URL
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:3000/mcp/x", "HTTPS://A.example", "https://[::1]:8080/", "https://a.example/?key=a&b=c"]
+)
+def test_an_address_is_taken_as_it_is(url: str) -> None:
+    assert read_remote(url=url).url == url
+
+
+def test_headers_are_text_and_take_variables() -> None:
+    headers = {"Authorization": "Bearer ${NAME}", "X-Number": 5, "X-Flag": True, "X-Blank": " x "}
+    assert read_remote(headers=headers).headers == {
+        "Authorization": "Bearer value",
+        "X-Number": "5",
+        "X-Flag": "true",
+        "X-Blank": "x",
+    }
+    assert read_remote(headers=None).headers == {}
+    assert read_remote(url="https://${NAME}.example/").url == "https://value.example/"
+
+
+def test_keys_of_a_remote_server_are_not_in_the_repr() -> None:
+    shown = repr(read_remote(url=f"{URL}?key=a-secret", headers={"Authorization": "a-secret"}))
+    assert "a-secret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"command": "x"}, '"command" and "url" are both given; keep one of them'),
+        ({"url": 5}, '"url" must be a string, not number'),
+        ({"url": None}, '"url" must be a string, not null'),
+        *(
+            ({"url": url}, NO_ADDRESS)
+            for url in ("", "a.example", "ftp://a.example", "ws://a.example", "https://", "https://a.example:x/")
+        ),
+        *(({"url": url}, NO_ADDRESS) for url in ("https://a b/", "https://a\n/", "https://[::1/", "file:///etc")),
+        *(
+            ({"url": url}, '"url" holds a user name or a password; put them into "headers" as "Authorization"')
+            for url in ("https://me:secret@a.example/", "https://me@a.example/")
+        ),
+        ({"type": "stdio"}, '"type" is "stdio", must be "http" or "sse" where there is "url"'),
+        ({"transport": "ws"}, '"transport" is "ws", must be "http" or "sse" where there is "url"'),
+        ({"headers": ["A: b"]}, '"headers" must be an object of name -> text, not list'),
+        ({"headers": {"A": ["secret"]}}, '"headers": A must be a string, not list'),
+        ({"headers": {"A": None}}, '"headers": A must be a string, not null'),
+        ({"headers": {"A": "secret\r\nB: c"}}, '"headers": A must be one line of text'),
+        ({"headers": {"A b": "secret"}}, '"headers": "A b" is no name of a header'),
+        ({"headers": {"A": "${NOPE}"}}, '"headers": variable NOPE is not set; set it, or write ${NOPE:-default}'),
+    ],
+)
+def test_a_bad_remote_server_is_told_what_is_wrong_and_never_a_value(keys: dict[str, Any], message: str) -> None:
+    assert remote_error(**keys) == message
+    assert "secret" not in message
+
+
+def test_what_does_not_belong_together_is_warned_about() -> None:
+    servers = parse(json.dumps({"far": {"url": URL, "args": [], "env": {}}, "git": {"command": "x", "headers": {}}}))
+    assert [(problem.text, problem.fatal) for problem in servers.problems] == [
+        (f'{SOURCE}: "far": not used where there is "url": args, env', False),
+        (f'{SOURCE}: "git": not used without "url": headers', False),
+    ]
+
+
+def test_a_disabled_remote_example_may_name_variables_that_nobody_has_set() -> None:
+    assert read_remote(url="${NOPE}/mcp", headers={"A": "${NOPE}"}, disabled=True).disabled
 
 
 # Unknown and later keys
