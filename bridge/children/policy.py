@@ -73,6 +73,8 @@ def choose(config: ServerConfig, need: Need) -> Sharing:
         return MODERN
     spec = config.sharing
     if spec is None or (spec.holders == 1 and spec.hold == "session" and need is Need.BRIDGE):
+        if need is Need.SESSION and config.warm:
+            return Sharing(holders=1, hold="session", warm=config.warm)
         return {Need.SESSION: DEDICATED, Need.IMPLICIT: IMPLICIT, Need.BRIDGE: SHARED}[need]
     private = spec.holders == 1 and spec.hold == "session"
     greeting = Greeting.HANDSHAKE if need is Need.IMPLICIT or not private else Greeting.CLIENT

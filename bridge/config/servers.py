@@ -78,6 +78,7 @@ class ServerConfig:
     max_children: int | None = None
     sharing: SharingConfig | None = None
     child_era: Literal["auto", "handshake", "modern"] = "auto"
+    warm: int = 0
     notes: tuple[str, ...] = ()
     url: str | None = field(default=None, repr=False)  # of a remote server, which has no argv; may hold a key
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # for its requests
@@ -204,6 +205,7 @@ class _Entry:
             start_timeout=self._get("startTimeout", values.milliseconds, None),
             max_children=self._get("maxChildren", values.whole(1, 1_000_000), None),
             sharing=self._sharing(),
+            warm=self._get("warm", values.whole(0, 1000), 0),
             child_era=self._get("childEra", values.choice("auto", "handshake", "modern"), "auto"),
             notes=tuple(self._notes),
         )
@@ -388,6 +390,7 @@ KNOWN_KEYS = frozenset(
             "maxChildren",
             "sharing",
             "childEra",
+            "warm",
         ),
     )
 )
@@ -396,7 +399,7 @@ PROGRAM_KEYS = frozenset(("args", "env", "cwd", "envFile", "inheritEnv"))
 #: Keys of the contract that a later version will read: said, not silently dropped.
 LATER_KEYS = frozenset(
     (
-        *("persistent", "restore", "warm", "preload", "maxSessions", "idleStopMs"),
+        *("persistent", "restore", "preload", "maxSessions", "idleStopMs"),
         *("maxRestarts", "restartDelay", "limits", "allowedTools", "disabledTools"),
     )
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,11 +57,13 @@ for line in sys.stdin:
     elif method and "id" in message:
         send(id=message["id"], error={"code": -32601, "message": "no such method"})
 """
-#: The same log line, but not before the question has surely ended the POST.
-SAYS_MORE = """ask("q", "elicitation/create")
-            import time
-            time.sleep(0.3)
-            note("message", level="info", data="late")"""
+#: What its tool does instead of asking alone: it goes on to talk when the test lets it.
+TALKS = """ask("q", "elicitation/create")
+            import os
+            while not os.path.exists("talk"):
+                pass
+            note("message", level="info", data="meanwhile")
+            os.rename("talk", "talked")"""
 PARTICULAR_SERVER = {"command": sys.executable, "args": ["-I", "-S", "-c", PARTICULAR]}
 
 
@@ -404,17 +407,19 @@ async def test_only_questions_that_stand_and_that_this_era_knows_reach_the_clien
     assert (answer["result"]["resultType"], answer["result"]["code"]) == ("complete", -32601)
 
 
-async def test_what_a_parked_call_says_waits_for_the_retry(start_bridge: StartBridge) -> None:
-    talks = PARTICULAR.replace('ask("q", "elicitation/create")', SAYS_MORE, 1)
-    bridge = await start_bridge({"particular": {"command": sys.executable, "args": ["-I", "-S", "-c", talks]}})
+async def test_what_a_parked_call_says_waits_for_the_retry(start_bridge: StartBridge, tmp_path: Path) -> None:
+    program = PARTICULAR.replace('ask("q", "elicitation/create")', TALKS, 1)
+    bridge = await start_bridge({"particular": {**PARTICULAR_SERVER, "args": ["-c", program], "cwd": str(tmp_path)}})
     client = ModernClient(bridge, "particular", {"elicitation": {}})
-    body = client.body("tools/call", 1, {LOG_LEVEL: "info"}, name="work", arguments={})
-    async with client.send(body) as response:
-        asked = (await last(response))["result"]
+    asked = (await client.call("work", 1, {LOG_LEVEL: "info"}))["result"]
+    (tmp_path / "talk").touch()
+    while not (tmp_path / "talked").exists():
+        await bridge.get("/children")
     retry = {"inputResponses": {"r0": {"action": "accept"}}, "requestState": asked["requestState"]}
     body = client.body("tools/call", 2, {LOG_LEVEL: "info"}, name="work", arguments={}, **retry)
     async with client.send(body) as response:
-        assert [each["params"]["data"] async for each in events(response) if "params" in each] == ["late", "answered"]
+        *notes, _ = [event async for event in events(response)]
+    assert [note["params"]["data"] for note in notes] == ["meanwhile", "answered"]
 
 
 # Subscriptions

@@ -174,8 +174,9 @@ async def test_the_death_of_a_pooled_child_fails_its_request_only(start_bridge: 
     assert (await session.call("echo", a=1))["result"] == {"a": 1}
 
 
-async def test_warm_children_wait_for_sessions(start_bridge: StartBridge) -> None:
-    bridge = await _shared(start_bridge, {"holders": 1, "hold": "session", "warm": 2})
+@pytest.mark.parametrize("entry", [{"warm": 2}, {"sharing": {"holders": 1, "hold": "session", "warm": 2}}])
+async def test_warm_children_wait_for_sessions(start_bridge: StartBridge, entry: dict[str, Any]) -> None:
+    bridge = await start_bridge({"peer": peer(**entry)})
     children = bridge.service.registry.children()
     await asyncio.gather(*(child.ready for child in children))
     assert len(children) == 2
