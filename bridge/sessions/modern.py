@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bridge.children.connection import Exchange
-from bridge.children.policy import Need, interactive
+from bridge.children.policy import INTERACTIVE_CHILDREN, Need, interactive
 from bridge.children.registry import Registry
 from bridge.children.stream import RequestStream
 from bridge.protocol import messages, translate
@@ -117,6 +117,7 @@ class ModernCalls:
         info = bytes(messages.fields(entry.session.greeting).get("serverInfo", b""))
         # Lists too: servers have tools that only clients of certain capabilities get to see.
         if messages.fields(asked.capabilities) or asked.log_level is not None:
+            self.parking.make_room(server, INTERACTIVE_CHILDREN)
             lease = await self._registry.pool(server).lease(interactive(_canonical(asked.capabilities)))
             call = DownCall(asked, server, info, self.parking, principal, lease, lease.release)
             try:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a call waits for its user.
 PATIENCE = 600.0
+#: Seconds that a call may wait for its user even if others want its child.
+LEAST_STAY = 60.0
 #: Most calls that wait at once, of one server and one principal.
 MOST = 100
 
@@ -42,6 +44,7 @@ class _Place:
     call: Parkable
     principal: str
     digest: bytes
+    since: float
     timer: asyncio.TimerHandle
 
 
@@ -70,8 +73,9 @@ class Parking:
         if alike >= MOST:
             raise ChildUnavailable(call.server, f"{alike} calls of it wait for their users already", retry_in=30)
         name = secrets.token_urlsafe(24)
-        timer = asyncio.get_running_loop().call_later(PATIENCE, self._expired, name)
-        self._places[name] = _Place(call, principal, digest(request), timer)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(PATIENCE, self._expired, name)
+        self._places[name] = _Place(call, principal, digest(request), loop.time(), timer)
         return f"{name}.{self._seal(name, principal, call.server, digest(request))}"
 
     def take(self, state: str, request: Request, principal: str, server: str) -> Parkable:
@@ -87,6 +91,18 @@ class Parking:
             )
         place.timer.cancel()
         return place.call
+
+    def make_room(self, server: str, children: int) -> None:
+        """End the oldest parked call of a server when its parked calls hold as many as ``children``.
+
+        Most of those whose users never come back would else keep everyone waiting; one that is asked for a short time
+        only stays.
+        """
+        waiting = [(name, place) for name, place in self._places.items() if place.call.server == server]
+        if len(waiting) >= children:
+            name, oldest = waiting[0]
+            if asyncio.get_running_loop().time() - oldest.since >= LEAST_STAY:
+                self._expired(name)
 
     def close(self) -> None:
         """End all that wait."""

@@ -13,11 +13,18 @@ from pathlib import Path
 
 from tests.conformance.report import Result, Score, lines, page
 from tests.conformance.suite import Suite, SuiteError
-from tests.conformance.targets import serve_bridge, serve_control
+from tests.conformance.targets import CHILDREN, serve_bridge, serve_control
 
-RELEASED = Suite("0.1", first_protocol="2025-06-18")
-NEXT = Suite("0.2", first_protocol="2025-03-26")
-VERSIONS = ("2025-03-26", "2025-06-18", "2025-11-25")
+RELEASED = Suite("0.1", first_protocol="2025-06-18", last_protocol="2025-11-25")
+NEXT = Suite("0.2", first_protocol="2025-03-26", last_protocol="2026-07-28")
+#: Versions of the protocol, and the children that the bridge serves them with. The first knows the era of its client.
+TARGETS = {
+    "2025-03-26": ["both eras"],
+    "2025-06-18": ["both eras"],
+    "2025-11-25": ["both eras", "modern only"],
+    "2026-07-28": list(CHILDREN),
+}
+VERSIONS = tuple(TARGETS)
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "conformance.md"
 FOLDER = ROOT / ".cache" / "conformance"
@@ -34,20 +41,25 @@ async def run(
     ``folder`` gets all that is written: the checks with their details, and the log of the bridge.
     """
     slots = asyncio.Semaphore(os.cpu_count() or 1)
+    targets = [(version, child) for version in versions for child in TARGETS[version]]
     async with AsyncExitStack() as stack:
-        bridge = await stack.enter_async_context(serve_bridge(versions, folder))
+        bridge = await stack.enter_async_context(serve_bridge(targets, folder))
         control = {each: await stack.enter_async_context(serve_control(each, folder)) for each in versions}
-        runs = [(suite, version) for version in versions for suite in suites if suite.knows(version)]
+        urls = {(version, "control"): url for version, url in control.items()} | bridge
+        # The newest version first: its runs are the longest ones, and nothing should wait for the last of them.
+        runs = [(suite, *target) for target in sorted(urls, reverse=True) for suite in suites if suite.knows(target[0])]
         scores = await asyncio.gather(
             *(
-                _score(suite, version, urls[version], folder / f"{name}-{version}-suite-{suite.name}", slots)
-                for suite, version in runs
-                for name, urls in (("control", control), ("bridge", bridge))
+                _score(suite, version, urls[version, name], folder / f"{version} {name} suite {suite.name}", slots)
+                for suite, version, name in runs
             )
         )
+    found = dict(zip(runs, scores, strict=True))
     return [
-        Result(suite.version, version, *pair)
-        for (suite, version), pair in zip(runs, zip(scores[::2], scores[1::2], strict=True), strict=True)
+        Result(suite.version, version, child, found[suite, version, "control"], found[suite, version, child])
+        for version, child in targets
+        for suite in suites
+        if suite.knows(version)
     ]
 
 

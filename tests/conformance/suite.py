@@ -1,7 +1,8 @@
 """Runs the suite, which is a program of Node, and reads the checks that it leaves behind.
 
-A protocol version is a matter of two sides here. The suite picks the scenarios and the schema for it. Its client asks
-every server for 2025-11-25, so it is the server that must offer nothing newer (``--newest`` of the fixture).
+A protocol version is a matter of two sides here. The suite picks the scenarios and the schema for it. Its client speaks
+2026-07-28 when it is run for that, and else asks every server for 2025-11-25, so that it is the server that must offer
+nothing newer (``--newest`` of the fixture).
 """
 
 from __future__ import annotations
@@ -48,10 +49,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Suite:
-    """One published version of the suite, and the oldest version of the protocol that it knows."""
+    """One published version of the suite, and the oldest and newest version of the protocol that it knows."""
 
     name: str
     first_protocol: str
+    last_protocol: str
 
     @property
     def package(self) -> Path:
@@ -63,7 +65,7 @@ class Suite:
 
     def knows(self, protocol: str) -> bool:
         """Whether it has a scenario for it."""
-        return protocol >= self.first_protocol
+        return self.first_protocol <= protocol <= self.last_protocol
 
     async def scenarios(self, protocol: str) -> list[str]:
         """What the suite has for servers of a protocol version."""

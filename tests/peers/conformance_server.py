@@ -2,7 +2,7 @@
 
 Over stdio it is what the bridge serves; with ``--http PORT`` the SDK itself serves it, which is the control. A tool
 that asks the client does so in the way of its era: a request of its own on a handshake connection, ``input_required``
-on a modern one.
+on a modern one. Over stdio it speaks the era that it is spoken to first in; with ``--era`` it knows only one.
 """
 
 from __future__ import annotations
@@ -594,9 +594,16 @@ class Events(EventStore):
         return stream
 
 
-async def serve_stdio(server: ConformanceServer) -> None:
-    async with stdio_server() as (read, write):
-        await server.run(read, write, server.create_initialization_options())
+async def serve_stdio(server: ConformanceServer, era: str | None) -> None:
+    """Serve in the era of the first request, or in the only one it knows: ``handshake`` or ``modern``."""
+    options = server.create_initialization_options()
+    async with stdio_server() as (read, write), server.lifespan(server) as state:
+        if era == "handshake":
+            await runner.serve_loop(server, read, write, lifespan_state=state, init_options=options)
+        elif era == "modern":  # a part of the SDK's dual-era loop; it has none that is modern alone
+            await runner._serve_modern_stream(server, read, write, lifespan_state=state, raise_exceptions=False)
+        else:
+            await runner.serve_dual_era_loop(server, read, write, lifespan_state=state, init_options=options)
 
 
 def serve_http(server: ConformanceServer, port: int) -> None:
@@ -611,12 +618,13 @@ def serve_http(server: ConformanceServer, port: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--http", type=int, metavar="PORT", help="serve HTTP by the SDK alone, 0 for any free port")
+    parser.add_argument("--era", choices=("handshake", "modern"), help="over stdio, know this one only")
     parser.add_argument("--newest", choices=HANDSHAKE_PROTOCOL_VERSIONS, default=HANDSHAKE_PROTOCOL_VERSIONS[-1])
     arguments = parser.parse_args()
     offer_at_most(arguments.newest)
     server = make_server()
     if arguments.http is None:
-        asyncio.run(serve_stdio(server))
+        asyncio.run(serve_stdio(server, arguments.era))
     else:
         serve_http(server, arguments.http)
 

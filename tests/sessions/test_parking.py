@@ -366,3 +366,20 @@ async def test_a_state_of_one_server_is_none_of_another() -> None:
     state = places.park(Call(SERVER), ASKED, "alice")
     assert is_refused(places, state, server="time")
     assert not is_refused(places, state)
+
+
+async def test_the_oldest_call_makes_room_when_all_children_are_held_but_not_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places = Parking()
+    calls = [Call(), Call(), Call("time")]
+    for call in calls:
+        places.park(call, ASKED, "alice")
+    places.make_room(SERVER, 2)
+    assert [call.expired for call in calls] == [0, 0, 0]  # its user may still be typing
+    monkeypatch.setattr(parking, "LEAST_STAY", 0.0)
+    places.make_room(SERVER, 3)
+    assert [call.expired for call in calls] == [0, 0, 0]  # there is room
+    places.make_room(SERVER, 2)
+    assert [call.expired for call in calls] == [1, 0, 0]
+    places.close()
