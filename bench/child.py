@@ -10,6 +10,11 @@ INITIALIZED = (
     b'{"jsonrpc":"2.0","id":%b,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},'
     b'"serverInfo":{"name":"bench","version":"1"}}}\n'
 )
+DISCOVERED = (
+    b'{"jsonrpc":"2.0","id":%b,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":'
+    b'{"tools":{}},"ttlMs":0,"cacheScope":"private"}}\n'
+)
+LISTED = b'{"jsonrpc":"2.0","id":%b,"result":{"resultType":"complete","tools":[],"ttlMs":0,"cacheScope":"private"}}\n'
 CALLED = b'{"jsonrpc":"2.0","id":%b,"result":{"content":[{"type":"text","text":"hello from the child"}]}}\n'
 
 
@@ -21,8 +26,16 @@ def main() -> None:
         for line in lines:
             found = ID.search(line)
             if found is not None:
-                out += (INITIALIZED if b'"initialize"' in line else CALLED) % found[1]
+                out += _answer(line) % found[1]
         os.write(1, out)
+
+
+def _answer(line: bytes) -> bytes:
+    if b'"tools/call"' in line:
+        return CALLED
+    if b'"initialize"' in line:
+        return INITIALIZED
+    return DISCOVERED if b'"server/discover"' in line else LISTED
 
 
 if __name__ == "__main__":

@@ -27,12 +27,27 @@ CALL: dict[str, object] = {
     "params": {"name": "echo", "arguments": {"text": "hello"}},
 }
 
+#: The same in the modern era: an envelope, and headers that repeat it.
+MODERN_CALL: dict[str, object] = {
+    **CALL,
+    "params": {
+        "name": "echo",
+        "arguments": {"text": "hello"},
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        },
+    },
+}
+MODERN_HEADERS = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "echo"}
+
 
 class Server:
     """A server process and what a POST to it looks like."""
 
-    def __init__(self, name: str, argv: list[str], path: str, cwd: str) -> None:
+    def __init__(self, name: str, argv: list[str], path: str, cwd: str, call: dict[str, object] | None = None) -> None:
         self.name = name
+        self._call = call or CALL
         self.path = path
         self._process = subprocess.Popen(argv, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.port = self._wait_listening()
@@ -72,7 +87,7 @@ class Server:
     def measure(self, in_flight: int, seconds: float) -> None:
         """One round: calls per second, and processor time of the server process per call."""
         before = self._usage.cpu_times()
-        self.last = load(self.port, [request(self.path, CALL, self.headers)] * in_flight, seconds)
+        self.last = load(self.port, [request(self.path, self._call, self.headers)] * in_flight, seconds)
         after = self._usage.cpu_times()
         spent = after.user + after.system - before.user - before.system
         self.rates.append(self.last.calls_per_second)
@@ -99,10 +114,12 @@ def main() -> None:
         servers = [
             Server("aiohttp alone", [sys.executable, str(HERE / "bare.py")], "/mcp/bench", folder),
             Server("bridge /mcp", bridge, "/mcp/bench", folder),
+            Server("bridge modern", bridge, "/mcp/bench", folder, MODERN_CALL),
             Server("bridge /bridge", bridge, "/bridge/bench", folder),
         ]
         try:
             servers[1].open_session()
+            servers[2].headers = MODERN_HEADERS
             for server in servers:
                 server.measure(options.in_flight, 0.5)  # warm
                 server.rates.clear()

@@ -18,14 +18,12 @@ def is_modern(header: str | None, message: Message | None) -> bool:
 
     Raises :class:`Rejection` for a request that claims both.
     """
-    enveloped = isinstance(message, Request) and _has_envelope(message.params)
-    if header is None:
-        return enveloped
-    if not is_handshake(header):
+    if header is not None and not is_handshake(header):
         return True
-    if enveloped:
+    enveloped = isinstance(message, Request) and _has_envelope(message.params)
+    if enveloped and header is not None:
         raise Rejection(Fault.HEADER_MISMATCH, f"header mcp-protocol-version says {header}, the body has an envelope")
-    return False
+    return enveloped
 
 
 def _has_envelope(params: bytes) -> bool:

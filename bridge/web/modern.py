@@ -43,7 +43,8 @@ class ModernFace:
     async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
         headers: dict[str, list[str]] = {}
         for name, value in request.headers.items():
-            headers.setdefault(name.lower(), []).append(value)
+            if name[:4].lower() == "mcp-":
+                headers.setdefault(name.lower(), []).append(value)
         asked = check_envelope(message, headers)
         answer = await self._calls.answer(server, asked, headers, PRINCIPAL)
         try:
@@ -56,17 +57,20 @@ class ModernFace:
 
 
 async def _json_or_events(request: web.Request, answer: ModernAnswer) -> web.StreamResponse:
-    try:
-        async with asyncio.timeout(KEEP_ALIVE):
-            first = await answer.stream.peek()
-    except TimeoutError:
+    first = await answer.stream.first_within(KEEP_ALIVE)
+    if first is None:
         return await _events(request, answer)
     if answer.stream.waiting[0][1] is Kind.ANSWER:
-        error = messages.fields(bytes(messages.fields(first).get("error", b"")))
-        code = messages.decode(bytes(error.get("code", b"0")))
-        status = status_of(code if isinstance(code, int) else None)
-        return web.Response(body=first, content_type=JSON_TYPE, status=status)
+        return web.Response(body=first, content_type=JSON_TYPE, status=_status(first))
     return await _events(request, answer)
+
+
+def _status(answer: bytes) -> int:
+    if b'"error"' not in answer:
+        return 200
+    error = messages.fields(bytes(messages.fields(answer).get("error", b"")))
+    code = messages.decode(bytes(error.get("code", b"0")))
+    return status_of(code if isinstance(code, int) else None)
 
 
 async def _events(request: web.Request, answer: ModernAnswer) -> web.StreamResponse:
