@@ -52,6 +52,7 @@ CACHED = frozenset(
 )
 #: The parameter that ``Mcp-Name`` repeats.
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_OURS = Raw(messages.encode(MODERN_VERSION))
 _ROUTING = ("mcp-protocol-version", "mcp-method", "mcp-name")
 
 
@@ -73,9 +74,13 @@ class ModernRequest:
 
 def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> ModernRequest:
     """Return a request that may be served. ``headers`` are by lower-case name. Raises :class:`Rejection`."""
+    said: dict[str, str] = {}
     for routing in _ROUTING:
-        if len(headers.get(routing, ())) > 1:
-            raise Rejection(Fault.HEADER_MISMATCH, f"header {routing} is there more than once")
+        values = headers.get(routing)
+        if values is not None:
+            if len(values) > 1:
+                raise Rejection(Fault.HEADER_MISMATCH, f"header {routing} is there more than once")
+            said[routing] = values[0]
     members = messages.fields(request.params)
     meta = messages.fields(bytes(members.get("_meta", b"")))
     for key in (VERSION, CAPABILITIES):
@@ -84,15 +89,15 @@ def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> Modern
     capabilities = bytes(meta[CAPABILITIES])
     if capabilities[:1] != b"{":
         raise Rejection(Fault.BAD_PARAMS, f'params._meta["{CAPABILITIES}"] must be an object')
-    version = messages.string(bytes(meta[VERSION]))
-    _same(headers, "mcp-protocol-version", version)
-    _same(headers, "mcp-method", request.method)
+    version = MODERN_VERSION if meta[VERSION] == _OURS else messages.string(bytes(meta[VERSION]))
+    _same(said, "mcp-protocol-version", version)
+    _same(said, "mcp-method", request.method)
     named = _NAMED.get(request.method)
     subject = messages.string(bytes(members.get(named, b""))) if named else None
     if named:
         if subject is None:
             raise Rejection(Fault.BAD_PARAMS, f"params.{named} is missing")
-        _same(headers, "mcp-name", subject, encoded=True)
+        _same(said, "mcp-name", subject, encoded=True)
     if version != MODERN_VERSION:
         raise Rejection(
             Fault.UNSUPPORTED_VERSION,
@@ -105,13 +110,13 @@ def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> Modern
         request,
         capabilities,
         bytes(meta.get(CLIENT_INFO, b"")),
-        messages.string(bytes(meta.get(LOG_LEVEL, b""))),
+        messages.string(bytes(meta[LOG_LEVEL])) if LOG_LEVEL in meta else None,
         subject,
     )
 
 
-def _same(headers: Mapping[str, list[str]], header: str, wanted: str | None, *, encoded: bool = False) -> None:
-    found = headers.get(header, [None])[0]
+def _same(said: Mapping[str, str], header: str, wanted: str | None, *, encoded: bool = False) -> None:
+    found = said.get(header)
     if found is None:
         raise Rejection(Fault.HEADER_MISMATCH, f"header {header} is missing")
     if (unwrap(found) if encoded else found) != wanted:

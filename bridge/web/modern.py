@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator, Mapping
 
 from aiohttp import web
+from multidict import CIMultiDictProxy
 
 from bridge.children.stream import Kind, RequestStream, StreamEnded
 from bridge.protocol import messages
@@ -41,10 +43,7 @@ class ModernFace:
             return refusal(error, message.id, status=200 if error.fault in OF_THE_SERVER else None)
 
     async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
-        headers: dict[str, list[str]] = {}
-        for name, value in request.headers.items():
-            if name[:4].lower() == "mcp-":
-                headers.setdefault(name.lower(), []).append(value)
+        headers = _Headers(request.headers)
         asked = check_envelope(message, headers)
         answer = await self._calls.answer(server, asked, headers, PRINCIPAL)
         try:
@@ -54,6 +53,22 @@ class ModernFace:
         finally:
             if not answer.stream.ended:
                 answer.cancel()
+
+
+class _Headers(Mapping[str, list[str]]):
+    """All values of a header by its name, looked up when asked for: a request has many that nobody asks for."""
+
+    def __init__(self, headers: CIMultiDictProxy[str]) -> None:
+        self._headers = headers
+
+    def __getitem__(self, name: str) -> list[str]:
+        return self._headers.getall(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({name.lower() for name in self._headers})
+
+    def __len__(self) -> int:
+        return len(set(self))
 
 
 async def _json_or_events(request: web.Request, answer: ModernAnswer) -> web.StreamResponse:
