@@ -611,10 +611,10 @@ async def test_a_connection_that_was_read_to_its_end_is_used_again(scripted: Sta
         return response
 
     session = await (await front(await scripted(tools__call=call))).session("far")
-    for _ in range(5):
+    for _ in range(30):
         await session.call("x")
-    assert len(ports) == 5
-    assert len(set(ports)) < 5
+    assert len(ports) == 30
+    assert len(set(ports)) < 15  # the next call may come before the end, so it is a few and not one
 
 
 @pytest.mark.parametrize("status", [401, 403])
