@@ -10,9 +10,10 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
@@ -56,8 +57,7 @@ _OURS = Raw(messages.encode(MODERN_VERSION))
 _ROUTING = ("mcp-protocol-version", "mcp-method", "mcp-name")
 
 
-@dataclass(frozen=True, slots=True)
-class ModernRequest:
+class ModernRequest(msgspec.Struct, frozen=True):
     """A request and what its envelope says. ``capabilities`` and ``client_info`` are JSON text."""
 
     request: Request

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from bridge.protocol import messages
 from bridge.protocol.errors import Rejection
 from bridge.protocol.messages import Message, Notification, Raw, Request, Response
@@ -22,8 +24,7 @@ CANCELLED = "notifications/cancelled"
 PING = "ping"
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(msgspec.Struct, frozen=True):
     """Send ``message`` on the stream of one exchange; ``final`` says it is the answer and ends it."""
 
     exchange: Hashable
@@ -31,8 +32,7 @@ class Deliver:
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Undirected:
+class Undirected(msgspec.Struct, frozen=True):
     """A message that names no exchange, for whoever owns the child.
 
     ``question`` is the id under which an answer will come back, or which a cancellation takes back; None for every
@@ -44,15 +44,13 @@ class Undirected:
     question: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """Write ``message`` back to the child: the bridge answers by itself."""
 
     message: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(msgspec.Struct, frozen=True):
     """Do nothing, and say ``why`` in the log."""
 
     why: str
