@@ -21,7 +21,7 @@ from bridge.sessions.timing import Timing
 from bridge.web.body import read_json
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
-from bridge.web.reply import JSON_TYPE
+from bridge.web.prebuilt import Prebuilt
 
 #: Keys with which other bridges let a request name the program to run. This one never does.
 PROGRAM_KEYS = ("serverPath", "args", "env")
@@ -130,4 +130,4 @@ def _answer(line: bytes, is_bare: bool) -> web.Response:
     if is_bare:
         kept = {key: value for key, value in messages.fields(line).items() if key in ("result", "error")}
         line = messages.encode(kept)
-    return web.Response(body=line, content_type=JSON_TYPE)
+    return Prebuilt(line)

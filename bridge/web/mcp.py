@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -30,6 +31,7 @@ from bridge.web.body import check_accept, read_json
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
 from bridge.web.modern import ModernFace
+from bridge.web.prebuilt import Prebuilt
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER, SSE_TYPE, as_events, as_json
 
 log = logging.getLogger(__name__)
@@ -164,13 +166,13 @@ class McpFace:
         self, request: web.Request, session: StreamableSession, message: Request
     ) -> web.StreamResponse:
         exchange = await session.call(message, silence=self._timing.silence(session.server))
-        return await _follow(request, session, exchange)
+        return await _follow(request, session, exchange, Prebuilt)
 
     async def _initialize(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
         entry = await self._sessions.open(server)
         try:
             exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
-            response = await _follow(request, entry.session, exchange)
+            response = await _follow(request, entry.session, exchange, as_json)
         except BaseException:
             # The client has gone before it could learn the id: nobody will ever use this session.
             self._sessions.end(entry, "its client left during initialize")
@@ -188,7 +190,12 @@ def _check_handshake(request: web.Request) -> None:
         raise Rejection(Fault.BAD_METHOD, f"{request.method} does not exist in this version")
 
 
-async def _follow(request: web.Request, session: StreamableSession, exchange: Exchange) -> web.StreamResponse:
+async def _follow(
+    request: web.Request,
+    session: StreamableSession,
+    exchange: Exchange,
+    as_json: Callable[[bytes, str], web.Response],
+) -> web.StreamResponse:
     """Answer a request of a session: JSON if its answer comes first, else events.
 
     A disconnect does not cancel the call (specification, sending messages).
@@ -199,7 +206,7 @@ async def _follow(request: web.Request, session: StreamableSession, exchange: Ex
         session.hung_up(exchange)
         raise
     if first is not None and first is exchange.answer:
-        return as_json(first, {SESSION_HEADER: session.id})
+        return as_json(first, session.id)
     return await as_events(request, session, session.backlog.open(exchange))
 
 
@@ -211,5 +218,5 @@ async def _follow_batch(request: web.Request, session: StreamableSession, batch:
         session.hung_up(batch)
         raise
     if answers is not None:
-        return as_json(b"[%b]" % b",".join(answers), {SESSION_HEADER: session.id})
+        return as_json(b"[%b]" % b",".join(answers), session.id)
     return await as_events(request, session, session.backlog.open(batch))

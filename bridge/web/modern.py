@@ -17,6 +17,7 @@ from bridge.protocol.modern import LISTEN, check_envelope, status_of
 from bridge.sessions.modern import ModernAnswer, ModernCalls
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
+from bridge.web.prebuilt import Prebuilt
 from bridge.web.reply import JSON_TYPE, KEEP_ALIVE, PING, SSE_HEADERS
 
 #: Callers are not told apart before there are several tokens.
@@ -76,7 +77,8 @@ async def _json_or_events(request: web.Request, answer: ModernAnswer) -> web.Str
     if first is None:
         return await _events(request, answer)
     if answer.stream.waiting[0][1] is Kind.ANSWER:
-        return web.Response(body=first, content_type=JSON_TYPE, status=_status(first))
+        status = _status(first)
+        return Prebuilt(first) if status == 200 else web.Response(body=first, content_type=JSON_TYPE, status=status)
     return await _events(request, answer)
 
 

@@ -33,9 +33,9 @@ SSE_HEADERS = {
 PING = b": ping\n\n"
 
 
-def as_json(message: bytes, headers: dict[str, str]) -> web.Response:
+def as_json(message: bytes, session_id: str) -> web.Response:
     """The answer that came first."""
-    return web.Response(body=message, content_type=JSON_TYPE, headers=headers)
+    return web.Response(body=message, content_type=JSON_TYPE, headers={SESSION_HEADER: session_id})
 
 
 async def as_events(
