@@ -55,12 +55,20 @@ class ModernCalls:
         self._timing = timing
         self.parking = parking
         self._listens = 0
+        self._entries: dict[str, Entry[BridgeClient]] = {}
         self._mirrored: dict[str, tuple[str, Mirrored]] = {}
 
     async def answer(self, server: str, asked: ModernRequest, headers: Headers, principal: str) -> ModernAnswer:
         """Send a request on its way. Raises :class:`Rejection`, and what a lease raises."""
-        entry = await self._client(server)
-        await self._check_parameters(entry, asked, headers)
+        entry = self._entries.get(server)
+        if entry is None or self._clients.pool.find(entry.key) is not entry:
+            entry = self._entries[server] = await self._client(server)
+        if asked.method == "tools/call" and asked.name is not None:
+            mirrored = self._mirrored.get(server)
+            if mirrored is None or mirrored[0] != entry.session.label:  # another child may have other tools
+                mirrored = self._mirrored[server] = entry.session.label, await self._tools(entry)
+            if asked.name in mirrored[1]:
+                check_parameters(asked.request, headers, mirrored[1][asked.name])
         if asked.method == LISTEN and self._listens >= MOST_LISTENS:
             raise Rejection(Fault.INTERNAL, f"all {MOST_LISTENS} subscriptions are in use")
         if self._registry.speaks_modern(server):
@@ -150,15 +158,6 @@ class ModernCalls:
             listen.close()
             raise
         return ModernAnswer(listen, listen.close)
-
-    async def _check_parameters(self, entry: Entry[BridgeClient], asked: ModernRequest, headers: Headers) -> None:
-        if asked.method != "tools/call" or asked.name is None:
-            return
-        client, mirrored = self._mirrored.get(entry.session.server, ("", {}))
-        if client != entry.session.label:  # another child may have other tools
-            mirrored = await self._tools(entry)
-            self._mirrored[entry.session.server] = entry.session.label, mirrored
-        check_parameters(asked.request, headers, mirrored.get(asked.name, {}))
 
     async def _tools(self, entry: Entry[BridgeClient]) -> Mirrored:
         """Which arguments of which tools headers repeat."""

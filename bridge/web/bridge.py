@@ -72,7 +72,7 @@ class BridgeFace:
         if isinstance(message, Response):
             raise Rejection(Fault.NOT_A_MESSAGE, '"method" is missing')
         try:
-            with self._drain.call():
+            with self._drain:
                 return await self._call(server, message, is_bare)
         except Rejection as rejection:
             return refusal(rejection, None if is_bare or isinstance(message, Notification) else message.id)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 
 from bridge.protocol.errors import Fault, Rejection
 
 
 class Drain:
-    """Counts running calls; after :meth:`begin` it lets no new one in."""
+    """Counts running calls: ``with drain:`` is one. After :meth:`begin` it lets no new one in."""
 
     def __init__(self) -> None:
         self._running = 0
@@ -21,18 +20,16 @@ class Drain:
         self._quiet.set()
         self.begun = False
 
-    @contextlib.contextmanager
-    def call(self) -> Iterator[None]:
-        """Count a call for the length of the block. Raises :class:`Rejection` (503) once draining has begun."""
+    def __enter__(self) -> None:
+        """Count a call. Raises :class:`Rejection` (503) once draining has begun."""
         self.check()
         self._running += 1
         self._quiet.clear()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            if self._running == 0:
-                self._quiet.set()
+
+    def __exit__(self, *_: object) -> None:
+        self._running -= 1
+        if self._running == 0:
+            self._quiet.set()
 
     def check(self) -> None:
         """Raise :class:`Rejection` (503) once draining has begun."""

@@ -111,7 +111,7 @@ class McpFace:
         self, request: web.Request, server: str, message: Request | Notification | Response
     ) -> web.StreamResponse:
         if isinstance(message, Request):
-            with self._drain.call():
+            with self._drain:
                 return await self._call(request, server, message)
         if self._implicit and SESSION_HEADER not in request.headers:
             return web.Response(status=202)  # about a handshake that the bridge has done itself
@@ -138,7 +138,7 @@ class McpFace:
                 assert not isinstance(message, Rejection)
                 await session.take(message, silence=None, into=batch, on_end=batch.one_ended)
             return web.Response(status=202)
-        with self._drain.call():
+        with self._drain:
             batch = Batch(found)
             for message in found:
                 if isinstance(message, Rejection):

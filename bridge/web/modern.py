@@ -38,7 +38,7 @@ class ModernFace:
         if isinstance(message, Response):
             raise Rejection(Fault.NOT_A_MESSAGE, "no request of the server waits for an answer in this era")
         try:
-            with self._drain.call():
+            with self._drain:
                 return await self._call(request, server, message)
         except BridgeError as error:
             return refusal(error, message.id, status=200 if error.fault in OF_THE_SERVER else None)

@@ -64,11 +64,11 @@ async def test_nothing_is_left_of_sessions_and_children(bridge: Running) -> None
 
 async def test_waiting_ends_with_the_last_call() -> None:
     drain = Drain()
-    with drain.call():
+    with drain:
         assert drain.begin() == 1
         assert await drain.wait(0.001) == 1
     assert await drain.wait(60) == 0
-    with pytest.raises(Rejection), drain.call():
+    with pytest.raises(Rejection), drain:
         pass
 
 
