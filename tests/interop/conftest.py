@@ -149,6 +149,8 @@ def servers(folder: Path) -> dict[str, Any]:
             },
         },
         "demo": demo,
+        "demo-handshake": {**demo, "childEra": "handshake"},
+        "demo-modern": {**demo, "childEra": "modern"},
         "git": {"command": str(ROOT / ".cache" / "sdk2" / "bin" / "mcp-server-git")},
         "shared-demo": {**demo, "sharing": "shared"},
         "shared-memory": {

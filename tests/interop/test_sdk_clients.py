@@ -15,6 +15,7 @@ import pytest
 from tests.interop.conftest import (
     ALL_SDKS,
     AUTO,
+    HANDSHAKE,
     NO_DATABASE,
     NO_PROGRAM,
     PATIENCE,
@@ -135,6 +136,31 @@ def test_demo(name: str, demo: Reports, served: Bridge) -> None:
     assert seen["echo"] == TEXT
     assert seen["add"] == "5.5"
     assert seen["count"] == ["1", "2", "3"]
+    assert seen["slow"] == {"text": "took 0.4 s", "steps": DEMO_STEPS}
+    assert seen["elicitation_asked"] == "What is your name?"
+    assert seen["greet"] == "Hello Ada Lovelace"
+
+
+#: Server and clients of different eras: the bridge translates.
+CROSSED = {"demo-modern": HANDSHAKE, "demo-handshake": AUTO}
+
+
+@pytest.fixture(scope="module")
+def crossed(served: Bridge) -> dict[str, Reports]:
+    return {
+        server: run_all(served, server, "demo", names=names, options=lambda _: {"text": TEXT})
+        for server, names in CROSSED.items()
+    }
+
+
+@pytest.mark.parametrize(("server", "name"), [(server, name) for server, names in CROSSED.items() for name in names])
+def test_clients_of_the_other_era(server: str, name: str, crossed: dict[str, Reports], served: Bridge) -> None:
+    seen = crossed[server][name].result()
+    check_course(name, seen, served)
+    assert seen["server"] == "demo"
+    assert seen["tools"] == DEMO_TOOLS
+    assert seen["echo"] == TEXT
+    assert seen["add"] == "5.5"
     assert seen["slow"] == {"text": "took 0.4 s", "steps": DEMO_STEPS}
     assert seen["elicitation_asked"] == "What is your name?"
     assert seen["greet"] == "Hello Ada Lovelace"
