@@ -50,6 +50,7 @@ class Exchange(RequestStream):
         "into",
         "log_level",
         "number",
+        "on_cancel",
         "on_end",
         "relay",
         "request",
@@ -72,6 +73,7 @@ class Exchange(RequestStream):
         self.into = into
         self.log_level: str | None = None  # what a modern request wants to hear of the child's log
         self.relay: Exchange | None = None  # the exchange that the child sees, where it is another one
+        self.on_cancel: Callable[[], object] | None = None  # what to do while the child sees none at all
         self.silence_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -116,7 +118,9 @@ class Exchange(RequestStream):
 
     def cancel(self, params: bytes = b"") -> None:
         """Pass a client's cancellation on. It stays open: the child may still answer, and often does."""
-        if self.relay is not None:
+        if self.on_cancel is not None:
+            self.on_cancel()
+        elif self.relay is not None:
             self.relay.cancel(params)
         elif self.connection is not None:
             self.connection.cancel(self, params)

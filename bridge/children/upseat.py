@@ -20,7 +20,7 @@ from bridge.protocol.capabilities import may_ask
 from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError, Fault, Rejection
 from bridge.protocol.messages import Notification, Request, Response
 from bridge.protocol.modern import ACKNOWLEDGED, DISCOVER, LISTEN, SUBSCRIPTION_ID, with_meta
-from bridge.protocol.mux import Undirected
+from bridge.protocol.mux import CANCELLED, Undirected
 from bridge.protocol.versions import LATEST_HANDSHAKE
 
 log = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ class UpSeat:
                     self._finish(exchange, answer, leg)
                     return
                 questions, state = translate.questions_in(answer.result)
-                answers = await self._ask_all(questions)
+                answers = await self._ask_all(questions, exchange)
                 leg = await self._leg(exchange, translate.retried(exchange.request, answers, state), silence)
             raise Rejection(Fault.CHILD_FAILED, f"the server asked more than {ROUNDS} times in one call")
         except BridgeError as error:
@@ -180,10 +180,24 @@ class UpSeat:
             result = translate.result_down(exchange.request.method, answer.result, self._version)
             exchange.finish(messages.response_line(Response(exchange.request.id, result)))
 
-    async def _ask_all(self, questions: dict[str, bytes]) -> dict[str, bytes]:
-        """Ask the client everything at once; return its answers. Raises :class:`Rejection` when it has none."""
-        answers = await asyncio.gather(*(self._ask(question) for question in questions.values()))
-        return dict(zip(questions, answers, strict=True))
+    async def _ask_all(self, questions: dict[str, bytes], exchange: Exchange) -> dict[str, bytes]:
+        """Ask the client everything at once; return its answers.
+
+        Raises :class:`Rejection` when it has none, or cancels the call while it is asked: the child waits for nothing
+        then, so nobody else could end it.
+        """
+        asking = [asyncio.create_task(self._ask(question)) for question in questions.values()]
+        exchange.on_cancel = lambda: [task.cancel() for task in asking]
+        try:
+            answers = await asyncio.gather(*asking, return_exceptions=True)
+        finally:
+            exchange.on_cancel = None
+        for answer in answers:
+            if isinstance(answer, asyncio.CancelledError):
+                raise Rejection(Fault.TIMED_OUT, "the client cancelled the call")
+            if isinstance(answer, BaseException):
+                raise answer
+        return {key: answer for key, answer in zip(questions, answers, strict=True) if isinstance(answer, bytes)}
 
     async def _ask(self, question: bytes) -> bytes:
         members = messages.fields(question)
@@ -197,6 +211,10 @@ class UpSeat:
         self._listener(Undirected(method, line, number))
         try:
             response = await waiting
+        except asyncio.CancelledError:
+            params = messages.encode({"requestId": number})
+            self._listener(Undirected(CANCELLED, messages.notification_line(CANCELLED, params), number))
+            raise
         finally:
             self._answers.pop(number, None)
         if response.error:

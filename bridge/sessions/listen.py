@@ -16,6 +16,8 @@ from bridge.protocol.modern import ACKNOWLEDGED, SUBSCRIPTION_ID, ModernRequest,
 from bridge.protocol.mux import Undirected
 from bridge.sessions.down import Answered
 
+#: Seconds for the child to accept a subscription to a resource.
+SUBSCRIBE_PATIENCE = 30.0
 #: What may be asked for, the notification it means, and where the server declares it.
 _KINDS = {
     "toolsListChanged": ("notifications/tools/list_changed", "tools", "listChanged"),
@@ -41,8 +43,13 @@ class DownListen(Answered):
 
     async def open(self) -> None:
         """Subscribe on the child, and acknowledge what is honored."""
-        for uri in self._uris:
-            await self._seat.send(Exchange(Request(b"0", SUBSCRIBE, messages.encode({"uri": uri}))), None)
+        for uri in list(self._uris):
+            exchange = Exchange(Request(b"0", SUBSCRIBE, messages.encode({"uri": uri})))
+            await self._seat.send(exchange, SUBSCRIBE_PATIENCE)
+            if "result" not in messages.fields(await exchange.receive()):
+                self._uris.remove(uri)
+        if self._uris:
+            self._honored["resourceSubscriptions"] = self._uris
         self._send(ACKNOWLEDGED, messages.encode({"notifications": self._honored}))
         if self._seat.closed:
             self.finish()
@@ -73,8 +80,6 @@ class DownListen(Answered):
         uris = messages.decode(bytes(asked.get("resourceSubscriptions", b"[]")))
         if isinstance(uris, list) and _declares(capabilities, "resources", "subscribe"):
             self._uris = [uri for uri in uris if isinstance(uri, str)]
-            if self._uris:
-                self._honored["resourceSubscriptions"] = self._uris
 
     def _hear(self, message: Undirected) -> None:
         if message.method in self._wanted or (message.method == UPDATED and self._uris):

@@ -452,6 +452,16 @@ async def test_a_subscription_is_acknowledged_and_carries_the_clients_id(
         assert ended["id"] == "mine"
 
 
+async def test_a_subscription_that_the_server_refuses_is_not_acknowledged(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"old": peer(args=[*peer()["args"], "--changes"])})
+    client = ModernClient(bridge, "old")
+    wanted = {"toolsListChanged": True, "resourceSubscriptions": ["refuse://me", "a://b"]}
+    async with client.send(client.body("subscriptions/listen", 1, notifications=wanted)) as response:
+        acknowledged = await anext(events(response))
+    honored = {"toolsListChanged": True, "resourceSubscriptions": ["a://b"]}
+    assert acknowledged["params"]["notifications"] == honored
+
+
 # Handshake clients on a modern server
 
 
@@ -495,6 +505,20 @@ async def test_its_questions_come_on_the_stream_and_the_answers_go_back(bridge: 
         answer = await anext(stream)
     assert answer["id"] == 9
     assert answer["result"]["structuredContent"] == {"answers": {"c": {"last": True}}}
+
+
+async def test_a_call_can_be_cancelled_while_it_asks(bridge: Running) -> None:
+    session = await bridge.session("new")
+    async with session.post(message("tools/call", "mine", name="ask", arguments={})) as response:
+        stream = events(response)
+        asked = {(await anext(stream))["id"], (await anext(stream))["id"]}
+        async with session.post(message("notifications/cancelled", requestId="mine")) as accepted:
+            assert accepted.status == 202
+        rest = [event async for event in stream]
+    assert {event["params"]["requestId"] for event in rest[:-1]} == asked
+    assert "cancelled" in rest[-1]["error"]["message"]
+    [row] = [row for row in await bridge.get("/sessions") if row["pool"] == "streamable"]
+    assert row["in_use"] == 0
 
 
 async def test_a_question_it_did_not_offer_to_answer_is_an_error_of_the_call(bridge: Running) -> None:
