@@ -69,7 +69,7 @@ class Crowd:
             return True
         if method not in (SUBSCRIBE, UNSUBSCRIBE):
             return False
-        uri = _uri(exchange.request.params)
+        uri = uri_of(exchange.request.params)
         if method == SUBSCRIBE:
             self._subscribe(member, uri, exchange)
             return False
@@ -107,7 +107,7 @@ class Crowd:
             for member in list(self._members):
                 member.hear(message)
         elif message.method == UPDATED:
-            uri = _uri(bytes(messages.fields(message.message).get("params", b"")))
+            uri = uri_of(messages.member(message.message, "params"))
             for member in list(self._subscribers.get(uri, ())):
                 member.hear(message)
         elif message.method == LOG_MESSAGE and self._attribute(message):
@@ -130,5 +130,6 @@ def accept(exchange: Exchange) -> None:
     exchange.finish(messages.response_line(Response(exchange.request.id, result=b"{}")))
 
 
-def _uri(params: bytes) -> str:
-    return messages.string(bytes(messages.fields(params).get("uri", b""))) or ""
+def uri_of(params: bytes) -> str:
+    """The resource that the params of a subscription or an update name."""
+    return messages.string(messages.member(params, "uri")) or ""

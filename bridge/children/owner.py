@@ -154,7 +154,7 @@ class Owner:
         """A handshake child for modern calls is asked for every log line: each request says what it wants of them."""
         child = self.child
         if child.sharing.greeting is Greeting.HANDSHAKE and child.sharing.hold == "exchange":
-            capabilities = messages.fields(bytes(messages.fields(child.greeting).get("capabilities", b"{}")))
+            capabilities = messages.fields(messages.member(child.greeting, "capabilities", b"{}"))
             if "logging" in capabilities:
                 level = Exchange(Request(b"0", "logging/setLevel", b'{"level":"debug"}'))
                 child.connection.exchange(level)

@@ -243,7 +243,7 @@ class RemoteServer:
         try:
             cancelled = None
             if isinstance(message, Notification) and message.method == CANCELLED:
-                cancelled = self._calls.get(bytes(messages.fields(message.params).get("requestId", b"")))
+                cancelled = self._calls.get(messages.member(message.params, "requestId"))
                 if cancelled is None:
                     return  # it has been answered meanwhile
                 if cancelled.waits:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 
 from bridge.children.connection import Exchange, question_numbers
-from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
+from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, uri_of
 from bridge.children.seat import Listener, Seat
 from bridge.children.stream import StreamEnded
 from bridge.protocol import messages, translate
@@ -90,8 +90,7 @@ class UpSeat:
         method = exchange.request.method
         if method in ("ping", SET_LEVEL):
             if method == SET_LEVEL:
-                level = messages.fields(exchange.request.params).get("level", b"")
-                self._level = messages.string(bytes(level)) or self._level
+                self._level = messages.string(messages.member(exchange.request.params, "level")) or self._level
             accept(exchange)
         elif method in (SUBSCRIBE, UNSUBSCRIBE):
             self._subscribe(exchange)
@@ -218,12 +217,12 @@ class UpSeat:
         finally:
             self._answers.pop(number, None)
         if response.error:
-            text = messages.string(bytes(messages.fields(response.error).get("message", b""))) or "no reason"
+            text = messages.string(messages.member(response.error, "message")) or "no reason"
             raise Rejection(Fault.CHILD_FAILED, f"the client refused {method}: {text}")
         return response.result
 
     def _subscribe(self, exchange: Exchange) -> None:
-        uri = messages.string(bytes(messages.fields(exchange.request.params).get("uri", b""))) or ""
+        uri = uri_of(exchange.request.params)
         if exchange.request.method == UNSUBSCRIBE:
             listen = self._listens.pop(uri, None)
             if listen is not None:

@@ -24,5 +24,5 @@ def may_ask(capabilities: bytes, question: bytes) -> bool:
     offered = messages.fields(capabilities)
     if wanted not in offered:
         return False
-    mode = messages.string(bytes(messages.fields(bytes(members.get("params", b""))).get("mode", b"")))
+    mode = messages.string(messages.member(bytes(members.get("params", b"")), "mode"))
     return mode is None or mode == "form" or mode in messages.fields(bytes(offered[wanted]))

@@ -30,4 +30,4 @@ def _has_envelope(params: bytes) -> bool:
     # A name may be written with escapes; where there is any, only reading tells.
     if VERSION.encode() not in params and b"\\" not in params:
         return False
-    return VERSION in messages.fields(bytes(messages.fields(params).get("_meta", b"")))
+    return VERSION in messages.fields(messages.member(params, "_meta"))

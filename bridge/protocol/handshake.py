@@ -45,10 +45,10 @@ def greeting(name: str, version: str, capabilities: bytes = b"{}") -> Request:
 def greeted(response: Response) -> Greeted | Refused:
     """Decide what the child's answer to :func:`greeting` means."""
     if response.error:
-        text = messages.decode(bytes(messages.fields(response.error).get("message", b"")))
+        text = messages.decode(messages.member(response.error, "message"))
         said = "without a message" if text is None else " ".join(str(text).split())
         return Refused(f"it refused to initialize: {said}", is_other_era(response.error))
-    spoken = messages.decode(bytes(messages.fields(response.result).get("protocolVersion", b"")))
+    spoken = messages.decode(messages.member(response.result, "protocolVersion"))
     if not isinstance(spoken, str) or not is_handshake(spoken):
         return Refused(f"it speaks protocol version {spoken!r}, which this bridge does not")
     return Greeted(response.result)
@@ -56,7 +56,7 @@ def greeted(response: Response) -> Greeted | Refused:
 
 def discovered(response: Response) -> Greeted | Refused:
     """Decide what a child's answer to ``server/discover`` means. Nothing is to be sent to it afterwards."""
-    versions = messages.decode(bytes(messages.fields(response.result).get("supportedVersions", b"null")))
+    versions = messages.decode(messages.member(response.result, "supportedVersions", b"null"))
     if isinstance(versions, list) and MODERN_VERSION in versions:
         return Greeted(response.result, b"")
     return Refused(f"it does not speak {MODERN_VERSION}", other_era=True)
@@ -64,7 +64,7 @@ def discovered(response: Response) -> Greeted | Refused:
 
 def is_other_era(error: bytes) -> bool:
     """Whether a child refused ``initialize`` because it only speaks the modern era."""
-    code = messages.decode(bytes(messages.fields(error).get("code", b"0")))
+    code = messages.decode(messages.member(error, "code", b"0"))
     return code in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION)
 
 
@@ -75,7 +75,7 @@ def agreed(greeting: bytes, params: bytes) -> bytes:
     """
     members = messages.fields(greeting)
     theirs = messages.string(bytes(members.get("protocolVersion", b""))) or ""
-    asked = messages.string(bytes(messages.fields(params).get("protocolVersion", b""))) or ""
+    asked = messages.string(messages.member(params, "protocolVersion")) or ""
     if is_handshake(asked) and asked <= theirs:
         members["protocolVersion"] = messages.Raw(messages.encode(asked))
     return messages.encode(members)

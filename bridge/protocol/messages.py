@@ -167,6 +167,11 @@ def fields(raw: bytes) -> dict[str, Raw]:
         raise Rejection(Fault.NOT_JSON, "nested too deeply") from None
 
 
+def member(raw: bytes, name: str, default: bytes = b"") -> bytes:
+    """Return one member of a JSON object, untouched; ``default`` where it has none. Raises as :func:`fields`."""
+    return bytes(fields(raw).get(name, default))
+
+
 def items(raw: bytes) -> list[Raw]:
     """Return the items of a JSON array, untouched; ``[]`` for anything that is no array."""
     try:

@@ -161,11 +161,11 @@ def check_parameters(
     """Raise :class:`Rejection` unless each mirrored argument of a tools/call and its header say the same."""
     if not mirrored:
         return
-    arguments = bytes(messages.fields(request.params).get("arguments", b""))
+    arguments = messages.member(request.params, "arguments")
     for header, path in mirrored.items():
         value = arguments
         for name in path:
-            value = bytes(messages.fields(value).get(name, b""))
+            value = messages.member(value, name)
         if value[:1] in (b"{", b"["):  # no header can say it; the server will tell
             value = b""
         given = headers.get(header, [])

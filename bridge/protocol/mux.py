@@ -158,7 +158,7 @@ class Mux:
             return self._withdrawn(note)
         # A name may be written with escapes (PHP writes "\\/"); where there is any, only reading tells.
         if SUBSCRIPTION_ID.encode() in note.params or b"\\" in note.params:
-            meta = messages.fields(bytes(messages.fields(note.params).get("_meta", b"")))
+            meta = messages.fields(messages.member(note.params, "_meta"))
             if SUBSCRIPTION_ID in meta:
                 return self._published(note, bytes(meta[SUBSCRIPTION_ID]))
         return Undirected(note.method, messages.notification_line(note.method, note.params))

@@ -135,7 +135,7 @@ def is_heard(notification: bytes, wanted: str | None) -> bool:
     """Whether a log message is of a level that a request asked for by ``logLevel``."""
     if wanted not in LEVELS:
         return False
-    params = messages.fields(bytes(messages.fields(notification).get("params", b"")))
+    params = messages.fields(messages.member(notification, "params"))
     level = messages.string(bytes(params.get("level", b"")))
     return level not in LEVELS or LEVELS.index(level) >= LEVELS.index(wanted)
 
@@ -194,7 +194,7 @@ def result_down(method: str, result: bytes, version: str) -> bytes:
 
 def result_type(result: bytes) -> str:
     """``resultType`` of a modern result; ``complete`` where a loose server leaves it out."""
-    return messages.string(bytes(messages.fields(result).get("resultType", b'"complete"'))) or ""
+    return messages.string(messages.member(result, "resultType", b'"complete"')) or ""
 
 
 def questions_in(result: bytes) -> tuple[dict[str, bytes], Raw | None]:

@@ -66,8 +66,7 @@ class SessionDirectory:
         """Open a session that the bridge initializes itself, for a client that did not."""
         entry = await self.open(server, Need.IMPLICIT)
         session = entry.session
-        version = messages.fields(session.greeting).get("protocolVersion", b"")
-        session.version = messages.string(bytes(version)) or ""
+        session.version = _version(session.greeting)
         self._opened(entry)
         return entry
 
@@ -83,12 +82,11 @@ class SessionDirectory:
             if "result" not in answer:
                 self.end(entry, "its initialize failed")
                 return
-            version = messages.fields(bytes(answer["result"])).get("protocolVersion", b"")
-            entry.session.version = messages.string(bytes(version)) or ""
+            entry.session.version = _version(bytes(answer["result"]))
             entry.session.greeted()
             self._opened(entry)
 
-        entry.session.capabilities = bytes(messages.fields(request.params).get("capabilities", b"{}"))
+        entry.session.capabilities = messages.member(request.params, "capabilities", b"{}")
         entry.session.introduce(request.params)
         exchange = Exchange(request, ended, into)
         if entry.session.greeting:  # a child that others hold too was greeted by the bridge
@@ -104,7 +102,7 @@ class SessionDirectory:
         session = entry.session
         if leg.failure is not None:
             exchange.fail(leg.failure)
-        elif handshake.is_other_era(bytes(messages.fields(leg.answer).get("error", b""))):
+        elif handshake.is_other_era(messages.member(leg.answer, "error")):
             self._registry.learn_modern_only(session.server)
             try:
                 seat = await self._registry.seat(session.server, Need.SESSION)
@@ -168,6 +166,10 @@ class SessionDirectory:
         if not session.closed:
             log.warning("session %s ends with its child of server %s", shorten(entry.key), session.server)
             self.end(entry, f"its server ended ({session.obituary})")
+
+
+def _version(initialized: bytes) -> str:
+    return messages.string(messages.member(initialized, "protocolVersion")) or ""
 
 
 def _answer(exchange: Exchange, greeting: bytes) -> None:

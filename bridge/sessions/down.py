@@ -212,7 +212,7 @@ class DownCall(RequestStream):
 
 
 def _progress_token(asked: ModernRequest) -> Raw | None:
-    meta = messages.fields(bytes(messages.fields(asked.request.params).get("_meta", b"")))
+    meta = messages.fields(messages.member(asked.request.params, "_meta"))
     token = meta.get("progressToken")
     return None if token is None else token.copy()
 

@@ -37,7 +37,7 @@ class DownListen(Answered):
         self._wanted: set[str] = set()
         self._uris: list[str] = []
         self._honored: dict[str, object] = {}
-        self._choose(messages.fields(bytes(messages.fields(asked.request.params).get("notifications", b""))))
+        self._choose(messages.fields(messages.member(asked.request.params, "notifications")))
         seat.listen(self._hear)
         seat.on_closed = self.finish
 
@@ -72,7 +72,7 @@ class DownListen(Answered):
         self._on_end()
 
     def _choose(self, asked: dict[str, Raw]) -> None:
-        capabilities = messages.fields(bytes(messages.fields(self._seat.greeting).get("capabilities", b"{}")))
+        capabilities = messages.fields(messages.member(self._seat.greeting, "capabilities", b"{}"))
         for key, (method, group, flag) in _KINDS.items():
             if asked.get(key) == Raw(b"true") and _declares(capabilities, group, flag):
                 self._wanted.add(method)
@@ -83,7 +83,7 @@ class DownListen(Answered):
 
     def _hear(self, message: Undirected) -> None:
         if message.method in self._wanted or (message.method == UPDATED and self._uris):
-            params = bytes(messages.fields(message.message).get("params", b"{}"))
+            params = messages.member(message.message, "params", b"{}")
             self._send(message.method, params)
 
     def _send(self, method: str, params: bytes) -> None:

@@ -117,12 +117,12 @@ class ModernCalls:
     async def _call_down(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> ModernAnswer:
         """To a handshake child: alone on it if it may ask or log, together with others if not."""
         server = entry.session.server
-        state = messages.string(bytes(messages.fields(asked.request.params).get("requestState", b"")))
+        state = messages.string(messages.member(asked.request.params, "requestState"))
         if state is not None:
             parked = self.parking.take(state, asked.request, principal, server)
             if isinstance(parked, DownCall):
                 return ModernAnswer(parked.retry(asked), parked.abandon)
-        info = bytes(messages.fields(entry.session.greeting).get("serverInfo", b""))
+        info = messages.member(entry.session.greeting, "serverInfo")
         # Lists too: servers have tools that only clients of certain capabilities get to see.
         if messages.fields(asked.capabilities) or asked.log_level is not None:
             self.parking.make_room(server, INTERACTIVE_CHILDREN)

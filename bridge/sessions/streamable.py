@@ -176,7 +176,7 @@ class StreamableSession:
         if note.method != CANCELLED:
             self._seat.tell(messages.notification_line(note.method, note.params))
             return
-        target = bytes(messages.fields(note.params).get("requestId", b""))
+        target = messages.member(note.params, "requestId")
         for exchange in reversed(self._calls):
             # initialize MUST NOT be cancelled (specification, cancellation)
             if messages.same_id(exchange.request.id, target) and exchange.request.method != "initialize":

@@ -85,7 +85,7 @@ async def _json_or_events(request: web.Request, answer: ModernAnswer) -> web.Str
 def _status(answer: bytes) -> int:
     if b'"error"' not in answer:
         return 200
-    error = messages.fields(bytes(messages.fields(answer).get("error", b"")))
+    error = messages.fields(messages.member(answer, "error"))
     code = messages.decode(bytes(error.get("code", b"0")))
     return status_of(code if isinstance(code, int) else None)
 
