@@ -98,6 +98,17 @@ class Exchange(RequestStream):
                 return
             other.put(message, Kind.NOTE)
 
+    def before_end(self, callback: Callable[[Exchange], None]) -> None:
+        """Call this at the end too, before what is to be called already."""
+        then = self.on_end
+
+        def both(exchange: Exchange) -> None:
+            callback(exchange)
+            if then is not None:
+                then(exchange)
+
+        self.on_end = both
+
     def finish(self, message: bytes) -> None:
         """End with this answer; a second one is ignored."""
         if self.ended:

@@ -76,15 +76,11 @@ class Crowd:
         return self._unsubscribe(member, uri, exchange)
 
     def _subscribe(self, member: Member, uri: str, exchange: Exchange) -> None:
-        then = exchange.on_end
-
         def ended(exchange: Exchange) -> None:
             if "result" in messages.fields(exchange.answer):
                 self._subscribers.setdefault(uri, set()).add(member)
-            if then is not None:
-                then(exchange)
 
-        exchange.on_end = ended
+        exchange.before_end(ended)
 
     def _unsubscribe(self, member: Member, uri: str, exchange: Exchange) -> bool:
         members = self._subscribers.get(uri, set())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bridge.children.child import Child
 from bridge.children.connection import ChildConnection, Exchange
-from bridge.children.crowd import Crowd
+from bridge.children.crowd import SET_LEVEL, Crowd
 from bridge.children.policy import Greeting, Sharing
 from bridge.children.remote import RemoteServer
 from bridge.children.transport import Hearing, Transport
@@ -156,7 +156,7 @@ class Owner:
         if child.sharing.greeting is Greeting.HANDSHAKE and child.sharing.hold == "exchange":
             capabilities = messages.fields(messages.member(child.greeting, "capabilities", b"{}"))
             if "logging" in capabilities:
-                level = Exchange(Request(b"0", "logging/setLevel", b'{"level":"debug"}'))
+                level = Exchange(Request(b"0", SET_LEVEL, b'{"level":"debug"}'))
                 child.connection.exchange(level)
 
     def _connection_closed(self) -> None:

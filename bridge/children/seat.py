@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bridge.children.connection import Exchange
-from bridge.children.crowd import LIST_CHANGED, accept
+from bridge.children.crowd import LIST_CHANGED, SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
 from bridge.children.policy import Sharing
 from bridge.children.pool import ChildPool, Lease
 from bridge.children.stream import Kind
@@ -232,12 +232,11 @@ class PooledSeat:
 
     async def send(self, exchange: Exchange, silence: float | None) -> None:
         """Lease a child for this request."""
-        if exchange.request.method in ("logging/setLevel", "resources/subscribe", "resources/unsubscribe"):
+        if exchange.request.method in (SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE):
             accept(exchange)  # it would hold for another client's next request
             return
         lease = await self._pool.lease(self._sharing)
         connection = lease.connection
-        then = exchange.on_end
 
         def hear(message: Undirected) -> None:
             if message.question is not None:  # the child was offered no capabilities
@@ -247,13 +246,11 @@ class PooledSeat:
             else:
                 exchange.put(message.message, Kind.NOTE)
 
-        def ended(exchange: Exchange) -> None:
+        def ended(_: Exchange) -> None:
             connection.on_undirected = None
             lease.release()
-            if then is not None:
-                then(exchange)
 
-        exchange.on_end = ended
+        exchange.before_end(ended)
         connection.on_undirected = hear
         try:
             connection.exchange(exchange, silence)

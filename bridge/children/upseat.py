@@ -17,7 +17,7 @@ from bridge.children.seat import Listener, Seat
 from bridge.children.stream import StreamEnded
 from bridge.protocol import messages, translate
 from bridge.protocol.capabilities import may_ask
-from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError, Fault, Rejection
+from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError, Fault, Rejection, client_gone
 from bridge.protocol.messages import Notification, Request, Response
 from bridge.protocol.modern import ACKNOWLEDGED, DISCOVER, LISTEN, SUBSCRIPTION_ID, with_meta
 from bridge.protocol.mux import CANCELLED, Undirected
@@ -126,7 +126,7 @@ class UpSeat:
         for task in self._tasks:
             task.cancel()
         for listen in list(self._listens.values()):
-            listen.abandon(_gone())
+            listen.abandon(client_gone())
         self._inner.release()
 
     async def gone(self) -> None:
@@ -164,7 +164,7 @@ class UpSeat:
         except BridgeError as error:
             exchange.fail(error)
         except asyncio.CancelledError:
-            exchange.fail(_gone())
+            exchange.fail(client_gone())
             raise
 
     def _finish(self, exchange: Exchange, answer: Response, leg: Exchange) -> None:
@@ -226,7 +226,7 @@ class UpSeat:
         if exchange.request.method == UNSUBSCRIBE:
             listen = self._listens.pop(uri, None)
             if listen is not None:
-                listen.abandon(_gone())
+                listen.abandon(client_gone())
         elif uri not in self._listens:
             params = messages.encode({"notifications": {"resourceSubscriptions": [uri]}})
             self._own(self._follow(uri, params))
@@ -251,10 +251,6 @@ class UpSeat:
 
 def _future() -> asyncio.Future[Response]:
     return asyncio.get_running_loop().create_future()
-
-
-def _gone() -> Rejection:
-    return Rejection(Fault.TIMED_OUT, "the client has gone")
 
 
 def _nothing(_: Undirected) -> None:

@@ -89,6 +89,11 @@ class Rejection(BridgeError):
         self.retry_in = retry_in
 
 
+def client_gone() -> Rejection:
+    """Return why a call ends whose caller hung up; the child reads it as the reason of the cancellation."""
+    return Rejection(Fault.TIMED_OUT, "the client has gone")
+
+
 class ChildUnavailable(BridgeError):
     """No child of ``server`` can take a request now: ``why`` says it, ``retry_in`` (seconds) when to come back."""
 

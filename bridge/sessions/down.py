@@ -19,7 +19,7 @@ from bridge.children.pool import Lease
 from bridge.children.stream import Kind, RequestStream
 from bridge.protocol import messages, translate
 from bridge.protocol.capabilities import WANTED, may_ask
-from bridge.protocol.errors import INTERNAL_ERROR, BridgeError, Fault, Rejection
+from bridge.protocol.errors import INTERNAL_ERROR, BridgeError, Fault, Rejection, client_gone
 from bridge.protocol.messages import Raw, Request, Response
 from bridge.protocol.modern import INTERACTIVE, ModernRequest
 from bridge.protocol.mux import CANCELLED, PROGRESS, Undirected
@@ -123,7 +123,7 @@ class DownCall(RequestStream):
     def abandon(self) -> None:
         """The client closed the POST that waited: that is a cancellation (specification 2026-07-28)."""
         self.client = None
-        self.exchange.abandon(Rejection(Fault.TIMED_OUT, "the client has gone"))
+        self.exchange.abandon(client_gone())
 
     def expire(self) -> None:
         """The client never came back."""

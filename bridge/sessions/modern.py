@@ -14,7 +14,7 @@ from bridge.children.policy import INTERACTIVE_CHILDREN, Need, interactive
 from bridge.children.registry import Registry
 from bridge.children.stream import RequestStream
 from bridge.protocol import messages, translate
-from bridge.protocol.errors import Fault, OtherEra, Rejection
+from bridge.protocol.errors import Fault, OtherEra, Rejection, client_gone
 from bridge.protocol.messages import Request
 from bridge.protocol.modern import (
     DISCOVER,
@@ -112,7 +112,7 @@ class ModernCalls:
         except BaseException:
             ended(exchange)
             raise
-        return ModernAnswer(exchange, lambda: exchange.abandon(_gone()))
+        return ModernAnswer(exchange, lambda: exchange.abandon(client_gone()))
 
     async def _call_down(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> ModernAnswer:
         """To a handshake child: alone on it if it may ask or log, together with others if not."""
@@ -187,10 +187,6 @@ def _canonical(capabilities: bytes) -> bytes:
     """The same text for the same capabilities, so that calls alike share a pool."""
     known = messages.decode(capabilities)
     return capabilities if known is None else messages.sorted_text(known).encode()
-
-
-def _gone() -> Rejection:
-    return Rejection(Fault.TIMED_OUT, "the client has gone")
 
 
 def _nothing() -> None:

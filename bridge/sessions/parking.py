@@ -43,7 +43,6 @@ class Parkable(Protocol):
 class _Place:
     call: Parkable
     principal: str
-    digest: bytes
     since: float
     timer: asyncio.TimerHandle
 
@@ -75,7 +74,7 @@ class Parking:
         name = secrets.token_urlsafe(24)
         loop = asyncio.get_running_loop()
         timer = loop.call_later(PATIENCE, self._expired, name)
-        self._places[name] = _Place(call, principal, digest(request), loop.time(), timer)
+        self._places[name] = _Place(call, principal, loop.time(), timer)
         return f"{name}.{self._seal(name, principal, call.server, digest(request))}"
 
     def take(self, state: str, request: Request, principal: str, server: str) -> Parkable:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine
 
 from bridge.children.connection import Exchange
+from bridge.children.crowd import LIST_CHANGED, UPDATED
 from bridge.children.seat import Seat
 from bridge.children.stream import Kind, RequestStream, Stream
 from bridge.protocol import messages
@@ -29,14 +30,7 @@ log = logging.getLogger(__name__)
 QUESTION_TIMEOUT = 600.0
 
 #: Notifications that belong to no request, so that they go to a GET stream even while one is in flight.
-UNRELATED = frozenset(
-    {
-        "notifications/tools/list_changed",
-        "notifications/prompts/list_changed",
-        "notifications/resources/list_changed",
-        "notifications/resources/updated",
-    }
-)
+UNRELATED = LIST_CHANGED | {UPDATED}
 
 
 class StreamableSession:

@@ -14,7 +14,7 @@ from aiohttp import web
 from bridge.children.connection import Exchange
 from bridge.children.registry import Registry
 from bridge.protocol import messages
-from bridge.protocol.errors import Fault, Rejection
+from bridge.protocol.errors import Fault, Rejection, client_gone
 from bridge.protocol.messages import Notification, Raw, Request, Response
 from bridge.sessions.bridge import BridgeClients
 from bridge.sessions.timing import Timing
@@ -100,7 +100,7 @@ async def _last(exchange: Exchange) -> bytes:
             if message is exchange.answer:
                 return message
     except asyncio.CancelledError:  # the caller hung up, and nobody else could fetch the answer
-        exchange.abandon(Rejection(Fault.TIMED_OUT, "the client has gone"))
+        exchange.abandon(client_gone())
         raise
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from bridge.children.stream import Kind, RequestStream, StreamEnded
+from bridge.children.stream import Kind
 from bridge.protocol import messages
-from bridge.protocol.errors import OF_THE_SERVER, BridgeError, Fault, Rejection
+from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.modern import LISTEN, check_envelope, status_of
 from bridge.sessions.modern import ModernAnswer, ModernCalls
 from bridge.web.drain import Drain
-from bridge.web.errors import refusal
 from bridge.web.prebuilt import Prebuilt
-from bridge.web.reply import JSON_TYPE, KEEP_ALIVE, PING, SSE_HEADERS
+from bridge.web.reply import JSON_TYPE, KEEP_ALIVE, SSE_HEADERS, plain_event, pump
 
 #: Callers are not told apart before there are several tokens.
 PRINCIPAL = "everyone"
@@ -32,16 +30,13 @@ class ModernFace:
         self._drain = drain
 
     async def post(self, request: web.Request, server: str, message: Message) -> web.StreamResponse:
-        """Take one message that claims to be modern."""
+        """Take one message that claims to be modern. Raises :class:`BridgeError` for what cannot be served."""
         if isinstance(message, Notification):
             return web.Response(status=202)  # clients of this era have none; they cancel by closing the stream
         if isinstance(message, Response):
             raise Rejection(Fault.NOT_A_MESSAGE, "no request of the server waits for an answer in this era")
-        try:
-            with self._drain:
-                return await self._call(request, server, message)
-        except BridgeError as error:
-            return refusal(error, message.id, status=200 if error.fault in OF_THE_SERVER else None)
+        with self._drain:
+            return await self._call(request, server, message)
 
     async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
         headers = _Headers(request.headers)
@@ -94,19 +89,6 @@ async def _events(request: web.Request, answer: ModernAnswer) -> web.StreamRespo
     response = web.StreamResponse(headers=SSE_HEADERS)
     with contextlib.suppress(ConnectionError):  # the client has gone, which cancels
         await response.prepare(request)
-        await _send(response, answer.stream)
+        await pump(response, answer.stream, plain_event)
         await response.write_eof()
     return response
-
-
-async def _send(response: web.StreamResponse, stream: RequestStream) -> None:
-    while True:
-        try:
-            async with asyncio.timeout(KEEP_ALIVE):
-                message = await stream.receive()
-        except TimeoutError:
-            await response.write(PING)
-        except StreamEnded:
-            return
-        else:
-            await response.write(b"event: message\ndata: %b\n\n" % message)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from bridge.children.stream import StreamEnded
+from bridge.children.stream import Stream, StreamEnded
 from bridge.sessions.backlog import Track
 from bridge.sessions.streamable import StreamableSession
 
@@ -56,15 +56,7 @@ async def as_events(
         await response.prepare(request)
         head = _primer(track.last_id) if session.primes and not missed else PING
         await response.write(head + b"".join(event(message, event_id) for event_id, message in missed))
-        while True:
-            try:
-                async with asyncio.timeout(KEEP_ALIVE):
-                    message = await stream.receive(reader)
-            except TimeoutError:
-                await response.write(PING)
-            else:
-                await response.write(event(message, session.backlog.record(track, message)))
-    except StreamEnded:
+        await pump(response, stream, lambda message: event(message, session.backlog.record(track, message)), reader)
         with contextlib.suppress(ConnectionError):
             await response.write_eof()
     except ConnectionError:  # the client has gone: nothing is wrong with us
@@ -75,6 +67,27 @@ async def as_events(
             session.lost(track)
         raise
     return response
+
+
+async def pump(
+    response: web.StreamResponse, stream: Stream, as_event: Callable[[bytes], bytes], reader: int = 0
+) -> None:
+    """Write what comes on a stream until it ends, and a comment whenever it has been silent for long."""
+    while True:
+        try:
+            async with asyncio.timeout(KEEP_ALIVE):
+                message = await stream.receive(reader)
+        except TimeoutError:
+            await response.write(PING)
+        except StreamEnded:
+            return
+        else:
+            await response.write(as_event(message))
+
+
+def plain_event(message: bytes) -> bytes:
+    """One SSE event of a transport without event ids."""
+    return b"event: message\ndata: %b\n\n" % message
 
 
 def event(message: bytes, event_id: str) -> bytes:

@@ -6,13 +6,12 @@ it goes, the session ends with its process.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 from aiohttp import web
 
 from bridge.children.registry import Registry
-from bridge.children.stream import RequestStream, StreamEnded
+from bridge.children.stream import RequestStream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
@@ -20,7 +19,7 @@ from bridge.sessions.directory import SessionDirectory, SessionEntry
 from bridge.sessions.timing import Timing
 from bridge.web.body import read_json
 from bridge.web.drain import Drain
-from bridge.web.reply import KEEP_ALIVE, PING, SSE_HEADERS
+from bridge.web.reply import SSE_HEADERS, plain_event, pump
 
 
 class SseFace:
@@ -46,23 +45,11 @@ class SseFace:
                 session.listen(stream)
                 await response.prepare(request)
                 await response.write(f"event: endpoint\ndata: /messages/{server}?session_id={session.id}\n\n".encode())
-                await self._send(response, stream)
+                await pump(response, stream, plain_event)
         finally:
             del self._streams[session.id]
             self._sessions.end(entry, "its client closed the stream")
         return response
-
-    async def _send(self, response: web.StreamResponse, stream: RequestStream) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(KEEP_ALIVE):
-                    message = await stream.receive()
-            except TimeoutError:
-                await response.write(PING)
-            except StreamEnded:
-                return
-            else:
-                await response.write(b"event: message\ndata: %b\n\n" % message)
 
     async def post(self, request: web.Request) -> web.Response:
         """Take one message; what answers it comes on the stream."""

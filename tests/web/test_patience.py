@@ -10,7 +10,7 @@ import pytest
 
 from bridge.process import child
 from bridge.sessions import streamable
-from bridge.web import reply, sse
+from bridge.web import reply
 from tests.conftest import Running, StartBridge, events, last, message, peer, tool
 
 
@@ -33,7 +33,7 @@ async def test_a_get_stream_begins_with_a_comment_at_once(bridge: Running) -> No
 
 
 async def test_an_sse_stream_is_kept_open_by_comments(bridge: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "KEEP_ALIVE", 0.02)
+    monkeypatch.setattr(reply, "KEEP_ALIVE", 0.02)
     async with bridge.http.get(bridge.url + "/sse/peer") as response:
         text = b""
         while b": ping\n\n: ping" not in text:
