@@ -37,7 +37,6 @@ class UpSeat:
         self._inner = inner
         self._capabilities = b"{}"
         self._client_info = b""
-        self._version = LATEST_HANDSHAKE
         self._level = "info"  # a client that never sets one hears what matters
         self._listener: Listener = _nothing
         self._listens: dict[str, Exchange] = {}
@@ -82,7 +81,6 @@ class UpSeat:
         members = messages.fields(params)
         self._capabilities = bytes(members.get("capabilities", b"{}"))
         self._client_info = bytes(members.get("clientInfo", b""))
-        self._version = messages.string(bytes(members.get("protocolVersion", b""))) or LATEST_HANDSHAKE
         self._own(self._follow("", _ALL_CHANGES))
 
     async def send(self, exchange: Exchange, silence: float | None) -> None:
@@ -176,7 +174,7 @@ class UpSeat:
             kind = translate.result_type(answer.result)
             exchange.fail(Rejection(Fault.CHILD_FAILED, f"the server answered with a {kind!r} result, unknown here"))
         else:
-            result = translate.result_down(exchange.request.method, answer.result, self._version)
+            result = translate.result_down(exchange.request.method, answer.result)
             exchange.finish(messages.response_line(Response(exchange.request.id, result)))
 
     async def _ask_all(self, questions: dict[str, bytes], exchange: Exchange) -> dict[str, bytes]:

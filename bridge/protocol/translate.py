@@ -179,7 +179,7 @@ def params_up(params: bytes, capabilities: bytes, client_info: bytes, log_level:
     )
 
 
-def result_down(method: str, result: bytes, version: str) -> bytes:
+def result_down(method: str, result: bytes) -> bytes:
     """Return the result of a modern child as a handshake client knows it."""
     members = messages.fields(result)
     for name in ("resultType", "ttlMs", "cacheScope"):

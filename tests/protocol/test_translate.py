@@ -127,15 +127,15 @@ def test_a_modern_request_comes_back_from_a_handshake_child_as_it_went(params: b
 
 
 @quick
-@given(st.sampled_from(METHODS), handshake_results, st.sampled_from(HANDSHAKE_VERSIONS))
-def test_a_result_comes_back_from_the_modern_era_as_it_went(method: str, result: bytes, version: str) -> None:
+@given(st.sampled_from(METHODS), handshake_results)
+def test_a_result_comes_back_from_the_modern_era_as_it_went(method: str, result: bytes) -> None:
     if method == "tools/call":
         result = b'{"content":[{"type":"text","n":1e999}],"structuredContent":{"b":1.10,"a":1e999},' + result[1:]
         result = result.replace(b",}", b"}")
     up = translate.result_up(method, result, INFO)
     assert member(up, "resultType") == b'"complete"'
     assert member(up, "_meta", SERVER_INFO) == INFO
-    assert contents(translate.result_down(method, up, version)) == contents(result)
+    assert contents(translate.result_down(method, up)) == contents(result)
 
 
 @quick
@@ -144,7 +144,7 @@ def test_a_modern_result_comes_back_from_a_handshake_client_as_it_went(method: s
     if method == "tools/call":
         result = joined('{"content":[]}', result.decode(), False)
     modern = translate.result_up(method, result, INFO)
-    down = translate.result_down(method, modern, "2025-11-25")
+    down = translate.result_down(method, modern)
     members, meta = contents(translate.result_up(method, down, INFO))
     assert (sorted(members), sorted(meta)) == tuple(map(sorted, contents(modern)))
 
@@ -197,14 +197,14 @@ UNTOUCHED: dict[str, Callable[[bytes], bytes | None]] = {
     "capabilities": lambda x: member(translate.params_up(b"", b'{"a":%b}' % x, b"", None), "_meta", CAPABILITIES, "a"),
     "client info": lambda x: member(translate.params_up(b"", b"{}", b'{"a":%b}' % x, None), "_meta", CLIENT_INFO, "a"),
     "tools up": lambda x: member(translate.result_up("tools/list", b'{"tools":[{"a":%b}]}' % x, INFO), "tools"),
-    "tools down": lambda x: member(translate.result_down("tools/list", b'{"tools":[{"a":%b}]}' % x, ""), "tools"),
+    "tools down": lambda x: member(translate.result_down("tools/list", b'{"tools":[{"a":%b}]}' % x), "tools"),
     "result up": lambda x: member(translate.result_up("tools/call", b'{"content":%b}' % x, INFO), "content"),
-    "result down": lambda x: member(translate.result_down("tools/call", b'{"content":%b}' % x, ""), "content"),
+    "result down": lambda x: member(translate.result_down("tools/call", b'{"content":%b}' % x), "content"),
     "structured": lambda x: member(
-        translate.result_down("tools/call", b'{"structuredContent":{"a":%b}}' % x, ""), "structuredContent", "a"
+        translate.result_down("tools/call", b'{"structuredContent":{"a":%b}}' % x), "structuredContent", "a"
     ),
     "structured, wrapped": lambda x: member(
-        translate.result_down("tools/call", b'{"structuredContent":[%b]}' % x, ""), "structuredContent", "result"
+        translate.result_down("tools/call", b'{"structuredContent":[%b]}' % x), "structuredContent", "result"
     ),
     "error data": lambda x: member(translate.error_up(b'{"code":-32002,"data":%b}' % x), "data"),
     "server capability": lambda x: member(
@@ -253,7 +253,7 @@ def test_a_result_without_anything_gets_what_its_era_must_say(result: bytes) -> 
         up = json.loads(translate.result_up(method, result, b""))
         assert {name: value for name, value in up.items() if name != "_meta"} == complete | more
     assert "ttlMs" not in json.loads(translate.result_up("prompts/get", result, b""))
-    down = json.loads(translate.result_down("tools/call", result, "2025-06-18"))
+    down = json.loads(translate.result_down("tools/call", result))
     assert {name: value for name, value in down.items() if name != "_meta"} == {}
 
 
@@ -308,7 +308,7 @@ def test_how_long_a_result_may_be_kept_is_the_servers_word_if_it_says_one() -> N
     result = b'{"tools":[],"ttlMs":60000,"cacheScope":"public"}'
     up = translate.result_up("tools/list", result, b"")
     assert (member(up, "ttlMs"), member(up, "cacheScope")) == (b"60000", b'"public"')
-    assert json.loads(translate.result_down("tools/list", up, "2025-06-18")) == {"tools": []}
+    assert json.loads(translate.result_down("tools/list", up)) == {"tools": []}
 
 
 def test_a_servers_own_result_type_is_no_result_type_of_the_handshake_era() -> None:
@@ -332,7 +332,7 @@ def test_what_python_cannot_hold_does_not_cost_the_list_of_tools() -> None:
 def wrapped(schema: Any) -> Any:
     """The output schema that a handshake client sees."""
     result = json.dumps({"tools": [{"name": "t", "outputSchema": schema}]}).encode()
-    return json.loads(translate.result_down("tools/list", result, "2025-06-18"))["tools"][0].get("outputSchema")
+    return json.loads(translate.result_down("tools/list", result))["tools"][0].get("outputSchema")
 
 
 def in_wrapping(schema: Any) -> Any:
@@ -397,13 +397,13 @@ def test_references_below_an_id_of_their_own_stay() -> None:
 @pytest.mark.parametrize("schema", [{"anyOf": [{"type": "object"}, {"type": "array"}]}, {"type": ["object", "null"]}])
 def test_an_object_fits_the_output_schema_that_the_client_was_told(schema: Any) -> None:
     told = wrapped(schema) or {}  # not to promise anything would be right as well
-    result = translate.result_down("tools/call", b'{"content":[],"structuredContent":{"a":1}}', "2025-06-18")
+    result = translate.result_down("tools/call", b'{"content":[],"structuredContent":{"a":1}}')
     assert set(told.get("required", ())) <= json.loads(result)["structuredContent"].keys()
 
 
 def test_what_python_cannot_hold_does_not_keep_a_schema_from_being_wrapped() -> None:
     result = b'{"tools":[{"outputSchema":{"type":"array"}},{"inputSchema":{"default":1e999}}]}'
-    down = translate.result_down("tools/list", result, "2025-06-18")
+    down = translate.result_down("tools/list", result)
     assert b'{"outputSchema":{"type":"object"' in down
     assert b'{"inputSchema":{"default":1e999}}' in down
 
@@ -426,7 +426,7 @@ def test_an_output_schema_that_was_parsed_is_never_too_deep() -> None:
     too_deep = False  # a traceback of so many frames would take minutes to write
     with contextlib.suppress(Rejection):
         try:
-            translate.result_down("tools/list", result, "2025-06-18")
+            translate.result_down("tools/list", result)
         except RecursionError:
             too_deep = True
     assert not too_deep
@@ -435,14 +435,14 @@ def test_an_output_schema_that_was_parsed_is_never_too_deep() -> None:
 @pytest.mark.parametrize("value", ["[1, 2]", "null", "true", "1e999", '"x"'])
 def test_structured_content_that_is_no_object_is_wrapped_as_its_schema_is(value: str) -> None:
     result = f'{{"content":[],"structuredContent":  {value} }}'.encode()
-    down = translate.result_down("tools/call", result, "2025-06-18")
+    down = translate.result_down("tools/call", result)
     assert down == f'{{"content":[],"structuredContent":{{"result":{value}}}}}'.encode()
 
 
 def test_only_calls_have_structured_content_and_only_lists_have_schemas() -> None:
     text = b'{"structuredContent":[1],"tools":[{"outputSchema":{"type":"array"}}]}'
     for method in ("prompts/get", "resources/read", "completion/complete"):
-        assert translate.result_down(method, text, "2025-06-18") == text
+        assert translate.result_down(method, text) == text
 
 
 # Questions
