@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.cli.main import main
-from bridge.config.servers import KNOWN_KEYS
+from bridge.config.entry import KNOWN_KEYS
 from bridge.config.settings import setting_names
 from bridge.version import __version__
 

@@ -17,7 +17,7 @@ from bridge.children.crowd import SET_LEVEL, Crowd
 from bridge.children.policy import Greeting, Sharing
 from bridge.children.remote import RemoteServer
 from bridge.children.transport import Hearing, Transport
-from bridge.config.servers import ServerConfig
+from bridge.config.server import ServerConfig
 from bridge.process.child import ChildProcess
 from bridge.process.spawn import Command, SpawnError
 from bridge.protocol import handshake, messages, translate

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Literal
 
-from bridge.config.servers import ServerConfig
+from bridge.config.server import ServerConfig
 
 #: Most children of one server that are held by modern calls which may ask back, per set of capabilities.
 INTERACTIVE_CHILDREN = 16

@@ -15,7 +15,7 @@ from bridge.children.child import Child
 from bridge.children.connection import ChildConnection
 from bridge.children.owner import ChildLimits, Owner
 from bridge.children.policy import Sharing
-from bridge.config.servers import ServerConfig
+from bridge.config.server import ServerConfig
 from bridge.protocol.errors import ChildUnavailable
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from bridge.children.policy import MODERN, Need, choose
 from bridge.children.pool import Capacity, ChildPool
 from bridge.children.seat import Seat, take_seat
 from bridge.children.upseat import UpSeat
-from bridge.config.servers import ServerConfig
+from bridge.config.server import ServerConfig
 from bridge.protocol.errors import Fault, OtherEra, Rejection
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-from bridge.config.servers import ServerConfig, Servers
+from bridge.config.server import ServerConfig
+from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 
 EXIT_CONFIG = 2

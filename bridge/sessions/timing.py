@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bridge.config.servers import ServerConfig, Unset
+from bridge.config.server import ServerConfig, Unset
 from bridge.config.settings import Settings
 
 #: Seconds of silence after which a ``/bridge`` call ends, where no request timeout is configured.

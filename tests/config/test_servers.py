@@ -8,17 +8,10 @@ from typing import Any
 
 import pytest
 
+from bridge.config.entry import KNOWN_KEYS, LATER_KEYS
 from bridge.config.errors import ConfigError
-from bridge.config.servers import (
-    KNOWN_KEYS,
-    LATER_KEYS,
-    UNSET,
-    ServerConfig,
-    Servers,
-    load_servers,
-    parse_servers,
-    single_command,
-)
+from bridge.config.server import UNSET, ServerConfig
+from bridge.config.servers import Servers, load_servers, parse_servers, single_command
 
 SOURCE = "servers.json"
 ENVIRON = {"PATH": "/bin", "HOME": "/home/me", "NAME": "value", "GITHUB_TOKEN": "theirs", "ACCESS_TOKEN": "ours"}

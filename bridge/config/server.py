@@ -1,0 +1,59 @@
+"""What one entry of ``servers.json`` means, as frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+class Unset:
+    """The server says nothing, so the pool's setting holds; None would mean never."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET = Unset()
+
+
+@dataclass(frozen=True, slots=True)
+class SharingConfig:
+    """``sharing`` as written: how many may hold a child, for how long, how many wait ready, how many there may be."""
+
+    holders: int | None
+    hold: Literal["session", "exchange"]
+    warm: int = 0
+    limit: int | None = None
+
+
+#: The words that ``sharing`` may be; None is what the bridge does by itself.
+SHARINGS: dict[str, SharingConfig | None] = {
+    "session": None,
+    "shared": SharingConfig(None, "session", limit=1),
+    "pooled": SharingConfig(1, "exchange", warm=2, limit=16),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """One entry: what to start, or where it runs already, and how. Durations are seconds."""
+
+    id: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    cwd: Path | None = None
+    description: str = ""
+    disabled: bool = False
+    session_ttl: float | Unset | None = UNSET
+    bridge_ttl: float | Unset | None = UNSET
+    request_timeout: float | Unset | None = UNSET
+    start_timeout: float | None = None
+    max_children: int | None = None
+    sharing: SharingConfig | None = None
+    child_era: Literal["auto", "handshake", "modern"] = "auto"
+    warm: int = 0
+    notes: tuple[str, ...] = ()
+    url: str | None = field(default=None, repr=False)  # of a remote server, which has no argv; may hold a key
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # for its requests
