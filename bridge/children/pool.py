@@ -16,7 +16,7 @@ from bridge.children.connection import ChildConnection
 from bridge.children.owner import ChildLimits, Owner
 from bridge.children.policy import Sharing
 from bridge.config.server import ServerConfig
-from bridge.protocol.errors import ChildUnavailable
+from bridge.protocol.errors import AtCapacity, ChildUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,13 @@ class Capacity:
     """How many children may live at once, over all servers (``MAX_CHILDREN``)."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self.used = 0
 
     def take(self, server: str) -> None:
         """Count one more. Raises :class:`ChildUnavailable` when there is no room."""
-        if self.used >= self._most:
-            raise ChildUnavailable(server, f"all {self._most} child processes are in use (MAX_CHILDREN)", retry_in=5)
+        if self.used >= self.most:
+            raise AtCapacity(server, f"all {self.most} child processes are in use (MAX_CHILDREN)", of_server=False)
         self.used += 1
 
     def give_back(self) -> None:
@@ -198,7 +198,7 @@ class ChildPool:
             raise ChildUnavailable(self.config.id, f"all {sharing.limit} of its children are in use", retry_in=1)
         most = self.config.max_children
         if most is not None and len(self.children) >= most:
-            raise ChildUnavailable(self.config.id, f"all {most} of its children are in use (maxChildren)", retry_in=5)
+            raise AtCapacity(self.config.id, f"all {most} of its children are in use (maxChildren)", of_server=True)
 
     def _start(self, sharing: Sharing) -> Child:
         self._capacity.take(self.config.id)

@@ -12,6 +12,7 @@ from bridge.children.pool import Capacity, ChildPool
 from bridge.children.seat import Seat, take_seat
 from bridge.children.upseat import UpSeat
 from bridge.config.server import ServerConfig
+from bridge.process.pressure import Reading
 from bridge.protocol.errors import Fault, OtherEra, Rejection
 
 
@@ -80,6 +81,11 @@ class Registry:
         """Start what should be ready before anyone asks."""
         for server, pool in self._pools.items():
             pool.keep_warm(choose(self.entries[server], Need.SESSION))
+
+    def children_in_use(self) -> Reading:
+        """How much of ``MAX_CHILDREN`` is in use."""
+        used, most = self._capacity.used, self._capacity.most
+        return Reading(used / most, f"{used} of {most} child processes (MAX_CHILDREN)")
 
     def children(self) -> list[Child]:
         """Every child that lives now."""

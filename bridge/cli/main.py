@@ -1,6 +1,6 @@
 """The command line: verbs, flags, exit codes.
 
-Exit codes: 0 ok, 1 error, 2 usage or configuration.
+Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 no bridge is running.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.cli import sessions as sessions_verb
 from bridge.cli.check import check
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers, load_servers, parse_servers, single_command
@@ -20,6 +21,7 @@ from bridge.version import __version__
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
+EXIT_NOT_RUNNING = 3
 
 #: Flags of ``serve`` and ``check`` that stand for a setting.
 _FLAG_SETTINGS = {"host": "HOST", "port": "PORT", "config": "SERVERS_FILE", "log_level": "LOG_LEVEL"}
@@ -34,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.verb == "version":
         print(f"mcp-bridge {__version__}")
         return 0
+    if options.verb == "sessions":
+        return _ask(options)
     try:
         settings, servers = _configure(options, command)
     except ConfigError as error:
@@ -54,6 +58,25 @@ def _serve(settings: Settings, servers: Servers) -> int:
         return EXIT_ERROR
 
 
+def _ask(options: argparse.Namespace) -> int:
+    """A verb that asks a running bridge."""
+    from bridge.cli.client import Client, NotRunning, Refused
+    from bridge.cli.sessions import sessions
+
+    try:
+        environ = load_environment(os.environ, options.env_file)
+        return sessions(Client(read_settings(environ, _overrides(options))), options)
+    except ConfigError as error:
+        print(f"mcp-bridge: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except NotRunning as error:
+        print(f"mcp-bridge: {error}", file=sys.stderr)
+        return EXIT_NOT_RUNNING
+    except Refused as error:
+        print(f"mcp-bridge: {error}", file=sys.stderr)
+        return EXIT_ERROR
+
+
 def _configure(options: argparse.Namespace, command: list[str]) -> tuple[Settings, Servers]:
     environ = load_environment(os.environ, options.env_file)
     settings = read_settings(environ, _overrides(options))
@@ -68,12 +91,14 @@ def _configure(options: argparse.Namespace, command: list[str]) -> tuple[Setting
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {
-        setting: value for flag, setting in _FLAG_SETTINGS.items() if (value := getattr(options, flag)) is not None
+        setting: value
+        for flag, setting in _FLAG_SETTINGS.items()
+        if (value := getattr(options, flag, None)) is not None
     }
-    if options.session_timeout is not None:
+    if getattr(options, "session_timeout", None) is not None:
         milliseconds = _milliseconds(options.session_timeout)
         found |= {"STREAM_SESSION_TTL_MS": milliseconds, "BRIDGE_SESSION_TTL_MS": milliseconds}
-    if options.cleanup_interval is not None:
+    if getattr(options, "cleanup_interval", None) is not None:
         found["SESSION_CLEANUP_INTERVAL_SECONDS"] = options.cleanup_interval
     return found
 
@@ -106,11 +131,16 @@ def _parser() -> argparse.ArgumentParser:
         "Every setting can also stand in the environment or in .env: see .env.example.",
     )
     check = verbs.add_parser("check", help="read the configuration and say what is wrong with it")
+    sessions = verbs.add_parser("sessions", help="list, show or end sessions of a running bridge")
+    sessions_verb.add_arguments(sessions)
+    for verb in (serve, check, sessions):
+        verb.add_argument("--env-file", type=Path, metavar="FILE", help="settings file (default .env, if there is one)")
+        verb.add_argument("--host", help="address of the bridge (HOST, default 127.0.0.1)")
+        verb.add_argument(
+            "-p", "--port", help="port of the bridge (PORT, default 3000; serve takes 0 for any free one)"
+        )
     for verb in (serve, check):
         verb.add_argument("-c", "--config", metavar="FILE", help="servers file (SERVERS_FILE, default servers.json)")
-        verb.add_argument("--env-file", type=Path, metavar="FILE", help="settings file (default .env, if there is one)")
-        verb.add_argument("--host", help="address to listen on (HOST, default 127.0.0.1)")
-        verb.add_argument("-p", "--port", help="port to listen on (PORT, default 3000; 0 for any free one)")
         verb.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL)")
         verb.add_argument(
             "--session-timeout",

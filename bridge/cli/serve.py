@@ -1,6 +1,7 @@
 """``mcp-bridge serve``: the event loop, the signals, the way down.
 
 SIGTERM and SIGINT end it in order: exit code 0, with no process left. A second signal kills the children at once.
+SIGUSR1 drains: no new sessions, and the end when the open ones have ended or are kept.
 """
 
 from __future__ import annotations
@@ -46,12 +47,17 @@ async def _run(settings: Settings, servers: Servers, logs: Logs) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
     service = Service(settings, servers, logs.stderr_sink)
+    loop.add_signal_handler(signal.SIGUSR1, service.drain)
     await service.start()
     _announce(settings, servers, service)
     # What lives now lives as long as the bridge: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    await stop.wait()
+    waits = [asyncio.create_task(event.wait()) for event in (stop, service.drained)]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    stop.set()  # after draining too, a signal means to hurry
     return await _stop(service, hurry)
 
 

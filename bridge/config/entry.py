@@ -14,7 +14,8 @@ from dotenv import dotenv_values
 from bridge.config import values
 from bridge.config.environment import Inherit, inherited
 from bridge.config.interpolation import UnsetVariable, interpolate
-from bridge.config.server import SHARINGS, UNSET, ServerConfig, SharingConfig, Unset
+from bridge.config.server import SHARINGS, ServerConfig, SharingConfig
+from bridge.config.values import UNSET, Unset
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ADDRESS = re.compile(r"https?://[!-~]+", re.IGNORECASE)
@@ -67,6 +68,10 @@ class EntryReader:
             disabled=self._disabled(),
             session_ttl=self._get("sessionTtlMs", values.milliseconds_or_never, UNSET),
             bridge_ttl=self._get("bridgeTtlMs", values.milliseconds_or_never, UNSET),
+            persistent=self._get("persistent", values.flag, False),
+            restore=self._get("restore", values.choice("replay", "refuse"), "replay"),
+            idle_stop=self._get("idleStopMs", values.milliseconds_or_never, None),
+            max_sessions=self._get("maxSessions", values.whole(1, 10_000_000), None),
             request_timeout=self._request_timeout(),
             start_timeout=self._get("startTimeout", values.milliseconds, None),
             max_children=self._get("maxChildren", values.whole(1, 1_000_000), None),
@@ -252,6 +257,10 @@ KNOWN_KEYS = frozenset(
         *(
             "sessionTtlMs",
             "bridgeTtlMs",
+            "persistent",
+            "restore",
+            "idleStopMs",
+            "maxSessions",
             "requestTimeout",
             "startTimeout",
             "timeout",
@@ -267,7 +276,7 @@ PROGRAM_KEYS = frozenset(("args", "env", "cwd", "envFile", "inheritEnv"))
 #: Keys of the contract that a later version will read: said, not silently dropped.
 LATER_KEYS = frozenset(
     (
-        *("persistent", "restore", "preload", "maxSessions", "idleStopMs"),
+        "preload",
         *("maxRestarts", "restartDelay", "limits", "allowedTools", "disabledTools"),
     )
 )

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-
-class Unset:
-    """The server says nothing, so the pool's setting holds; None would mean never."""
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-
-UNSET = Unset()
+from bridge.config.values import UNSET, Unset
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +42,10 @@ class ServerConfig:
     disabled: bool = False
     session_ttl: float | Unset | None = UNSET
     bridge_ttl: float | Unset | None = UNSET
+    persistent: bool = False
+    restore: Literal["replay", "refuse"] = "replay"
+    idle_stop: float | None = None  # a session idle for that long loses its child, and gets another when it calls
+    max_sessions: int | None = None
     request_timeout: float | Unset | None = UNSET
     start_timeout: float | None = None
     max_children: int | None = None
@@ -57,3 +55,9 @@ class ServerConfig:
     notes: tuple[str, ...] = ()
     url: str | None = field(default=None, repr=False)  # of a remote server, which has no argv; may hold a key
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # for its requests
+
+    @property
+    def digest(self) -> str:
+        """Changes when another program would be started. Without what the environment holds: keys may be renewed."""
+        program = json.dumps([self.argv, str(self.cwd or ""), self.url, self.child_era])
+        return hashlib.sha256(program.encode()).hexdigest()[:16]

@@ -17,9 +17,8 @@ from dotenv import dotenv_values
 
 from bridge.config import values
 from bridge.config.errors import ConfigError
+from bridge.config.values import UNSET, Unset
 
-#: Idle time before a session of either pool ends, in seconds.
-DEFAULT_TTL = 300.0
 MIB = 1024 * 1024
 
 
@@ -42,12 +41,15 @@ class Settings:
     log_format: str = _setting("LOG_FORMAT", "text", values.choice("text", "json"))
     servers_file: Path = _setting("SERVERS_FILE", Path("servers.json"), values.path)
     servers_inline: str | None = _setting("MCP_SERVERS", None, values.text, secret=True)
-    stream_ttl: float | None = _setting("STREAM_SESSION_TTL_MS", DEFAULT_TTL, values.milliseconds_or_never)
-    bridge_ttl: float | None = _setting("BRIDGE_SESSION_TTL_MS", DEFAULT_TTL, values.milliseconds_or_never)
+    stream_ttl: float | Unset | None = _setting("STREAM_SESSION_TTL_MS", UNSET, values.milliseconds_or_never)
+    bridge_ttl: float | Unset | None = _setting("BRIDGE_SESSION_TTL_MS", UNSET, values.milliseconds_or_never)
+    ttl_hours: float | Unset | None = _setting("SESSION_TTL_HOURS", UNSET, values.hours_or_never)
     disable_stream_cleanup: bool = _setting("DISABLE_STREAM_CLEANUP", False, values.flag)
     disable_bridge_cleanup: bool = _setting("DISABLE_BRIDGE_CLEANUP", False, values.flag)
     cleanup_interval: float | None = _setting("SESSION_CLEANUP_INTERVAL_SECONDS", None, values.seconds)
+    persistence_required: bool = _setting("PERSISTENCE_REQUIRED", False, values.flag)
     max_sessions: int = _setting("MAX_SESSIONS", 10_000, values.whole(1, 10_000_000))
+    max_sessions_per_user: int = _setting("MAX_SESSIONS_PER_USER", 1000, values.whole(1, 10_000_000))
     max_children: int = _setting("MAX_CHILDREN", 200, values.whole(1, 1_000_000))
     max_request_bytes: int = _setting("MAX_REQUEST_BYTES", 4 * MIB, values.whole(1024, 1024 * MIB))
     max_message_bytes: int = _setting("MAX_MESSAGE_BYTES", 64 * MIB, values.whole(1024, 4096 * MIB))

@@ -11,6 +11,16 @@ _FALSE = frozenset({"false", "0", "no", "off", ""})
 _NEVER = frozenset({"null", "none", "never"})
 
 
+class Unset:
+    """Nobody has said anything, so the next one in line decides; None would mean never."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET = Unset()
+
+
 class Wanted(Exception):
     """A value does not fit; the text says what would."""
 
@@ -61,6 +71,15 @@ def milliseconds_or_never(value: Any) -> float | None:
         return milliseconds(value)
     except Wanted:
         raise Wanted('a number of milliseconds above 0, or "never"') from None
+
+
+def hours_or_never(value: Any) -> float | None:
+    """Read hours as seconds; ``null``, ``none`` and ``never`` mean that it never happens."""
+    try:
+        found = milliseconds_or_never(value)
+    except Wanted:
+        raise Wanted('a number of hours above 0, or "never"') from None
+    return None if found is None else found * 3600 * 1000
 
 
 def seconds(value: Any) -> float:

@@ -106,6 +106,14 @@ class ChildUnavailable(BridgeError):
         self.retry_in = retry_in
 
 
+class AtCapacity(ChildUnavailable):
+    """There are too many children; one less would do. ``of_server``: of this server, else of all."""
+
+    def __init__(self, server: str, why: str, *, of_server: bool) -> None:
+        super().__init__(server, why, retry_in=5)
+        self.of_server = of_server
+
+
 class StartFailed(BridgeError):
     """A child did not start, or could not be greeted; ``why`` tells how."""
 

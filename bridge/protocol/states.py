@@ -1,7 +1,7 @@
 """The life of a child and the life of a session, each as one table. An edge that is not in it is an error.
 
-Only IDLE can be reaped, and IDLE means that nothing uses the session, so ending a session in use cannot be written
-down. ``docs/states.md`` is generated from these tables.
+The reaper takes sessions that nothing uses (IDLE, or DORMANT with a use count of zero), so ending a session in use
+cannot be written down. ``docs/states.md`` is generated from these tables.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class SessionState(enum.Enum):
 
     OPENING = "opening"  # its child is being greeted
     ACTIVE = "active"  # at least one request, stream or question is open
-    IDLE = "idle"  # nothing is open; the only state that the reaper may end
-    DORMANT = "dormant"  # a kept record without a process
+    IDLE = "idle"  # nothing is open
+    DORMANT = "dormant"  # it has no process: it was parked, restored, or its child died; a call gives it one
     CLOSING = "closing"  # its child is being stopped
     CLOSED = "closed"
 
@@ -92,7 +92,10 @@ SESSION_TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
     (SessionState.IDLE, SessionEvent.CLOSE): SessionState.CLOSING,
     (SessionState.ACTIVE, SessionEvent.CLOSE): SessionState.CLOSING,
     (SessionState.IDLE, SessionEvent.PARKED): SessionState.DORMANT,
+    (SessionState.ACTIVE, SessionEvent.PARKED): SessionState.DORMANT,
+    (SessionState.OPENING, SessionEvent.PARKED): SessionState.DORMANT,
     (SessionState.DORMANT, SessionEvent.WOKEN): SessionState.OPENING,
+    (SessionState.DORMANT, SessionEvent.REAPED): SessionState.CLOSING,
     (SessionState.DORMANT, SessionEvent.CLOSE): SessionState.CLOSING,
     (SessionState.CLOSING, SessionEvent.GONE): SessionState.CLOSED,
 }

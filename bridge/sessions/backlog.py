@@ -8,10 +8,13 @@ the id of the last event it saw gets exactly what followed on that stream, wheth
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bridge.children.stream import Stream
-from bridge.protocol.errors import Fault, Rejection
+from bridge.children.stream import RequestStream, Stream
+from bridge.protocol import messages
+from bridge.protocol.errors import INTERNAL_ERROR, Fault, Rejection
+from bridge.protocol.messages import Response
 
 #: Events and bytes that are kept per session.
 KEPT_EVENTS = 1000
@@ -26,6 +29,7 @@ class Track:
     stream: Stream
     sent: int = 0  # number of its last event
     forgotten: int = 0  # number of its last event that is no longer kept
+    asked: Sequence[bytes] = ()  # in a restored one: the requests that it answers
     events: deque[tuple[int, bytes]] = field(default_factory=deque)
 
     @property
@@ -41,17 +45,21 @@ class Backlog:
         self._most_events = events
         self._most_bytes = size
         self._bytes = 0
-        self._opened = 0
+        self.opened = 0  # number of the newest stream
+        #: Called with each event, so that it can be kept elsewhere too; event 0 lists the requests that are answered.
+        self.on_event: Callable[[Track, bytes], None] | None = None
         self._tracks: dict[int, Track] = {}
         self._order: deque[Track] = deque()  # one item per kept event, oldest first
 
     def __len__(self) -> int:
         return len(self._order)
 
-    def open(self, stream: Stream) -> Track:
-        """Begin an event stream."""
-        self._opened += 1
-        track = self._tracks[self._opened] = Track(self._opened, stream)
+    def open(self, stream: Stream, asked: Sequence[bytes] = ()) -> Track:
+        """Begin an event stream. ``asked``: ids of the requests that it answers, none for a GET stream."""
+        self.opened += 1
+        track = self._tracks[self.opened] = Track(self.opened, stream)
+        if self.on_event is not None:
+            self.on_event(track, b"[%b]" % b",".join(asked))
         return track
 
     def record(self, track: Track, message: bytes) -> str:
@@ -60,9 +68,43 @@ class Backlog:
         track.events.append((track.sent, message))
         self._order.append(track)
         self._bytes += len(message)
+        if self.on_event is not None:
+            self.on_event(track, message)
         while len(self._order) > self._most_events or self._bytes > self._most_bytes:
             self._forget_oldest()
         return track.last_id
+
+    def restore(self, opened: int, events: Iterable[tuple[int, int, bytes]]) -> None:
+        """Take in what :attr:`on_event` was given in an earlier process: number of the stream, of the event, message.
+
+        A request that had no answer by then gets an error: the process that worked on it is gone.
+        """
+        self.opened = opened
+        for number, event, message in events:
+            asked = messages.items(message) if event == 0 else []
+            track = self._tracks.get(number)
+            if track is None:
+                self.opened = max(self.opened, number)
+                stream = RequestStream() if asked or event else Stream()
+                track = self._tracks[number] = Track(number, stream, forgotten=max(0, event - 1))
+            track.asked = asked or track.asked
+            if event:
+                track.sent = event
+                track.events.append((event, message))
+                self._order.append(track)
+                self._bytes += len(message)
+        for track in self._tracks.values():
+            if isinstance(track.stream, RequestStream):
+                self._end_restored(track)
+
+    def _end_restored(self, track: Track) -> None:
+        parsed = [messages.parse(message) for _, message in track.events]
+        answered = [message.id for message in parsed if isinstance(message, Response)]
+        for request in track.asked:
+            if not any(messages.same_id(request, each) for each in answered):
+                why = "the bridge was restarted before the answer came; send the request again if that is safe"
+                self.record(track, messages.error_line(request, INTERNAL_ERROR, why))
+        track.stream.end()
 
     def settle(self, track: Track) -> None:
         """Its stream has ended and nobody reads it: what still waits can be fetched as long as it is kept."""

@@ -1,15 +1,13 @@
-"""Opens, finds and ends streamable sessions; remembers why the last ones ended.
+"""Opens, finds and ends streamable sessions.
 
-A client that uses an ended session gets 404 with that reason, and initializes again (specification, session
-management).
+A client that uses an ended session gets 404 with the reason, and initializes again (specification, session management).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
-from collections.abc import Callable
+from typing import Any
 
 from bridge.children.connection import Exchange
 from bridge.children.policy import Need
@@ -19,81 +17,113 @@ from bridge.children.stream import RequestStream
 from bridge.protocol import handshake, messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Request, Response
+from bridge.protocol.states import SessionState
+from bridge.sessions.graves import Graves
 from bridge.sessions.ids import mint, shorten
-from bridge.sessions.pool import Entry, SessionPool
+from bridge.sessions.kept import Kept
+from bridge.sessions.pool import SessionPool
+from bridge.sessions.room import Room, SessionEntry
+from bridge.sessions.seating import Seating
 from bridge.sessions.streamable import StreamableSession
+from bridge.sessions.timing import Timing
+from bridge.sessions.vacant import Vacant
+from bridge.stores.record import Event, SessionRecord
 
 log = logging.getLogger(__name__)
 
-#: Ended sessions whose reason is remembered.
-GRAVES = 1000
-
-SessionEntry = Entry[StreamableSession]
+__all__ = ["SessionDirectory", "SessionEntry"]
 
 
 class SessionDirectory:
-    """All streamable sessions. ``ttl_of`` gives the idle time of a server's sessions in seconds, None for never."""
+    """All streamable sessions, with and without a child. ``kept`` is what outlives the bridge."""
 
     def __init__(
-        self, registry: Registry, pool: SessionPool[StreamableSession], ttl_of: Callable[[str], float | None]
+        self, registry: Registry, pool: SessionPool[StreamableSession], timing: Timing, room: Room, kept: Kept
     ) -> None:
         self._registry = registry
         self.pool = pool
-        self._ttl_of = ttl_of
-        self._graves: OrderedDict[str, str] = OrderedDict()
+        self._timing = timing
+        self._room = room
+        self.kept = kept
+        self._graves = Graves(pool.clock, "STREAM_SESSION_TTL_MS")
+        self.seating = Seating(registry, pool, timing, room, self.end)
 
-    async def open(self, server: str, need: Need = Need.SESSION) -> SessionEntry:
+    async def open(self, server: str, owner: str, need: Need = Need.SESSION, *, lasting: bool = True) -> SessionEntry:
         """Start a child and mint a session on it, which opens with the client's own ``initialize``.
 
-        Raises :class:`Rejection` for a server that is not there and what :meth:`ChildPool.lease` raises.
+        ``lasting``: it may outlive the connection that opened it. Raises :class:`Rejection` for a server that is not
+        there or too many sessions, and what :meth:`ChildPool.lease` raises.
         """
-        self.pool.check_room(server)
-        seat = await self._registry.seat(server, need)
-        session = StreamableSession(mint(), server, seat)
-        entry = self.pool.add(session.id, session, self._ttl_of(server))
-        session.enter = lambda: self.pool.enter(entry)
-        session.leave = lambda: self.pool.leave(entry)
-        session.on_end = lambda why: self._bury(session.id, why)
-        self._watch(entry, seat)
+        kept = lasting and self.is_persistent(server)
+        if kept:
+            self.kept.check()
+        self._room.take(server, owner, self.end)
+        try:
+            seat = await self.seating.take(server, need, owner)
+        except BaseException:
+            self._room.give_back(server, owner)
+            raise
+        session = StreamableSession(mint(), server, seat, owner)
+        session.is_kept = kept and self.kept.is_lasting
+        entry = self._enter(session, self._timing.stream_ttl(server, persistent=session.is_kept))
+        self.seating.watch(entry)
         return entry
 
-    def _watch(self, entry: SessionEntry, seat: Seat) -> None:
-        seat.on_closed = lambda: self._child_ended(entry)
-        if seat.closed:  # between its start and now
-            self._child_ended(entry)
+    def is_persistent(self, server: str) -> bool:
+        """Whether sessions of a server are kept unless somebody says otherwise. Raises :class:`Rejection`."""
+        self._registry.pool(server)
+        return self._registry.entries[server].persistent
 
-    async def open_greeted(self, server: str) -> SessionEntry:
+    async def open_greeted(self, server: str, owner: str) -> SessionEntry:
         """Open a session that the bridge initializes itself, for a client that did not."""
-        entry = await self.open(server, Need.IMPLICIT)
+        entry = await self.open(server, owner, Need.IMPLICIT)
         session = entry.session
         session.version = _version(session.greeting)
+        try:
+            await self.kept.settle(entry)
+        except BaseException:
+            self.end(entry, "it could not be written to the store")
+            raise
         self._opened(entry)
+        return entry
+
+    async def create(
+        self, server: str, owner: str, *, persistent: bool, ttl: float | None, metadata: dict[str, Any]
+    ) -> SessionEntry:
+        """Mint a session without a child: its client's first request starts one, ``initialize`` or any other.
+
+        Raises :class:`Rejection` for a server that is not there or too many sessions.
+        """
+        self._registry.pool(server)
+        if persistent:
+            self.kept.check()
+        self._room.take(server, owner, self.end)
+        session = StreamableSession(mint(), server, Vacant(_no_child), owner)
+        session.is_kept = persistent and self.kept.is_lasting
+        session.metadata = metadata
+        entry = self._enter_dormant(session, ttl)
+        try:
+            await self.kept.settle(entry)
+        except BaseException:
+            self.end(entry, "it could not be written to the store")
+            raise
+        log.info("Session created session_id=%s total_sessions=%d", session.label, len(self.pool))
         return entry
 
     async def initialize(
         self, entry: SessionEntry, request: Request, silence: float | None, into: RequestStream | None = None
     ) -> Exchange:
         """Send the client's ``initialize``, verbatim; the session is open when the child has accepted it."""
-
-        def ended(exchange: Exchange) -> None:
-            if entry.session.closed:
-                return
-            answer = messages.fields(exchange.answer)
-            if "result" not in answer:
-                self.end(entry, "its initialize failed")
-                return
-            entry.session.version = _version(bytes(answer["result"]))
-            entry.session.greeted()
-            self._opened(entry)
-
-        entry.session.capabilities = messages.member(request.params, "capabilities", b"{}")
-        entry.session.introduce(request.params)
-        exchange = Exchange(request, ended, into)
-        if entry.session.greeting:  # a child that others hold too was greeted by the bridge
-            _answer(exchange, entry.session.greeting)
+        session = entry.session
+        if entry.state is SessionState.DORMANT:  # it was created without a child
+            await self.seating.seat_created(entry)
+        session.introduce(request.params)
+        exchange = Exchange(request, None, into)
+        if session.greeting:  # a child that others hold too was greeted by the bridge
+            session.own(self._finish_greeting(entry, exchange, session.greeting))
         else:
-            leg = await entry.session.call(request, silence=silence)
-            entry.session.own(self._greet(entry, leg, exchange))
+            leg = await session.call(request, silence=silence)
+            session.own(self._greet(entry, leg, exchange))
         return exchange
 
     async def _greet(self, entry: SessionEntry, leg: Exchange, exchange: Exchange) -> None:
@@ -101,36 +131,68 @@ class SessionDirectory:
         await leg.relay_to(exchange)
         session = entry.session
         if leg.failure is not None:
+            self.end(entry, "its initialize failed")
             exchange.fail(leg.failure)
         elif handshake.is_other_era(messages.member(leg.answer, "error")):
             self._registry.learn_modern_only(session.server)
             try:
                 seat = await self._registry.seat(session.server, Need.SESSION)
             except BridgeError as error:
+                self.end(entry, "its initialize failed")
                 exchange.fail(error)
                 return
             if session.closed:
                 seat.release()
                 exchange.fail(Rejection(Fault.UNKNOWN_SESSION, "session ended"))
                 return
-            session.change_seat(seat)
-            self._watch(entry, seat)
+            self.seating.sit(entry, seat)
             session.introduce(exchange.request.params)
-            _answer(exchange, session.greeting)
-        else:
+            await self._finish_greeting(entry, exchange, session.greeting)
+        elif "result" not in (answer := messages.fields(leg.answer)):
+            self.end(entry, "its initialize failed")
             exchange.finish(leg.answer)
+        else:
+            await self._accept(entry, exchange, bytes(answer["result"]), leg.answer)
+
+    async def _finish_greeting(self, entry: SessionEntry, exchange: Exchange, greeting: bytes) -> None:
+        """Answer a client's ``initialize`` from what the bridge knows of the child."""
+        result = handshake.agreed(greeting, exchange.request.params)
+        line = messages.response_line(Response(exchange.request.id, result))
+        await self._accept(entry, exchange, result, line)
+
+    async def _accept(self, entry: SessionEntry, exchange: Exchange, result: bytes, line: bytes) -> None:
+        """The child has accepted: the session is open, and in the store, before its client hears of it."""
+        session = entry.session
+        if not session.closed:
+            session.version = _version(result)
+            session.greeted()
+            try:
+                await self.kept.settle(entry)
+            except BridgeError as error:
+                self.end(entry, "it could not be written to the store")
+                exchange.fail(error)
+                return
+        if session.closed:
+            exchange.fail(Rejection(Fault.UNKNOWN_SESSION, "session ended"))
+            return
+        self._opened(entry)
+        exchange.finish(line)
 
     def _opened(self, entry: SessionEntry) -> None:
         self.pool.opened(entry)
         log.info("Session created session_id=%s total_sessions=%d", entry.session.label, len(self.pool))
 
-    def find(self, session_id: str, server: str) -> SessionEntry:
-        """Return a live session of this server. Raises :class:`Rejection` (404) that says why there is none."""
+    def find(self, session_id: str, server: str, owner: str) -> SessionEntry:
+        """Return a live session of this server and owner. Raises :class:`Rejection` that says why there is none:
+        404, or 503 while the store that may hold it cannot be read.
+        """
         entry = self.pool.find(session_id)
-        if entry is not None and entry.session.server == server:
+        if entry is not None and entry.session.server == server and entry.session.owner == owner:
             log.debug("Using existing session session_id=%s", entry.session.label)
             return entry
-        why = self._graves.get(session_id) if entry is None else None
+        why = self._graves.reason(session_id) if entry is None else None
+        if why is None and entry is None and not self.kept.is_known:
+            raise Rejection(Fault.UNAVAILABLE, "the session store cannot be read yet; try again", retry_in=1)
         raise Rejection(
             Fault.UNKNOWN_SESSION,
             f"session ended: {why}; initialize again" if why else "session not found; initialize again",
@@ -150,29 +212,63 @@ class SessionDirectory:
             log.info("Session closed by client DELETE request session_id=%s total_sessions=%d", label, len(self.pool))
             entry.session.end("the client deleted it")
 
-    def _bury(self, session_id: str, why: str) -> None:
-        log.info("Session removed session_id=%s total_sessions=%d", shorten(session_id), len(self.pool))
-        self._graves[session_id] = why
-        while len(self._graves) > GRAVES:
-            self._graves.popitem(last=False)
-
     async def close(self, why: str) -> None:
-        """End every session and wait for their children."""
+        """End every session and wait for their children. Kept ones stay in the store, as they are now."""
+        for entry in self.pool.entries():
+            self.kept.leave(entry)
         entries = [entry for entry in self.pool.entries() if self.end(entry, why)]
         await asyncio.gather(*(entry.session.close(why) for entry in entries))
+        await self.seating.close()
 
-    def _child_ended(self, entry: SessionEntry) -> None:
+    def _enter(self, session: StreamableSession, ttl: float | None) -> SessionEntry:
+        return self._wire(self.pool.add(session.id, session, ttl))
+
+    def _enter_dormant(
+        self, session: StreamableSession, ttl: float | None, age: float = 0.0, idle: float = 0.0
+    ) -> SessionEntry:
+        entry = self._wire(self.pool.add_dormant(session.id, session, ttl, age=age, idle=idle))
+        self.seating.vacate(entry)
+        return entry
+
+    def _wire(self, entry: SessionEntry) -> SessionEntry:
         session = entry.session
-        if not session.closed:
-            log.warning("session %s ends with its child of server %s", shorten(entry.key), session.server)
-            self.end(entry, f"its server ended ({session.obituary})")
+        session.enter = lambda: self.pool.enter(entry)
+        session.leave = lambda: self.pool.leave(entry)
+        session.on_recorded = lambda: self.kept.save(entry)
+        session.on_end = lambda why: self._bury(entry, why)
+        self.kept.follow(entry)
+        return entry
+
+    def adopt(self, record: SessionRecord, events: list[Event]) -> None:
+        """Take in what the store has kept; a session that cannot go on is ended, with a reason for its client."""
+        config = self._registry.entries.get(record.server)
+        if config is None or config.disabled:
+            why = "its server is not configured any longer"
+        elif config.restore == "refuse":
+            why = "the bridge was restarted, and its server keeps its state in memory (restore: refuse)"
+        elif config.digest != record.config:
+            why = "the configuration of its server has changed"
+        else:
+            session = self.kept.session_of(record, events)
+            self._room.count(session.server, session.owner)
+            self._enter_dormant(session, record.ttl, self.kept.age(record), self.kept.idle(record))
+            return
+        self._graves.bury(record.id, why, expired=False)
+        log.info("Session not restored session_id=%s: %s", shorten(record.id), why)
+        if config is not None:
+            self.kept.keeper.delete(record.id)
+
+    def _bury(self, entry: SessionEntry, why: str) -> None:
+        session = entry.session
+        log.info("Session removed session_id=%s total_sessions=%d", session.label, len(self.pool))
+        self._room.give_back(session.server, session.owner)
+        self._graves.bury(session.id, why, expired=entry.was_reaped)
+        self.kept.forget(entry)
 
 
 def _version(initialized: bytes) -> str:
     return messages.string(messages.member(initialized, "protocolVersion")) or ""
 
 
-def _answer(exchange: Exchange, greeting: bytes) -> None:
-    """Answer a client's ``initialize`` from what the bridge knows of the child."""
-    result = handshake.agreed(greeting, exchange.request.params)
-    exchange.finish(messages.response_line(Response(exchange.request.id, result)))
+async def _no_child() -> Seat:
+    raise AssertionError("replaced when the session enters its pool")

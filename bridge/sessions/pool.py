@@ -1,13 +1,14 @@
 """A pool of what is alive between requests, with use counts and the time of last use.
 
 It is made twice: the *bridge pool* holds clients that the bridge itself owns, the *streamable pool* sessions that HTTP
-clients own. An entry with a use count above zero is ACTIVE, and only IDLE entries can be reaped, so a call in flight,
-an open stream or an unanswered question keeps its session alive however long it takes (users' scar 10).
+clients own. Only an entry with a use count of zero can be reaped, so a call in flight, an open stream or an unanswered
+question keeps its session alive however long it takes (users' scar 10).
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -50,14 +51,20 @@ class Entry(Generic[T]):
     last_used: float
     state: SessionState = SessionState.OPENING
     in_use: int = field(default=0)
+    was_reaped: bool = field(default=False)
 
     def idle_for(self, now: float) -> float:
         """Seconds since the last use ended; 0 while it is in use."""
         return 0.0 if self.in_use else now - self.last_used
 
-    def expired(self, now: float) -> bool:
-        """Whether the reaper may end it now."""
-        return self.state is SessionState.IDLE and self.ttl is not None and now - self.last_used >= self.ttl
+    def expired(self, now: float, scale: float = 1.0) -> bool:
+        """Whether the reaper may end it now, when only ``scale`` of its time to live counts."""
+        return (
+            self.ttl is not None
+            and now - self.last_used >= self.ttl * scale
+            and not self.in_use
+            and (self.state is SessionState.IDLE or self.state is SessionState.DORMANT)
+        )
 
 
 class SessionPool(Generic[T]):
@@ -65,10 +72,15 @@ class SessionPool(Generic[T]):
 
     def __init__(self, name: str, clock: Clock, limit: int) -> None:
         self.name = name
-        self._clock = clock
-        self._limit = limit
+        self.clock = clock
+        self.limit = limit
         self._entries: dict[str, Entry[T]] = {}
-        self.reaped = 0
+        #: How many idle sessions the bridge has ended, by reason.
+        self.reaped: Counter[str] = Counter()
+        #: The part of each time to live that counts: less than 1 while the bridge runs out of something.
+        self.ttl_scale = 1.0
+        #: Called with the time to live of each entry that comes in or changes.
+        self.on_ttl: Callable[[float | None], None] = _nothing
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -83,9 +95,27 @@ class SessionPool(Generic[T]):
 
     def add(self, key: str, session: T, ttl: float | None) -> Entry[T]:
         """Take a session in. It is OPENING, which nobody reaps, until :meth:`opened`."""
-        now = self._clock()
+        now = self.clock()
         entry = self._entries[key] = Entry(key, session, ttl, now, now)
+        self.on_ttl(ttl)
         return entry
+
+    def add_dormant(self, key: str, session: T, ttl: float | None, *, age: float, idle: float) -> Entry[T]:
+        """Take in a session without a process. ``age`` and ``idle`` are the seconds that it has been so."""
+        entry = self.add(key, session, ttl)
+        entry.created -= age
+        entry.last_used -= idle
+        self.park(entry)
+        return entry
+
+    def set_ttl(self, entry: Entry[T], ttl: float | None) -> None:
+        """Give an entry another time to live."""
+        entry.ttl = ttl
+        self.on_ttl(ttl)
+
+    def touch(self, entry: Entry[T]) -> None:
+        """Begin the idle time of an entry anew."""
+        entry.last_used = self.clock()
 
     def opened(self, entry: Entry[T]) -> None:
         """Its child has been greeted."""
@@ -93,10 +123,18 @@ class SessionPool(Generic[T]):
         if entry.in_use:
             entry.state = advance(SESSION_TRANSITIONS, entry.state, SessionEvent.USED)
 
+    def park(self, entry: Entry[T]) -> None:
+        """It has no process any longer."""
+        entry.state = advance(SESSION_TRANSITIONS, entry.state, SessionEvent.PARKED)
+
+    def wake(self, entry: Entry[T]) -> None:
+        """It is getting a process again; :meth:`opened` follows, or :meth:`park`."""
+        entry.state = advance(SESSION_TRANSITIONS, entry.state, SessionEvent.WOKEN)
+
     def check_room(self, server: str) -> None:
         """Raise :class:`ChildUnavailable` when the pool is full (``MAX_SESSIONS``)."""
-        if len(self._entries) >= self._limit:
-            raise ChildUnavailable(server, f"all {self._limit} sessions are in use (MAX_SESSIONS)", retry_in=5)
+        if len(self._entries) >= self.limit:
+            raise ChildUnavailable(server, f"all {self.limit} sessions are in use (MAX_SESSIONS)", retry_in=5)
 
     def find(self, key: str) -> Entry[T] | None:
         """Return the entry that may still be used, None when there is none."""
@@ -111,7 +149,7 @@ class SessionPool(Generic[T]):
     def leave(self, entry: Entry[T]) -> None:
         """Count one use less; the idle time starts with the last."""
         entry.in_use -= 1
-        entry.last_used = self._clock()
+        entry.last_used = self.clock()
         if entry.in_use == 0 and entry.state is SessionState.ACTIVE:
             entry.state = advance(SESSION_TRANSITIONS, entry.state, SessionEvent.RELEASED)
 
@@ -126,12 +164,13 @@ class SessionPool(Generic[T]):
 
     def take_expired(self) -> list[Entry[T]]:
         """Remove and return what has expired; the caller closes it. Nobody finds those entries any longer."""
-        now = self._clock()
-        expired = [entry for entry in self._entries.values() if entry.expired(now)]
+        now = self.clock()
+        expired = [entry for entry in self._entries.values() if entry.expired(now, self.ttl_scale)]
         for entry in expired:
             entry.state = advance(SESSION_TRANSITIONS, entry.state, SessionEvent.REAPED)
+            entry.was_reaped = True
             del self._entries[entry.key]
-        self.reaped += len(expired)
+        self.reaped["ttl" if self.ttl_scale == 1.0 else "pressure"] += len(expired)
         return expired
 
     def take(self, entry: Entry[T]) -> bool:
@@ -144,8 +183,12 @@ class SessionPool(Generic[T]):
 
     def age_of(self, entry: Entry[T]) -> float:
         """Seconds since an entry came in."""
-        return self._clock() - entry.created
+        return self.clock() - entry.created
 
     def idle_for(self, entry: Entry[T]) -> float:
         """Seconds an entry has been idle."""
-        return entry.idle_for(self._clock())
+        return entry.idle_for(self.clock())
+
+
+def _nothing(_: object) -> None:
+    """No reaper looks after this pool."""

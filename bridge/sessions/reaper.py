@@ -1,5 +1,7 @@
 """Ends expired entries of a pool every TTL/3, or never.
 
+The shortest TTL counts: a session that comes in with a shorter one of its own has the next look sooner.
+
 Deciding what has expired and taking it out of the pool is one synchronous step, so a request cannot arrive in between;
 closing what was taken comes after and may wait for processes.
 """
@@ -10,11 +12,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
 from bridge.sessions.pool import SessionPool, T
 
 log = logging.getLogger(__name__)
+
+#: Seconds between two looks, at least, whatever the TTL of a single session.
+SHORTEST = 0.25
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -33,7 +38,10 @@ STREAM_WORDS = PoolWords("Streamable", "streamable session(s)", "streamable sess
 
 
 class Reaper(Generic[T]):
-    """The only one who ends a session for its age. ``interval`` and ``ttl`` are seconds."""
+    """The only one who ends a session for its age. ``interval`` and ``ttl`` are seconds.
+
+    With ``fixed``, the interval stays what it is.
+    """
 
     def __init__(
         self,
@@ -43,6 +51,7 @@ class Reaper(Generic[T]):
         ttl: float | None,
         interval: float | None,
         enabled: bool,
+        fixed: bool = False,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._pool = pool
@@ -51,6 +60,9 @@ class Reaper(Generic[T]):
         self._interval = interval
         self._enabled = enabled
         self._sleep = sleep
+        self._fixed = fixed
+        self._shortened = asyncio.Event()
+        pool.on_ttl = self._consider
 
     def announce(self) -> None:
         """Say at the start what will happen."""
@@ -63,16 +75,38 @@ class Reaper(Generic[T]):
         interval = "none" if self._interval is None else f"{self._interval * 1000:.0f}ms"
         log.info("%s session cleanup enabled (interval: %s, TTL: %s)", self._words.title, interval, ttl)
 
-    async def run(self) -> None:
-        """Sweep for ever; returns at once when there is nothing to sweep for."""
-        if not self._enabled or self._interval is None:
+    def _consider(self, ttl: float | None) -> None:
+        if ttl is None or self._fixed:
             return
-        while True:
-            await self._sleep(self._interval)
+        interval = max(ttl / 3, SHORTEST)
+        if self._interval is not None and interval >= self._interval:
+            return
+        self._interval = interval
+        self._shortened.set()
+
+    async def run(self) -> None:
+        """Sweep for ever; returns at once when it is switched off."""
+        while self._enabled:
+            await self._pause()
             try:
                 await self.sweep()
             except Exception:
                 log.exception("%s session cleanup failed; it goes on", self._words.title)
+
+    async def _pause(self) -> None:
+        """Sleep for one interval; begin anew when that gets shorter."""
+        while True:
+            self._shortened.clear()
+            waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._shortened.wait())]
+            if self._interval is not None:
+                waits.append(asyncio.ensure_future(self._sleep(self._interval)))
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+            if not self._shortened.is_set():
+                return
 
     async def sweep(self) -> int:
         """End what has expired; return how many that were."""

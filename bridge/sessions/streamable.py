@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from typing import Any
 
 from bridge.children.connection import Exchange
 from bridge.children.crowd import LIST_CHANGED, UPDATED
@@ -23,6 +24,7 @@ from bridge.protocol.mux import CANCELLED, Undirected
 from bridge.protocol.versions import PRIMED_SINCE
 from bridge.sessions.backlog import Backlog, Track
 from bridge.sessions.ids import shorten
+from bridge.sessions.recording import RECORDED, Recording
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +36,28 @@ UNRELATED = LIST_CHANGED | {UPDATED}
 
 
 class StreamableSession:
-    """A session that an HTTP client owns, with a child of its own.
+    """A session that an HTTP client owns, with a child of its own while it needs one.
 
+    ``owner`` is the digest of the principal who opened it. ``is_kept`` sessions are written to the store.
     ``enter`` and ``leave`` count its uses: each call in flight, open stream and unanswered question is one.
-    ``on_end`` is called once with the reason of its end.
+    ``on_recorded`` is called when there is more to tell the next child, ``on_end`` once with the reason of its end.
     """
 
-    def __init__(self, session_id: str, server: str, seat: Seat) -> None:
+    def __init__(self, session_id: str, server: str, seat: Seat, owner: str = "") -> None:
         self.id = session_id
         self._server = server
         self._seat = seat
+        self.owner = owner
+        self.is_kept = False
+        self.restored = False
+        self.metadata: dict[str, Any] = {}
+        self.recording = Recording()
         self._tasks: set[asyncio.Task[None]] = set()
         self.version = ""
         self.capabilities = b"{}"  # of the client, as JSON text
         self.enter: Callable[[], None] = _nothing
         self.leave: Callable[[], None] = _nothing
+        self.on_recorded: Callable[[], None] = _nothing
         self.on_end: Callable[[str], None] = _nothing
         self._calls: dict[Exchange, None] = {}
         self._streams: list[Stream] = []
@@ -57,7 +66,7 @@ class StreamableSession:
         self.backlog = Backlog()
         self._questions: dict[int, asyncio.TimerHandle] = {}
         self.closed = False
-        seat.listen(self._hear)
+        self.hear(seat)
 
     def __repr__(self) -> str:
         return f"<StreamableSession {self.label} on {self.server} [{len(self._calls)} calls]>"
@@ -71,6 +80,11 @@ class StreamableSession:
     def label(self) -> str:
         """The shortened id."""
         return shorten(self.id)
+
+    @property
+    def seat(self) -> Seat:
+        """How it reaches its server."""
+        return self._seat
 
     @property
     def pid(self) -> int | None:
@@ -101,6 +115,9 @@ class StreamableSession:
             del self._calls[exchange]
             if on_end is not None:
                 on_end(exchange)
+            if request.method in RECORDED:
+                self.recording.hear(exchange)
+                self.on_recorded()
             self._settle(exchange.carrier)
             self.leave()
 
@@ -110,8 +127,9 @@ class StreamableSession:
         try:
             await self._seat.send(exchange, silence)
         except BaseException:
-            self._calls.pop(exchange, None)
-            self.leave()
+            if exchange in self._calls:  # it may have ended while it waited for a child
+                del self._calls[exchange]
+                self.leave()
             raise
         return exchange
 
@@ -145,11 +163,32 @@ class StreamableSession:
         return None
 
     def change_seat(self, seat: Seat) -> None:
-        """Go on with another child, because the first turned out to be of the other era."""
+        """Go on with another child, or without one: :class:`Vacant` gets one when it is asked."""
         self._seat.on_closed = _nothing
         self._seat.release()
         self._seat = seat
+        self.hear(seat)
+
+    def hear(self, seat: Seat) -> None:
+        """Listen to a child."""
         seat.listen(self._hear)
+
+    def drop_questions(self) -> None:
+        """Its child has gone, and with it what it wanted to know."""
+        for timer in self._questions.values():
+            timer.cancel()
+            self.leave()
+        self._questions.clear()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was created without a child and nobody has initialized it."""
+        return not self.version and self.recording.initialize is None
+
+    @property
+    def needs_child(self) -> bool:
+        """Whether a child that is stopped now would be missed: by a call, a question, or a stream of updates."""
+        return bool(self._calls or self._questions or (self._streams and self.recording.subscriptions))
 
     def own(self, work: Coroutine[None, None, None]) -> None:
         """Run something that ends by itself soon after the session."""
@@ -159,6 +198,8 @@ class StreamableSession:
 
     def introduce(self, params: bytes) -> None:
         """What the client said at ``initialize``."""
+        self.capabilities = messages.member(params, "capabilities", b"{}")
+        self.recording.initialize = params
         self._seat.introduce(params)
 
     def greeted(self) -> None:

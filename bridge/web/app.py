@@ -20,20 +20,29 @@ from bridge.children.registry import Registry
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
+from bridge.process import pressure
 from bridge.sessions.bridge import BridgeClient, BridgeClients
 from bridge.sessions.directory import SessionDirectory
+from bridge.sessions.keeper import Keeper
+from bridge.sessions.kept import Kept
 from bridge.sessions.modern import ModernCalls
 from bridge.sessions.parking import Parking
 from bridge.sessions.pool import SessionPool
 from bridge.sessions.reaper import BRIDGE_WORDS, STREAM_WORDS, Reaper
+from bridge.sessions.relief import Relief, Resource
+from bridge.sessions.room import Room
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
+from bridge.sessions.upkeep import Upkeep
+from bridge.stores.memory import MemoryStore
+from bridge.web.admin import AdminFace
 from bridge.web.bridge import BridgeFace
 from bridge.web.drain import Drain
 from bridge.web.errors import Handler, answer_to
 from bridge.web.guards import Guards
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
+from bridge.web.sessions import SessionsFace
 from bridge.web.sse import SseFace
 from bridge.web.status import StatusFace
 
@@ -41,6 +50,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds that connections get to send the errors with which a shutdown ends what still runs.
 LAST_WORDS = 2.0
+
+#: Seconds between two looks at whether the last session has ended.
+DRAIN_LOOK = 0.25
 
 
 class Service:
@@ -59,21 +71,41 @@ class Service:
         bridge_pool: SessionPool[BridgeClient] = SessionPool("bridge", time.monotonic, settings.max_sessions)
         stream_pool: SessionPool[StreamableSession] = SessionPool("streamable", time.monotonic, settings.max_sessions)
         self._clients = BridgeClients(self.registry, bridge_pool, timing.bridge_ttl)
-        self._sessions = SessionDirectory(self.registry, stream_pool, timing.stream_ttl)
+        room = Room(
+            stream_pool,
+            per_user=settings.max_sessions_per_user,
+            per_server=lambda server: servers.entries[server].max_sessions,
+        )
+        self._keeper = Keeper(MemoryStore(), lambda record, events: self._sessions.adopt(record, events))
+        kept = Kept(self._keeper, self.registry, stream_pool, required=settings.persistence_required)
+        self._sessions = SessionDirectory(self.registry, stream_pool, timing, room, kept)
+        self._relief = Relief(
+            stream_pool,
+            self._sessions.seating,
+            (
+                Resource(pressure.memory, high=0.95, low=0.9, sheds=True),
+                Resource(pressure.descriptors, high=0.85, low=0.75, sheds=True),
+                Resource(self.registry.children_in_use, high=0.9, low=0.8, sheds=False),
+            ),
+            self._sessions.end,
+        )
+        self._upkeep = Upkeep(stream_pool, self._sessions.seating, kept, timing)
         self._reapers: tuple[Reaper[BridgeClient], Reaper[StreamableSession]] = (
             Reaper(
                 bridge_pool,
                 BRIDGE_WORDS,
-                ttl=settings.bridge_ttl,
+                ttl=timing.bridge_pool_ttl,
                 interval=timing.bridge_interval(),
                 enabled=not settings.disable_bridge_cleanup,
+                fixed=settings.cleanup_interval is not None,
             ),
             Reaper(
                 stream_pool,
                 STREAM_WORDS,
-                ttl=settings.stream_ttl,
+                ttl=timing.stream_pool_ttl,
                 interval=timing.stream_interval(),
                 enabled=not settings.disable_stream_cleanup,
+                fixed=settings.cleanup_interval is not None,
             ),
         )
         self._drain = Drain()
@@ -94,7 +126,11 @@ class Service:
                 ),
                 SseFace(self.registry, self._sessions, timing, self._drain),
                 BridgeFace(self.registry, self._clients, timing, self._drain),
-                StatusFace(self.registry, (bridge_pool, stream_pool), self._parking, servers.problems, guards),
+                StatusFace(
+                    self.registry, (bridge_pool, stream_pool), self._parking, servers.problems, self._troubles, guards
+                ),
+                SessionsFace(self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time),
+                AdminFace(self.drain),
             ),
             handler_cancellation=True,
             access_log=None,
@@ -102,6 +138,8 @@ class Service:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self.url = ""
+        #: Set when it may be stopped, after :meth:`drain`.
+        self.drained = asyncio.Event()
 
     @property
     def draining(self) -> bool:
@@ -121,10 +159,37 @@ class Service:
             ) from None
         name = f"[{host}]" if ":" in host else host
         self.url = f"http://{name}:{self._runner.addresses[0][1]}"
+        await self._keeper.start()
         self.registry.keep_warm()
+        self._tasks.append(asyncio.create_task(self._keeper.run(), name="keeper"))
+        self._tasks.append(asyncio.create_task(self._upkeep.run(), name="upkeep"))
+        if not self._settings.disable_stream_cleanup:
+            self._tasks.append(asyncio.create_task(self._relief.run(), name="relief"))
         for reaper in self._reapers:
             reaper.announce()
             self._tasks.append(asyncio.create_task(reaper.run(), name="reaper"))
+
+    def _troubles(self) -> list[str]:
+        """What keeps the bridge from being all that it should be."""
+        troubles = [f"{text} in use" for text in self._relief.reasons]
+        if self._sessions.kept.problem is not None:
+            troubles.append(self._sessions.kept.problem)
+        if not self._drain.admits:
+            troubles.append("draining: no new sessions")
+        return troubles
+
+    def drain(self) -> None:
+        """Take no new sessions, and ask for the end when the ones that are open have ended, or may be kept."""
+        if self._drain.admits:
+            log.info("draining: no new sessions; the bridge ends when the open ones have")
+            self._drain.admits = False
+            self._tasks.append(asyncio.create_task(self._wait_for_the_last(), name="drain"))
+
+    async def _wait_for_the_last(self) -> None:
+        while self._drain.running or any(not entry.session.is_kept for entry in self._sessions.pool.entries()):
+            await asyncio.sleep(DRAIN_LOOK)  # noqa: ASYNC110 - many things may change, and soon is soon enough
+        log.info("drained: every session has ended or is kept")
+        self.drained.set()
 
     async def stop(self) -> None:
         """Refuse new work, give running calls their time, end every session, stop every child."""
@@ -140,6 +205,7 @@ class Service:
         self._parking.close()
         why = "the bridge is shutting down"
         await asyncio.gather(self._sessions.close(why), self._clients.close(why), self._runner.cleanup())
+        await self._keeper.close()
         await self.registry.close()
 
     def kill(self) -> None:
@@ -149,7 +215,14 @@ class Service:
 
 
 def _application(
-    settings: Settings, guards: Guards, mcp: McpFace, sse: SseFace, bridge: BridgeFace, status: StatusFace
+    settings: Settings,
+    guards: Guards,
+    mcp: McpFace,
+    sse: SseFace,
+    bridge: BridgeFace,
+    status: StatusFace,
+    sessions: SessionsFace,
+    admin: AdminFace,
 ) -> web.Application:
     app = web.Application(
         middlewares=[_front(guards)],
@@ -167,7 +240,18 @@ def _application(
             web.get("/health", status.health),
         ]
     )
-    for name, handler in (("servers", status.servers), ("sessions", status.sessions), ("children", status.children)):
+    app.add_routes(
+        [
+            web.post("/api/v1/drain", admin.drain),
+            web.post("/api/v1/sessions", sessions.create),
+            web.get("/api/v1/sessions/stats", sessions.stats),
+            web.get("/api/v1/sessions/{session_id}", sessions.get),
+            web.patch("/api/v1/sessions/{session_id}", sessions.patch),
+            web.delete("/api/v1/sessions/{session_id}", sessions.delete),
+            web.post("/api/v1/sessions/{session_id}/touch", sessions.touch),
+        ]
+    )
+    for name, handler in (("servers", status.servers), ("sessions", sessions.list), ("children", status.children)):
         app.add_routes([web.get(f"/{name}", handler), web.get(f"/api/v1/{name}", handler)])
     return app
 

@@ -15,7 +15,8 @@ class Drain:
     """Counts running calls: ``with drain:`` is one. After :meth:`begin` it lets no new one in."""
 
     def __init__(self) -> None:
-        self._running = 0
+        self.admits = True  # new sessions
+        self.running = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
         self.begun = False
@@ -23,12 +24,12 @@ class Drain:
     def __enter__(self) -> None:
         """Count a call. Raises :class:`Rejection` (503) once draining has begun."""
         self.check()
-        self._running += 1
+        self.running += 1
         self._quiet.clear()
 
     def __exit__(self, *_: object) -> None:
-        self._running -= 1
-        if self._running == 0:
+        self.running -= 1
+        if self.running == 0:
             self._quiet.set()
 
     def check(self) -> None:
@@ -36,14 +37,20 @@ class Drain:
         if self.begun:
             raise Rejection(Fault.UNAVAILABLE, "the bridge is shutting down", retry_in=5)
 
+    def check_new_session(self) -> None:
+        """Raise :class:`Rejection` (503) where only what is open already may go on."""
+        self.check()
+        if not self.admits:
+            raise Rejection(Fault.UNAVAILABLE, "the bridge is being drained: it takes no new sessions", retry_in=30)
+
     def begin(self) -> int:
         """Refuse new work from now on; return how many calls still run."""
         self.begun = True
-        return self._running
+        return self.running
 
     async def wait(self, seconds: float) -> int:
         """Wait until no call runs, at most ``seconds``; return how many still do."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._quiet.wait()
-        return self._running
+        return self.running

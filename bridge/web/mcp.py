@@ -32,6 +32,7 @@ from bridge.web.drain import Drain
 from bridge.web.errors import refusal
 from bridge.web.modern import ModernFace
 from bridge.web.prebuilt import Prebuilt
+from bridge.web.principal import owner_of
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER, SSE_TYPE, as_events, as_json
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class McpFace:
         session_id = request.headers.get(SESSION_HEADER)
         if session_id is None:
             raise Rejection(Fault.NO_SESSION_ID, f"{SESSION_HEADER} is missing; send initialize first")
-        return self._sessions.find(session_id, server)
+        return self._sessions.find(session_id, server, owner_of(request))
 
     async def _take(
         self, request: web.Request, server: str, message: Request | Notification | Response
@@ -152,15 +153,22 @@ class McpFace:
 
     async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
         if SESSION_HEADER not in request.headers:
+            self._drain.check_new_session()
             if message.method == "initialize":
                 return await self._initialize(request, server, message)
             if self._implicit:
-                session = (await self._sessions.open_greeted(server)).session
+                session = (await self._sessions.open_greeted(server, owner_of(request))).session
                 return await self._follow_call(request, session, message)
-        session = self._session(request).session
+        entry = self._session(request)
         if message.method == "initialize":
-            raise Rejection(Fault.NOT_A_MESSAGE, f"initialize opens a new session; send it without {SESSION_HEADER}")
-        return await self._follow_call(request, session, message)
+            if not entry.session.is_fresh:
+                text = f"initialize opens a new session; send it without {SESSION_HEADER}"
+                raise Rejection(Fault.NOT_A_MESSAGE, text)
+            exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
+            return await _follow(request, entry.session, exchange, as_json)
+        if not self._implicit and entry.session.is_fresh:
+            raise Rejection(Fault.NOT_A_MESSAGE, "this session is new: send initialize first")
+        return await self._follow_call(request, entry.session, message)
 
     async def _follow_call(
         self, request: web.Request, session: StreamableSession, message: Request
@@ -169,7 +177,7 @@ class McpFace:
         return await _follow(request, session, exchange, Prebuilt)
 
     async def _initialize(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
-        entry = await self._sessions.open(server)
+        entry = await self._sessions.open(server, owner_of(request))
         try:
             exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
             response = await _follow(request, entry.session, exchange, as_json)
@@ -207,7 +215,7 @@ async def _follow(
         raise
     if first is not None and first is exchange.answer:
         return as_json(first, session.id)
-    return await as_events(request, session, session.backlog.open(exchange))
+    return await as_events(request, session, session.backlog.open(exchange, [exchange.request.id]))
 
 
 async def _follow_batch(request: web.Request, session: StreamableSession, batch: Batch) -> web.StreamResponse:
@@ -219,4 +227,4 @@ async def _follow_batch(request: web.Request, session: StreamableSession, batch:
         raise
     if answers is not None:
         return as_json(b"[%b]" % b",".join(answers), session.id)
-    return await as_events(request, session, session.backlog.open(batch))
+    return await as_events(request, session, session.backlog.open(batch, batch.asked))

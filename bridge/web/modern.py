@@ -16,10 +16,8 @@ from bridge.protocol.modern import LISTEN, check_envelope, status_of
 from bridge.sessions.modern import ModernAnswer, ModernCalls
 from bridge.web.drain import Drain
 from bridge.web.prebuilt import Prebuilt
+from bridge.web.principal import owner_of
 from bridge.web.reply import JSON_TYPE, KEEP_ALIVE, SSE_HEADERS, plain_event, pump
-
-#: Callers are not told apart before there are several tokens.
-PRINCIPAL = "everyone"
 
 
 class ModernFace:
@@ -41,7 +39,7 @@ class ModernFace:
     async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
         headers = _Headers(request.headers)
         asked = check_envelope(message, headers)
-        answer = await self._calls.answer(server, asked, headers, PRINCIPAL)
+        answer = await self._calls.answer(server, asked, headers, owner_of(request))
         try:
             if asked.method == LISTEN:
                 return await _events(request, answer)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from aiohttp import web
 
 from bridge.children.stream import Stream, StreamEnded
+from bridge.protocol import messages
 from bridge.sessions.backlog import Track
 from bridge.sessions.streamable import StreamableSession
 
@@ -36,6 +38,11 @@ PING = b": ping\n\n"
 def as_json(message: bytes, session_id: str) -> web.Response:
     """The answer that came first."""
     return web.Response(body=message, content_type=JSON_TYPE, headers={SESSION_HEADER: session_id})
+
+
+def json_answer(value: Any, status: int = 200) -> web.Response:
+    """An answer of the REST API."""
+    return web.Response(body=messages.encode(value) + b"\n", content_type=JSON_TYPE, status=status)
 
 
 async def as_events(

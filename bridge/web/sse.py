@@ -19,6 +19,7 @@ from bridge.sessions.directory import SessionDirectory, SessionEntry
 from bridge.sessions.timing import Timing
 from bridge.web.body import read_json
 from bridge.web.drain import Drain
+from bridge.web.principal import owner_of
 from bridge.web.reply import SSE_HEADERS, plain_event, pump
 
 
@@ -34,9 +35,9 @@ class SseFace:
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """Open a session and its one stream."""
-        self._drain.check()
+        self._drain.check_new_session()
         server = request.match_info["server_id"]
-        entry = await self._sessions.open(server)
+        entry = await self._sessions.open(server, owner_of(request), lasting=False)
         session = entry.session
         stream = self._streams[session.id] = RequestStream()
         response = web.StreamResponse(headers=SSE_HEADERS)
@@ -71,7 +72,7 @@ class SseFace:
         session_id = request.query.get("session_id") or request.query.get("sessionId")
         if not session_id:
             raise Rejection(Fault.NO_SESSION_ID, f"session_id is missing; open GET /sse/{server} first")
-        entry = self._sessions.find(session_id, server)
+        entry = self._sessions.find(session_id, server, owner_of(request))
         if session_id not in self._streams:
             raise Rejection(Fault.UNKNOWN_SESSION, f"this session is not one of /sse; POST to /mcp/{server}")
         return entry

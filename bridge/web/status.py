@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -14,20 +14,16 @@ from bridge.children.child import Child
 from bridge.children.registry import Registry
 from bridge.config.servers import Problem
 from bridge.process.usage import Usage, UsageMeter
-from bridge.protocol import messages
-from bridge.sessions.bridge import BridgeClient
 from bridge.sessions.parking import Parking
-from bridge.sessions.pool import Entry, SessionPool
-from bridge.sessions.streamable import StreamableSession
+from bridge.sessions.pool import Entry
 from bridge.version import __version__
 from bridge.web.guards import Guards
-
-AnySession = BridgeClient | StreamableSession
-AnyPool = SessionPool[BridgeClient] | SessionPool[StreamableSession]
+from bridge.web.reply import json_answer
+from bridge.web.sessions import AnyPool
 
 
 class StatusFace:
-    """The handlers of ``/health``, ``/servers``, ``/sessions`` and ``/children``."""
+    """The handlers of ``/health``, ``/servers`` and ``/children``. ``troubles`` says what degrades the bridge now."""
 
     def __init__(
         self,
@@ -35,9 +31,11 @@ class StatusFace:
         pools: Sequence[AnyPool],
         parking: Parking,
         problems: Sequence[Problem],
+        troubles: Callable[[], list[str]],
         guards: Guards,
     ) -> None:
         self._parking = parking
+        self._troubles = troubles
         self._registry = registry
         self._pools = pools
         self._problems = [problem for problem in problems if problem.fatal]
@@ -47,16 +45,17 @@ class StatusFace:
 
     async def health(self, request: web.Request) -> web.Response:
         """Answer a probe. Only those who may see names are told more than the status."""
-        body: dict[str, Any] = {"status": "degraded" if self._problems else "ok"}
+        reasons = [*(problem.text for problem in self._problems), *self._troubles()]
+        body: dict[str, Any] = {"status": "degraded" if reasons else "ok"}
         if self._guards.knows(request):
             body["version"] = __version__
             body["uptime_s"] = round(time.monotonic() - self._started, 1)
             body["servers"] = sum(1 for config in self._registry.entries.values() if not config.disabled)
             body["children"] = len(self._registry.children())
             body["sessions"] = {pool.name: len(pool) for pool in self._pools}
-            if self._problems:
-                body["reasons"] = [problem.text for problem in self._problems]
-        return _json(body)
+            if reasons:
+                body["reasons"] = reasons
+        return json_answer(body)
 
     async def servers(self, request: web.Request) -> web.Response:
         """List what is configured."""
@@ -76,11 +75,7 @@ class StatusFace:
             for server, config in self._registry.entries.items()
         ]
         rows += [{"id": problem.server, "state": "invalid", "error": problem.text} for problem in self._problems]
-        return _json(rows)
-
-    async def sessions(self, request: web.Request) -> web.Response:
-        """List what lives in the two pools."""
-        return _json([_session_row(pool, entry) for pool in self._pools for entry in pool.entries()])
+        return json_answer(rows)
 
     async def children(self, request: web.Request) -> web.Response:
         """List the child processes, with processor and memory."""
@@ -88,7 +83,7 @@ class StatusFace:
         pids = [child.pid for child in children if child.pid is not None]
         usage = await asyncio.get_running_loop().run_in_executor(None, self._meter.measure, pids)
         now = time.time()
-        return _json([_child_row(child, usage.get(child.pid or 0), now) for child in children])
+        return json_answer([_child_row(child, usage.get(child.pid or 0), now) for child in children])
 
     def _entries(self) -> list[Entry[Any]]:
         return [entry for pool in self._pools for entry in pool.entries()]
@@ -98,24 +93,6 @@ def _server_state(disabled: bool, children: int) -> str:
     if disabled:
         return "disabled"
     return "running" if children else "idle"
-
-
-def _session_row(pool: AnyPool, entry: Entry[Any]) -> dict[str, Any]:
-    session: AnySession = entry.session
-    idle = pool.idle_for(entry)
-    return {
-        "pool": pool.name,
-        "session_id": session.label,
-        "server": session.server,
-        "state": entry.state.value,
-        "in_use": entry.in_use,
-        "protocol_version": session.version if isinstance(session, StreamableSession) else None,
-        "pid": session.pid,
-        "age_s": round(pool.age_of(entry), 1),
-        "idle_s": round(idle, 1),
-        "ttl_ms": None if entry.ttl is None else round(entry.ttl * 1000),
-        "expires_in_s": None if entry.ttl is None or entry.in_use else round(max(0.0, entry.ttl - idle), 1),
-    }
 
 
 def _child_row(child: Child, usage: Usage | None, now: float) -> dict[str, Any]:
@@ -131,7 +108,3 @@ def _child_row(child: Child, usage: Usage | None, now: float) -> dict[str, Any]:
         "cpu_percent": usage.cpu_percent if usage else None,
         "resident_bytes": usage.resident_bytes if usage else None,
     }
-
-
-def _json(value: Any) -> web.Response:
-    return web.Response(body=messages.encode(value) + b"\n", content_type="application/json")

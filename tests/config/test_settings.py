@@ -12,6 +12,7 @@ import pytest
 from bridge.config.environment import OUR_SECRETS
 from bridge.config.errors import ConfigError
 from bridge.config.settings import MIB, Settings, load_environment, read_settings, setting_names
+from bridge.config.values import UNSET
 
 NEVER_WISH = 'a number of milliseconds above 0, or "never"'
 TOKEN = "a-token-that-must-not-be-seen"
@@ -40,12 +41,15 @@ DEFAULTS: list[tuple[str, str, Any]] = [
     ("LOG_FORMAT", "log_format", "text"),
     ("SERVERS_FILE", "servers_file", Path("servers.json")),
     ("MCP_SERVERS", "servers_inline", None),
-    ("STREAM_SESSION_TTL_MS", "stream_ttl", 300.0),
-    ("BRIDGE_SESSION_TTL_MS", "bridge_ttl", 300.0),
+    ("STREAM_SESSION_TTL_MS", "stream_ttl", UNSET),
+    ("BRIDGE_SESSION_TTL_MS", "bridge_ttl", UNSET),
+    ("SESSION_TTL_HOURS", "ttl_hours", UNSET),
     ("DISABLE_STREAM_CLEANUP", "disable_stream_cleanup", False),
     ("DISABLE_BRIDGE_CLEANUP", "disable_bridge_cleanup", False),
     ("SESSION_CLEANUP_INTERVAL_SECONDS", "cleanup_interval", None),
+    ("PERSISTENCE_REQUIRED", "persistence_required", False),
     ("MAX_SESSIONS", "max_sessions", 10_000),
+    ("MAX_SESSIONS_PER_USER", "max_sessions_per_user", 1000),
     ("MAX_CHILDREN", "max_children", 200),
     ("MAX_REQUEST_BYTES", "max_request_bytes", 4 * MIB),
     ("MAX_MESSAGE_BYTES", "max_message_bytes", 64 * MIB),
@@ -77,6 +81,11 @@ GOOD: list[tuple[str, str, Any]] = [
     ("MCP_SERVERS", '{"a":{"command":"x"}}', '{"a":{"command":"x"}}'),
     ("STREAM_SESSION_TTL_MS", "1500", 1.5),
     ("STREAM_SESSION_TTL_MS", "0.5", 0.0005),
+    ("SESSION_TTL_HOURS", "2", 7200.0),
+    ("SESSION_TTL_HOURS", "0.5", 1800.0),
+    ("SESSION_TTL_HOURS", "never", None),
+    ("PERSISTENCE_REQUIRED", "yes", True),
+    ("MAX_SESSIONS_PER_USER", "7", 7),
     ("BRIDGE_SESSION_TTL_MS", "3600000", 3600.0),
     ("SESSION_CLEANUP_INTERVAL_SECONDS", "2.5", 2.5),
     ("MAX_SESSIONS", "1", 1),
@@ -118,6 +127,10 @@ BAD: list[tuple[str, str, str]] = [
     ("SESSION_CLEANUP_INTERVAL_SECONDS", "0", "a number of seconds above 0"),
     ("SESSION_CLEANUP_INTERVAL_SECONDS", "-1", "a number of seconds above 0"),
     ("SESSION_CLEANUP_INTERVAL_SECONDS", "never", "a number of seconds above 0"),
+    ("PERSISTENCE_REQUIRED", "maybe", "true or false"),
+    ("MAX_SESSIONS_PER_USER", "0", whole(1, 10_000_000)),
+    ("SESSION_TTL_HOURS", "0", 'a number of hours above 0, or "never"'),
+    ("SESSION_TTL_HOURS", "-1", 'a number of hours above 0, or "never"'),
     ("MAX_SESSIONS", "0", whole(1, 10_000_000)),
     ("MAX_SESSIONS", "many", whole(1, 10_000_000)),
     ("MAX_CHILDREN", "0", whole(1, 1_000_000)),

@@ -75,9 +75,9 @@ def test_every_session_can_come_to_its_end_and_no_further(state: SessionState) -
     assert reachable(SESSION_TRANSITIONS, SessionState.CLOSED) == {SessionState.CLOSED}
 
 
-def test_only_an_idle_session_can_be_reaped_or_parked() -> None:
-    for event in (SessionEvent.REAPED, SessionEvent.PARKED):
-        assert [state for state, what in SESSION_TRANSITIONS if what is event] == [SessionState.IDLE]
+def test_a_session_in_use_can_never_be_reaped() -> None:
+    reaped = [state for state, what in SESSION_TRANSITIONS if what is SessionEvent.REAPED]
+    assert reaped == [SessionState.IDLE, SessionState.DORMANT]
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,6 @@ def test_the_page_shows_every_edge_and_what_each_state_means() -> None:
     for (source, event), target in (*CHILD_TRANSITIONS.items(), *SESSION_TRANSITIONS.items()):
         assert f"    {source.name} --> {target.name}: {event.value}\n" in page
         assert f"| {source.name} | {event.value} | {target.name} |\n" in page
-    assert "| IDLE | nothing is open; the only state that the reaper may end |\n" in page
+    assert "| IDLE | nothing is open |\n" in page
     assert page.count("stateDiagram-v2") == page.count("[*] -->") == 2
     assert "    CLOSED --> [*]\n" in page

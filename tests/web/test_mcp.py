@@ -342,8 +342,8 @@ async def test_allowed_origins_come_in(start_bridge: StartBridge, origin: str) -
 
 async def test_over_the_limit_of_children_it_is_503_with_retry_after(start_bridge: StartBridge) -> None:
     bridge = await start_bridge(MAX_CHILDREN=1)
-    await bridge.session()
-    async with bridge.post(POST, message("initialize", 1, **INITIALIZE)) as response:
+    busy = await bridge.session()
+    async with busy.get(), bridge.post(POST, message("initialize", 1, **INITIALIZE)) as response:
         assert response.status == 503
         assert int(response.headers["Retry-After"]) > 0
         assert "MAX_CHILDREN" in (await response.json())["error"]["message"]

@@ -1,0 +1,77 @@
+"""The REST API of a running bridge, found by the same settings that it runs with.
+
+``urllib`` and not aiohttp: a verb asks one question, and importing aiohttp would take longer than the answer.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from bridge.config.settings import Settings
+
+#: Seconds that the bridge may take to answer.
+PATIENCE = 30.0
+
+
+class NotRunning(Exception):
+    """No bridge answers at the address of the settings."""
+
+
+class Refused(Exception):
+    """The bridge answered with an error: ``status`` of HTTP, and its own words."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Client:
+    """Asks the bridge that ``settings`` describe."""
+
+    def __init__(self, settings: Settings) -> None:
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - it is asked, not bound
+        host = anywhere.get(settings.host, settings.host)
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+        self._token = settings.access_token
+        # A proxy of the environment is for the world outside, and would be handed the token.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Return what the bridge answers, None where it answers nothing.
+
+        Raises :class:`NotRunning`, and :class:`Refused` for an error of the bridge.
+        """
+        request = urllib.request.Request(self.url + path, method=method)  # noqa: S310 - it begins with http://
+        if body is not None:
+            request.data = json.dumps(body).encode()
+            request.add_header("Content-Type", "application/json")
+        if self._token is not None:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        try:
+            with self._opener.open(request, timeout=PATIENCE) as response:
+                text = response.read()
+        except urllib.error.HTTPError as error:
+            raise Refused(error.code, _words(error)) from None
+        except (OSError, http.client.HTTPException) as error:
+            why = getattr(error, "reason", error)
+            raise NotRunning(
+                f"no bridge answers at {self.url} ({why}); start one with: mcp-bridge serve, or name it by --host, --port"
+            ) from None
+        return json.loads(text) if text.strip() else None
+
+
+def quoted(name: str) -> str:
+    """A name as one segment of a path."""
+    return urllib.parse.quote(name, safe="")
+
+
+def _words(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.loads(error.read())["error"]["message"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{error.code} {error.reason}"

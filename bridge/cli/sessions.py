@@ -1,0 +1,70 @@
+"""``mcp-bridge sessions``: what lives in the pools of a running bridge."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import urllib.parse
+
+from bridge.cli.client import Client, Refused, quoted
+from bridge.cli.table import duration, table
+
+_COLUMNS = {
+    "session_id": "SESSION",
+    "pool": "POOL",
+    "server": "SERVER",
+    "state": "STATE",
+    "in_use": "USES",
+    "kept": "KEPT",
+    "pid": "PID",
+    "age": "AGE",
+    "idle": "IDLE",
+    "ends": "ENDS IN",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words after ``sessions``."""
+    parser.add_argument("action", nargs="?", choices=("ls", "show", "rm"), default="ls", help="default: ls")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="session id, for show and rm")
+    parser.add_argument("--pool", choices=("bridge", "streamable"), help="only sessions of this pool")
+    parser.add_argument("--server", metavar="ID", help="only sessions of this server")
+    parser.add_argument("--state", help="only sessions in this state")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def sessions(client: Client, options: argparse.Namespace) -> int:
+    """Do what the words say; return the exit code. Raises what :meth:`Client.ask` raises."""
+    if options.action == "ls":
+        return _list(client, options)
+    if not options.ids:
+        print(f"mcp-bridge: sessions {options.action}: which? give an ID of: mcp-bridge sessions", file=sys.stderr)
+        return 2
+    code = 0
+    for session_id in options.ids:
+        path = f"/api/v1/sessions/{quoted(session_id)}"
+        try:
+            found = client.ask("GET" if options.action == "show" else "DELETE", path)
+        except Refused as refused:
+            print(f"mcp-bridge: {session_id}: {refused}", file=sys.stderr)
+            code = 1
+            continue
+        if options.action == "show":
+            print(json.dumps(found, indent=2))
+    return code
+
+
+def _list(client: Client, options: argparse.Namespace) -> int:
+    asked = {name: getattr(options, name) for name in ("pool", "server", "state") if getattr(options, name)}
+    rows = client.ask("GET", "/api/v1/sessions?" + urllib.parse.urlencode(asked))
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    for row in rows:
+        row["kept"] = row["persistent"]
+        row["age"], row["idle"] = duration(row["age_s"]), duration(row["idle_s"])
+        left = row["expires_in_s"]
+        row["ends"] = "in use" if left is None and row["in_use"] else duration(left)
+    print(table(rows, _COLUMNS))
+    return 0

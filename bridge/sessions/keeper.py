@@ -1,0 +1,198 @@
+"""Writes sessions to the store, behind the requests that change them, and goes on without it when it is away.
+
+What is owed waits here and is written when the store is back. Nothing that a client does waits for the store, except
+that a new session is written before its client learns its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable
+
+from bridge.sessions.reaper import Sleep
+from bridge.stores.record import Append, Change, Delete, Event, Save, SessionRecord, SessionStore, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two tries to reach a store that is away: doubled from the first to the last.
+FIRST_RETRY = 0.25
+LAST_RETRY = 5.0
+#: Events of one session that wait for the store; older ones are dropped.
+OWED_EVENTS = 256
+#: Sessions that are written at once.
+BATCH = 500
+#: Seconds that a new session waits to be written.
+PATIENCE = 2.0
+
+Make = Callable[[], SessionRecord]
+
+
+class Keeper:
+    """One store and what is owed to it. ``adopt`` gets each session that the store holds when it is first reached.
+
+    ``problem`` says why the store is away, None while it is not.
+    """
+
+    def __init__(
+        self, store: SessionStore, adopt: Callable[[SessionRecord, list[Event]], object], sleep: Sleep = asyncio.sleep
+    ) -> None:
+        self._store = store
+        self._adopt = adopt
+        self._sleep = sleep
+        self._records: dict[str, Make | None] = {}  # None: to be deleted
+        self._events: dict[str, list[Event]] = {}
+        self._stored: set[str] = set()
+        self._work = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+        self.has_read = False
+        self.problem: str | None = "it has not been opened yet"
+
+    @property
+    def name(self) -> str:
+        """``memory``, ``file`` or ``redis``."""
+        return self._store.name
+
+    @property
+    def owed(self) -> int:
+        """How many sessions wait to be written."""
+        return len(self._records.keys() | self._events.keys())
+
+    def holds(self, session_id: str) -> bool:
+        """Whether a session is in the store, and the store can be reached."""
+        return self.problem is None and session_id in self._stored
+
+    def save(self, session_id: str, make: Make) -> None:
+        """Write a session soon; ``make`` gives its record at that moment."""
+        self._records[session_id] = make
+        self._work.set()
+
+    def delete(self, session_id: str) -> None:
+        """Remove a session soon."""
+        self._records[session_id] = None
+        self._events.pop(session_id, None)
+        self._stored.discard(session_id)
+        self._work.set()
+
+    def append(self, session_id: str, event: Event) -> None:
+        """Write an event of a session soon."""
+        events = self._events.setdefault(session_id, [])
+        events.append(event)
+        del events[:-OWED_EVENTS]
+        self._work.set()
+
+    async def written(self, session_id: str, within: float = PATIENCE) -> bool:
+        """Wait until a session that was saved is in the store; False when the store is away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self.problem is None and session_id in self._records:
+                    waiter = asyncio.get_running_loop().create_future()
+                    self._waiting.append(waiter)
+                    await waiter
+        return session_id not in self._records and self.holds(session_id)
+
+    async def start(self) -> None:
+        """Try to read the store once, so that a restarted bridge knows its sessions before it takes requests."""
+        try:
+            await self._open()
+        except StoreUnavailable as error:
+            self._failed(error)
+
+    async def run(self) -> None:
+        """Write for ever, and come back to a store that is away."""
+        delay = FIRST_RETRY
+        while True:
+            try:
+                if self.problem is not None:
+                    await self._open()
+                delay = FIRST_RETRY
+                await self._work.wait()
+                await self._write()
+            except StoreUnavailable as error:
+                self._failed(error)
+                await self._sleep(delay)
+                delay = min(2 * delay, LAST_RETRY)
+            except Exception:
+                log.exception("%s session store: unexpected error; it is tried again", self.name)
+                await self._sleep(LAST_RETRY)
+
+    async def close(self) -> None:
+        """Write what is owed, as far as it goes, and close the store."""
+        try:
+            if self.has_read:
+                await self._write()
+        except StoreUnavailable as error:
+            log.warning("%d session(s) could not be written to the %s store: %s", self.owed, self.name, error)
+        await self._store.close()
+
+    async def _open(self) -> None:
+        await self._store.open()
+        await self._store.ping()
+        if not self.has_read:
+            found = 0
+            async for record in self._store.scan():
+                if record.id not in self._records:  # else it is known here, and newer
+                    self._stored.add(record.id)
+                    self._adopt(record, await self._store.events(record.id))
+                    found += 1
+            self.has_read = True
+            log.info("%s session store: %d kept session(s)", self.name, found)
+        elif self.problem is not None:
+            log.info("%s session store is back; %d session(s) are written to it", self.name, self.owed)
+        self.problem = None
+
+    async def _write(self) -> None:
+        self._work.clear()
+        records, events = dict(self._records), self._events
+        self._events = {}
+        try:
+            ids = iter(records.keys() | events.keys())
+            while batch := list(itertools.islice(ids, BATCH)):
+                await self._store.write([change for each in batch for change in _changes(each, records, events)])
+                for session_id in batch:
+                    self._settle(session_id, records)
+                    events.pop(session_id, None)
+        except StoreUnavailable:
+            for session_id, missing in events.items():
+                self._events[session_id] = [*missing, *self._events.get(session_id, [])][-OWED_EVENTS:]
+            self._work.set()
+            raise
+        finally:
+            self._wake()
+
+    def _settle(self, session_id: str, records: dict[str, Make | None]) -> None:
+        """A session has been written; it is owed again if it has changed meanwhile."""
+        if session_id not in records:
+            return
+        make = records[session_id]
+        if session_id in self._records and self._records[session_id] is make:
+            del self._records[session_id]
+        if make is not None and self._records.get(session_id, make) is not None:
+            self._stored.add(session_id)
+
+    def _failed(self, error: StoreUnavailable) -> None:
+        if self.problem is None or not self.has_read:
+            text = "%s session store is away: %s; sessions go on in memory and are written when it is back"
+            log.log(logging.WARNING if self.problem != str(error) else logging.DEBUG, text, self.name, error)
+        self.problem = str(error)
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def _changes(session_id: str, records: dict[str, Make | None], events: dict[str, list[Event]]) -> list[Change]:
+    changes: list[Change] = []
+    if session_id in records:
+        make = records[session_id]
+        if make is None:
+            return [Delete(session_id)]
+        changes.append(Save(make()))
+    if session_id in events:
+        changes.append(Append(session_id, tuple(events[session_id])))
+    return changes

@@ -1,0 +1,191 @@
+"""What outlives the bridge: sessions as records, and records as sessions again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from bridge.children.registry import Registry
+from bridge.children.seat import Seat
+from bridge.protocol import messages
+from bridge.protocol.errors import Fault, Rejection
+from bridge.sessions.backlog import Track
+from bridge.sessions.keeper import Keeper
+from bridge.sessions.pool import SessionPool
+from bridge.sessions.recording import Recording
+from bridge.sessions.room import SessionEntry
+from bridge.sessions.streamable import StreamableSession
+from bridge.sessions.vacant import Vacant
+from bridge.stores.record import Event, SessionRecord
+
+
+class Kept:
+    """Keeps sessions in a store. ``required``: a session that was to be kept and cannot be is refused.
+
+    ``wall`` is the time of day in seconds, for records only.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        registry: Registry,
+        pool: SessionPool[StreamableSession],
+        *,
+        required: bool,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.keeper = keeper
+        self._registry = registry
+        self._pool = pool
+        self._required = required
+        self._wall = wall
+        self._saved: dict[str, float] = {}  # id -> last use, as it was written
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether there is a store that a restart does not empty."""
+        return self.keeper.name != "memory"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether every kept session is in the pool."""
+        return self.keeper.has_read
+
+    @property
+    def problem(self) -> str | None:
+        """Why sessions are not kept just now, None if they are or need not be."""
+        if not self.is_lasting or self.keeper.problem is None:
+            return None
+        return f"the {self.keeper.name} session store is away: {self.keeper.problem}"
+
+    def is_stored(self, entry: SessionEntry) -> bool:
+        """Whether a session would outlive the bridge if that ended now."""
+        return entry.session.is_kept and self.keeper.holds(entry.key)
+
+    def warning(self, *, wanted: bool) -> str | None:
+        """What to tell someone who ``wanted`` a session to be kept that is not."""
+        if not wanted:
+            return None
+        if not self.is_lasting:
+            return "there is no session store: set SESSION_STORE to file or redis; the session lives in memory only"
+        return None if self.problem is None else f"{self.problem}; the session lives in memory until it is back"
+
+    def follow(self, entry: SessionEntry) -> None:
+        """Keep the events of a session too, from now on."""
+        if entry.session.is_kept:
+            entry.session.backlog.on_event = lambda track, message: self._append(entry, track, message)
+
+    def save(self, entry: SessionEntry) -> None:
+        """Write a session soon, if it is to be kept."""
+        if entry.session.is_kept:
+            self._saved[entry.key] = entry.last_used
+            self.keeper.save(entry.key, lambda: self._record(entry))
+
+    def check(self) -> None:
+        """Raise :class:`Rejection` (503) where a session that is to be kept is asked for, and cannot be."""
+        if self._required and not self.is_lasting:
+            self._refuse("there is no session store")
+        if self._required and self.problem is not None:
+            self._refuse(self.problem)
+
+    async def settle(self, entry: SessionEntry) -> None:
+        """Write a new session, if it is to be kept, and wait for it.
+
+        Raises :class:`Rejection` (503) where a store is required and cannot be reached.
+        """
+        self.save(entry)
+        if entry.session.is_kept and not await self.keeper.written(entry.key) and self._required:
+            self._refuse(self.problem or f"the {self.keeper.name} session store does not answer")
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise Rejection(Fault.UNAVAILABLE, f"{why}, and PERSISTENCE_REQUIRED is set", retry_in=5)
+
+    async def keep(self, entry: SessionEntry, wanted: bool) -> None:
+        """Make a session a kept one, or a temporary one. Raises what :meth:`settle` raises, and changes nothing then.
+
+        A store that is away gets it when it is back.
+        """
+        session = entry.session
+        if not wanted:
+            self.forget(entry)
+            session.is_kept = False
+            session.backlog.on_event = None
+            return
+        self.check()
+        was_kept, session.is_kept = session.is_kept, self.is_lasting
+        try:
+            await self.settle(entry)
+        except Rejection:
+            session.is_kept = was_kept
+            raise
+        self.follow(entry)
+
+    def sweep(self) -> None:
+        """Write the time of last use of what has been used since it was written."""
+        for entry in self._pool.entries():
+            if entry.session.is_kept and entry.last_used > self._saved.get(entry.key, 0.0):
+                self.save(entry)
+
+    def forget(self, entry: SessionEntry) -> None:
+        """Remove a session that has ended."""
+        if entry.session.is_kept:
+            self._saved.pop(entry.key, None)
+            self.keeper.delete(entry.key)
+
+    def leave(self, entry: SessionEntry) -> None:
+        """Write a session for the last time: its end here is none in the store."""
+        if entry.session.is_kept:
+            record = self._record(entry)
+            self.keeper.save(entry.key, lambda: record)
+            entry.session.is_kept = False
+            entry.session.backlog.on_event = None
+
+    def idle(self, record: SessionRecord) -> float:
+        """Seconds since a session was last used."""
+        return max(0.0, self._wall() - record.touched)
+
+    def age(self, record: SessionRecord) -> float:
+        """Seconds since it was opened."""
+        return max(0.0, self._wall() - record.created)
+
+    def session_of(self, record: SessionRecord, events: list[Event]) -> StreamableSession:
+        """Return a session without a child that goes on where the record ends."""
+        session = StreamableSession(record.id, record.server, Vacant(_no_child), record.owner)
+        session.is_kept = True
+        session.restored = True
+        session.metadata = record.metadata
+        session.version = record.version or ""
+        initialize = None if record.initialize is None else bytes(record.initialize)
+        session.recording = Recording(initialize, record.level, record.subscriptions)
+        if initialize is not None:
+            session.capabilities = messages.member(initialize, "capabilities", b"{}")
+        session.backlog.restore(record.last_event, [(event.stream, event.number, event.data) for event in events])
+        return session
+
+    def _append(self, entry: SessionEntry, track: Track, message: bytes) -> None:
+        self.keeper.append(entry.key, Event(number=track.sent, stream=track.number, data=message))
+
+    def _record(self, entry: SessionEntry) -> SessionRecord:
+        session, now = entry.session, self._wall()
+        recording = session.recording
+        return SessionRecord(
+            id=session.id,
+            server=session.server,
+            config=self._registry.entries[session.server].digest,
+            version=session.version or None,
+            initialize=None if recording.initialize is None else messages.Raw(recording.initialize),
+            initialized=bool(session.version),
+            level=recording.level,
+            subscriptions=list(recording.subscriptions),
+            owner=session.owner,
+            created=now - self._pool.age_of(entry),
+            touched=now - self._pool.idle_for(entry),
+            ttl=entry.ttl,
+            metadata=session.metadata,
+            last_event=session.backlog.opened,
+        )
+
+
+async def _no_child() -> Seat:
+    raise AssertionError("replaced when the session enters its pool")

@@ -1,0 +1,86 @@
+"""What a client has told its child that the next child must hear again: the handshake, log level, subscriptions.
+
+A session outlives its child when it is parked, restored, or when its child died. The next child then gets what is
+recorded here before anything else, so that it stands where the first one stood - as far as MCP can say it. What a
+server keeps in its memory besides is gone: ``restore: refuse`` is for servers where that matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from bridge.children.connection import Exchange
+from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, uri_of
+from bridge.children.seat import Seat
+from bridge.protocol import handshake, messages
+from bridge.protocol.errors import OtherEra, StartFailed
+from bridge.protocol.messages import Request
+
+#: Requests that change what the next child must hear.
+RECORDED = frozenset((SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE))
+
+
+class Recording:
+    """``initialize`` holds the params of the client's request, verbatim; None where the bridge greets by itself."""
+
+    __slots__ = ("initialize", "level", "subscriptions")
+
+    def __init__(
+        self, initialize: bytes | None = None, level: str | None = None, subscriptions: Iterable[str] = ()
+    ) -> None:
+        self.initialize = initialize
+        self.level = level
+        self.subscriptions: dict[str, None] = dict.fromkeys(subscriptions)
+
+    def hear(self, exchange: Exchange) -> None:
+        """Record a request of :data:`RECORDED` that has ended, unless it failed."""
+        if "result" not in messages.fields(exchange.answer):
+            return
+        method, params = exchange.request.method, exchange.request.params
+        if method == SET_LEVEL:
+            self.level = messages.string(messages.member(params, "level"))
+        elif method == SUBSCRIBE:
+            self.subscriptions[uri_of(params)] = None
+        else:
+            self.subscriptions.pop(uri_of(params), None)
+
+    async def replay(self, seat: Seat, server: str, seconds: float) -> bytes:
+        """Tell a new child everything, within ``seconds``; return its InitializeResult.
+
+        Raises :class:`StartFailed` when it does not take the handshake, :class:`OtherEra` when it is of the modern one.
+        Level and subscriptions are sent and not insisted on: a child that refuses one can still serve.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                result = seat.greeting or await self._greet(seat, server)
+                if self.initialize is not None:
+                    seat.introduce(self.initialize)
+                if self.level is not None:
+                    await self._ask(seat, SET_LEVEL, level=self.level)
+                for uri in self.subscriptions:
+                    await self._ask(seat, SUBSCRIBE, uri=uri)
+        except TimeoutError:
+            raise StartFailed(server, f"it did not take the recorded handshake within {seconds:g} s") from None
+        return result
+
+    async def _greet(self, seat: Seat, server: str) -> bytes:
+        assert self.initialize is not None
+        exchange = Exchange(Request(b"0", "initialize", self.initialize))
+        await seat.send(exchange, None)
+        answer = messages.fields(await exchange.receive())
+        if exchange.failure is not None:
+            raise exchange.failure
+        if "result" not in answer:
+            error = bytes(answer.get("error", b""))
+            why = messages.string(messages.member(error, "message")) or "without a message"
+            refused = OtherEra if handshake.is_other_era(error) else StartFailed
+            raise refused(server, f"it refused the recorded initialize: {why}")
+        seat.greeted()
+        seat.tell(handshake.INITIALIZED)
+        return bytes(answer["result"])
+
+    async def _ask(self, seat: Seat, method: str, **params: str) -> None:
+        exchange = Exchange(Request(b"0", method, messages.encode(params)))
+        await seat.send(exchange, None)
+        await exchange.receive()

@@ -1,0 +1,181 @@
+"""Which session has a child, and which has none for now.
+
+A session gives its child up when it is parked, when somebody else needs the room, or when the child dies; its next
+request gets it another one that hears the recorded handshake first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from bridge.children.policy import Need
+from bridge.children.registry import Registry
+from bridge.children.seat import Seat
+from bridge.protocol import messages
+from bridge.protocol.errors import AtCapacity, Fault, OtherEra, Rejection
+from bridge.sessions.pool import SessionPool
+from bridge.sessions.room import Room, SessionEntry, is_temporary
+from bridge.sessions.streamable import StreamableSession
+from bridge.sessions.timing import Timing
+from bridge.sessions.vacant import Vacant
+
+log = logging.getLogger(__name__)
+
+
+class Seating:
+    """Gives sessions seats and takes them back. ``end`` ends a session that cannot go on without its child."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        pool: SessionPool[StreamableSession],
+        timing: Timing,
+        room: Room,
+        end: Callable[[SessionEntry, str], object],
+    ) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._timing = timing
+        self._room = room
+        self._end = end
+        self._waking: dict[str, asyncio.Task[Seat]] = {}
+
+    async def take(self, server: str, need: Need, owner: str) -> Seat:
+        """Return a seat at a server; where there are too many children, an idle session gives up its own.
+
+        Raises what :meth:`Registry.seat` raises.
+        """
+        try:
+            return await self._registry.seat(server, need)
+        except AtCapacity as full:
+            for entry in self._room.idle(owner, others=True):
+                if entry.session.pid is not None and (not full.of_server or entry.session.server == server):
+                    await self._free(entry)
+                    return await self._registry.seat(server, need)
+            raise
+
+    def sit(self, entry: SessionEntry, seat: Seat) -> None:
+        """Put a session on a seat."""
+        entry.session.change_seat(seat)
+        self.watch(entry)
+
+    def watch(self, entry: SessionEntry) -> None:
+        """From now on, the end of its child concerns a session."""
+        seat = entry.session.seat
+        seat.on_closed = lambda: self._child_ended(entry)
+        if seat.closed:  # between its start and now
+            self._child_ended(entry)
+
+    def vacate(self, entry: SessionEntry) -> None:
+        """Leave a session without a child until its next request."""
+        entry.session.change_seat(Vacant(lambda: self._woken(entry)))
+
+    def park(self, entry: SessionEntry, why: str) -> None:
+        """Stop the child of a session and keep the session."""
+        log.info("Session parked session_id=%s: %s", entry.session.label, why)
+        self.vacate(entry)
+        self._pool.park(entry)
+
+    def may_park(self, entry: SessionEntry) -> bool:
+        """Whether a session could go on with another child: it is open, and its server allows a replay."""
+        return self._registry.entries[entry.session.server].restore == "replay" and entry.session.version != ""
+
+    async def seat_created(self, entry: SessionEntry) -> None:
+        """Give a session its first child, which its client initializes. Raises what :meth:`take` raises."""
+        session = entry.session
+        self._pool.wake(entry)
+        try:
+            seat = await self.take(session.server, Need.SESSION, session.owner)
+        except BaseException:
+            if not session.closed:
+                self._pool.park(entry)
+            raise
+        if session.closed:
+            seat.release()
+            raise Rejection(Fault.UNKNOWN_SESSION, "session ended")
+        self.sit(entry, seat)
+
+    async def close(self) -> None:
+        """Wait for the sessions that are just getting a child."""
+        await asyncio.gather(*self._waking.values(), return_exceptions=True)
+
+    async def _free(self, entry: SessionEntry) -> None:
+        """Take the child of an idle session: a kept one goes on without it, a temporary one ends."""
+        why = f"it was idle for {self._pool.idle_for(entry):.0f} s and made room (MAX_CHILDREN)"
+        seat = entry.session.seat
+        if is_temporary(entry) or not self.may_park(entry):
+            self._pool.reaped["limit"] += 1
+            self._end(entry, why)
+        else:
+            self.park(entry, why)
+        await seat.gone()
+
+    async def _woken(self, entry: SessionEntry) -> Seat:
+        """The seat of a session that had none; many may wait for the same start."""
+        task = self._waking.get(entry.key)
+        if task is None:
+            task = self._waking[entry.key] = asyncio.create_task(self._wake(entry), name=f"wake {entry.session.label}")
+            task.add_done_callback(lambda done: self._has_woken(entry.key, done))
+        return await asyncio.shield(task)
+
+    def _has_woken(self, key: str, task: asyncio.Task[Seat]) -> None:
+        del self._waking[key]
+        if not task.cancelled():
+            task.exception()  # it has been raised to all who waited
+
+    async def _wake(self, entry: SessionEntry) -> Seat:
+        session = entry.session
+        vacant = session.seat
+        assert isinstance(vacant, Vacant)
+        self._pool.wake(entry)
+        try:
+            seat, result = await self._replay(session, vacant)
+        except BaseException:
+            if not session.closed:
+                self._pool.park(entry)
+            raise
+        finally:
+            vacant.coming = None
+        if session.closed:
+            seat.release()
+            raise Rejection(Fault.UNKNOWN_SESSION, "session ended")
+        session.version = messages.string(messages.member(result, "protocolVersion")) or ""
+        self._pool.opened(entry)
+        self.sit(entry, seat)
+        session.on_recorded()
+        log.info("Session woken session_id=%s pid=%s", session.label, session.pid)
+        return seat
+
+    async def _replay(self, session: StreamableSession, vacant: Vacant) -> tuple[Seat, bytes]:
+        """Return a seat at a child that has heard the recorded handshake, and its InitializeResult."""
+        need = Need.IMPLICIT if session.recording.initialize is None else Need.SESSION
+        while True:
+            vacant.coming = seat = await self.take(session.server, need, session.owner)
+            session.hear(seat)
+            try:
+                return seat, await session.recording.replay(seat, session.server, self._timing.start(session.server))
+            except OtherEra:
+                seat.release()
+                self._registry.learn_modern_only(session.server)
+            except BaseException:
+                seat.release()
+                raise
+
+    def _child_ended(self, entry: SessionEntry) -> None:
+        session = entry.session
+        if session.closed:
+            return
+        why = f"its server ended ({session.obituary})"
+        if session.is_kept and self.may_park(entry):
+            log.warning(
+                "session %s has lost its child of server %s; its next request gets it another",
+                session.label,
+                session.server,
+            )
+            session.drop_questions()
+            self.park(entry, why)
+        else:
+            log.warning("session %s ends with its child of server %s", session.label, session.server)
+            self._end(entry, why)

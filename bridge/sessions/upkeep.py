@@ -1,0 +1,63 @@
+"""Looks after sessions that nobody ends: stops children that idle, writes when kept sessions were last used."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from bridge.protocol.states import SessionState
+from bridge.sessions.kept import Kept
+from bridge.sessions.pool import SessionPool
+from bridge.sessions.reaper import Sleep
+from bridge.sessions.room import SessionEntry
+from bridge.sessions.seating import Seating
+from bridge.sessions.streamable import StreamableSession
+from bridge.sessions.timing import Timing
+
+log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """One look every :meth:`Timing.upkeep_interval`."""
+
+    def __init__(
+        self,
+        pool: SessionPool[StreamableSession],
+        seating: Seating,
+        kept: Kept,
+        timing: Timing,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._pool = pool
+        self._seating = seating
+        self._kept = kept
+        self._timing = timing
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """Look for ever."""
+        interval = self._timing.upkeep_interval()
+        while True:
+            await self._sleep(interval)
+            try:
+                self.look()
+            except Exception:
+                log.exception("upkeep of sessions failed; it goes on")
+
+    def look(self) -> int:
+        """Park what idles, and write what was used; return how many children are stopped."""
+        idle = [entry for entry in self._pool.entries() if self._is_idle(entry)]
+        for entry in idle:
+            self._seating.park(entry, f"idle for {self._pool.clock() - entry.last_used:.0f}s (idleStopMs)")
+        self._kept.sweep()
+        return len(idle)
+
+    def _is_idle(self, entry: SessionEntry) -> bool:
+        limit = self._timing.idle_stop(entry.session.server)
+        return (
+            limit is not None
+            and entry.state in (SessionState.IDLE, SessionState.ACTIVE)
+            and self._pool.clock() - entry.last_used >= limit
+            and not entry.session.needs_child
+            and self._seating.may_park(entry)
+        )
