@@ -60,7 +60,7 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "reason", error)
             raise NotRunning(
-                f"no bridge answers at {self.url} ({why}); start one with: mcp-bridge serve, or name it by --host, --port"
+                f"no bridge answers at {self.url} ({why}); start one with: mcp-bridge serve, or say where by --port"
             ) from None
         return json.loads(text) if text.strip() else None
 

@@ -97,12 +97,7 @@ class Relief:
             self._shed()
 
     def _shed(self) -> None:
-        idle = [
-            entry
-            for entry in self._pool.entries()
-            if entry.in_use == 0
-            and (entry.state is SessionState.IDLE or (entry.state is SessionState.DORMANT and is_temporary(entry)))
-        ]
+        idle = [entry for entry in self._pool.entries() if entry.in_use == 0 and self._can_give(entry)]
         idle.sort(key=lambda entry: entry.last_used)
         why = f"the bridge ran out: {', '.join(self.reasons)} in use"
         for entry in idle[: max(1, len(idle) // PORTION)]:
@@ -110,5 +105,11 @@ class Relief:
                 self._pool.reaped["pressure"] += 1
                 log.info("Session ended session_id=%s: %s", entry.session.label, why)
                 self._end(entry, why)
-            elif self._seating.may_park(entry):
+            else:
                 self._seating.park(entry, why)
+
+    def _can_give(self, entry: SessionEntry) -> bool:
+        """Whether a session has something to give up, and may."""
+        if is_temporary(entry):
+            return entry.state is SessionState.IDLE or entry.state is SessionState.DORMANT
+        return entry.state is SessionState.IDLE and self._seating.may_park(entry)

@@ -1,0 +1,217 @@
+"""What is written behind the requests, and what happens while the store is away.
+
+The store is one in memory that a test takes away and gives back: no real store goes away between two of our steps.
+Real ones that do are in tests/stores and tests/web/test_kept.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from bridge.sessions.keeper import OWED_EVENTS, Keeper
+from bridge.stores.memory import MemoryStore
+from bridge.stores.record import Change, Event, Save, SessionRecord, StoreUnavailable
+from tests.faketime import FakeTime
+
+
+def record(session_id: str = "a", **changes: Any) -> SessionRecord:
+    known: dict[str, Any] = {
+        "server": "peer",
+        "config": "c",
+        "version": "2025-06-18",
+        "initialize": None,
+        "initialized": True,
+        "level": None,
+        "subscriptions": [],
+        "owner": "me",
+        "created": 0.0,
+        "touched": 0.0,
+        "ttl": None,
+        "metadata": {},
+    }
+    return SessionRecord(id=session_id, **{**known, **changes})
+
+
+class Flaky(MemoryStore):
+    """A store that is away while ``away`` says why."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = ""
+        self.batches: list[list[Change]] = []
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreUnavailable(self.away)
+
+    async def open(self) -> None:
+        self._check()
+        await super().open()
+
+    async def ping(self) -> None:
+        self._check()
+
+    async def write(self, changes: Sequence[Change]) -> None:
+        self._check()
+        self.batches.append(list(changes))
+        await super().write(changes)
+
+
+class Stage:
+    """A keeper at work."""
+
+    def __init__(self) -> None:
+        self.store = Flaky()
+        self.time = FakeTime()
+        self.adopted: list[tuple[SessionRecord, list[Event]]] = []
+        self.keeper = Keeper(self.store, lambda *found: self.adopted.append(found), self.time.sleep)
+        self.task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.keeper.start()
+        self.task = asyncio.create_task(self.keeper.run())
+        await self.time.advance(0)
+
+    async def ids(self) -> list[str]:
+        return sorted([each.id async for each in self.store.scan()])
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    stage = Stage()
+    yield stage
+    if stage.task is not None:
+        stage.task.cancel()
+        await asyncio.gather(stage.task, return_exceptions=True)
+
+
+async def test_a_session_is_written_once_however_often_it_changes(stage: Stage) -> None:
+    await stage.start()
+    levels = ["debug", "info", "error"]
+    for level in levels:
+        stage.keeper.save("a", lambda level=level: record(level=level))  # type: ignore[misc]
+    assert await stage.keeper.written("a")
+    assert stage.keeper.holds("a")
+    [[change]] = stage.store.batches
+    assert isinstance(change, Save)
+    assert change.record.level == "error"
+
+
+async def test_what_changes_while_it_is_written_is_written_again(stage: Stage) -> None:
+    await stage.start()
+    begun, go = asyncio.Event(), asyncio.Event()
+    write = stage.store.write
+
+    async def slow(changes: Sequence[Change]) -> None:
+        begun.set()
+        await go.wait()
+        await write(changes)
+
+    stage.store.write = slow  # type: ignore[method-assign]
+    stage.keeper.save("a", lambda: record(level="info"))
+    await begun.wait()
+    stage.keeper.save("a", lambda: record(level="error"))
+    go.set()
+    assert await stage.keeper.written("a")
+    kept = await stage.store.load("a")
+    assert kept is not None
+    assert kept.level == "error"
+
+
+async def test_a_deleted_session_is_gone_and_so_are_its_events(stage: Stage) -> None:
+    await stage.start()
+    stage.keeper.save("a", record)
+    stage.keeper.append("a", Event(1, 1, b"{}"))
+    await stage.time.advance(0)
+    assert await stage.ids() == ["a"]
+    stage.keeper.append("a", Event(2, 1, b"{}"))
+    stage.keeper.delete("a")
+    await stage.time.advance(0)
+    assert await stage.ids() == []
+    assert stage.keeper.owed == 0
+    assert not stage.keeper.holds("a")
+
+
+async def test_what_the_store_holds_is_adopted_with_its_events(stage: Stage) -> None:
+    await stage.store.open()
+    await stage.store.write([Save(record("a"))])
+    await stage.start()
+    assert [found.id for found, _ in stage.adopted] == ["a"]
+    assert stage.keeper.holds("a")
+
+
+async def test_a_store_that_is_away_owes_nobody_an_answer_and_gets_everything_when_it_is_back(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await stage.start()
+    stage.keeper.save("before", lambda: record("before"))
+    assert await stage.keeper.written("before")
+    stage.store.away = "it burns"
+    stage.keeper.save("a", lambda: record("a"))
+    stage.keeper.append("before", Event(1, 1, b"{}"))
+    assert not await stage.keeper.written("a")
+    assert stage.keeper.problem == "it burns"
+    assert not stage.keeper.holds("before")
+    stage.keeper.save("b", lambda: record("b"))
+    stage.keeper.delete("before")
+    assert not await stage.keeper.written("b")  # at once, though time stands still
+    await stage.time.advance(60)
+    stage.store.away = ""
+    await stage.time.advance(60)
+    assert await stage.ids() == ["a", "b"]
+    assert stage.keeper.problem is None
+    assert stage.keeper.holds("a")
+    warnings = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert len(warnings) == 1  # however often it is tried
+    assert "it burns" in warnings[0]
+    assert any("is back" in each.message for each in caplog.records)
+
+
+async def test_events_that_could_not_be_written_are_kept_in_order_and_bounded(stage: Stage) -> None:
+    await stage.start()
+    stage.keeper.save("a", record)
+    assert await stage.keeper.written("a")
+    stage.store.away = "gone"
+    for number in range(1, OWED_EVENTS + 11):
+        stage.keeper.append("a", Event(number, 1, b"{}"))
+        if number == 5:
+            await stage.time.advance(1)  # one try with the first five
+    stage.store.away = ""
+    await stage.time.advance(60)
+    numbers = [event.number for event in await stage.store.events("a")]
+    assert numbers == list(range(11, OWED_EVENTS + 11))
+
+
+async def test_a_store_that_was_away_at_the_start_is_read_when_it_comes(stage: Stage) -> None:
+    await stage.store.open()
+    await stage.store.write([Save(record("old")), Save(record("ended"))])
+    stage.store.away = "not yet"
+    await stage.start()
+    assert not stage.keeper.has_read
+    stage.keeper.delete("ended")  # its client knew it from before
+    stage.store.away = ""
+    await stage.time.advance(60)
+    assert stage.keeper.has_read
+    assert [found.id for found, _ in stage.adopted] == ["old"]
+    assert await stage.ids() == ["old"]
+
+
+async def test_what_is_owed_is_written_at_the_end(stage: Stage) -> None:
+    await stage.keeper.start()
+    stage.keeper.save("a", record)
+    await stage.keeper.close()
+    assert any(isinstance(change, Save) for change in stage.store.batches[0])
+
+
+async def test_an_end_without_the_store_says_what_is_lost(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    await stage.keeper.start()
+    stage.keeper.save("a", record)
+    stage.store.away = "gone"
+    await stage.keeper.close()
+    assert "1 session(s) could not be written" in caplog.text
