@@ -279,7 +279,7 @@ class Lifetimes(RuleBasedStateMachine):
 
     @rule(gently=st.booleans())
     def restart(self, gently: bool) -> None:
-        self.bridge.sessions.kept.sweep()  # so that the store knows the last use: by itself it is a third of a TTL behind
+        self.bridge.sessions.kept.sweep()  # the store knows the last use; by itself it is a third of a TTL behind
         survivors = {
             entry.key
             for entry in self.bridge.pool.entries()

@@ -1,0 +1,354 @@
+"""Sessions that outlive the bridge, end to end: a real bridge, real children, a file, a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.stores.conftest import Start
+from tests.stores.redis_server import RedisServer
+
+from tests.cli.test_commands import Serve, http, serve  # noqa: F401 - fixtures
+from tests.conftest import INITIALIZE, PEERS, Running, Session, StartBridge, message, peer, sse, tool
+
+KEPT = {"peer": peer(persistent=True)}
+#: The peer with resources and list changes.
+RICH = {"peer": {**peer(persistent=True), "args": [*peer()["args"], "--changes"]}}
+
+PEER = PEERS / "peer.py"
+
+
+@pytest.fixture(params=["file", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """The settings of a store that a restart does not empty."""
+    if request.param == "file":
+        return {"SESSION_STORE": "file", "SESSION_DIR": str(tmp_path / "sessions")}
+    redis: RedisServer = request.getfixturevalue("redis")
+    return {"REDIS_ENABLED": "true", "REDIS_URL": redis.url}
+
+
+async def again(bridge: Running, start_bridge: StartBridge, servers: dict[str, Any], **settings: str) -> Running:
+    """End a bridge, and start one that has the same store."""
+    await bridge.service.stop()
+    return await start_bridge(servers, **settings)
+
+
+def at(bridge: Running, session: Session) -> Session:
+    """The same session, as a client of another bridge."""
+    return Session(bridge.http, f"{bridge.url}/mcp/peer", session.id, session.greeting)
+
+
+async def row_of(bridge: Running, session: Session) -> dict[str, Any]:
+    return dict(await bridge.get(f"/api/v1/sessions/{session.id}"))
+
+
+async def test_a_session_goes_on_after_a_restart(start_bridge: StartBridge, store: dict[str, str]) -> None:
+    bridge = await start_bridge(KEPT, **store)
+    session = await bridge.session(capabilities={"roots": {}})
+    assert (await row_of(bridge, session))["persistent"] is True
+    await session.call("count")
+    bridge = await again(bridge, start_bridge, KEPT, **store)
+    row = await row_of(bridge, session)
+    assert (row["state"], row["restored"], row["persistent"], row["pid"]) == ("dormant", True, True, None)
+    assert (row["protocol_version"], row["ttl_ms"], row["expires_at"]) == ("2025-06-18", None, None)
+    session = at(bridge, session)
+    assert (await session.call("count"))["result"]["count"] == 1  # another process, greeted as the first one was
+    assert (await session.call("count", 2))["result"]["count"] == 2
+    assert (await row_of(bridge, session))["state"] == "idle"
+
+
+async def test_the_next_child_hears_what_the_first_one_heard(start_bridge: StartBridge, store: dict[str, str]) -> None:
+    bridge = await start_bridge(RICH, **store)
+    session = await bridge.session()
+    await session.ask("logging/setLevel", level="error")
+    for uri in ("file:///a", "file:///b", "file:///refused"):
+        await session.ask("resources/subscribe", uri=uri)
+    await session.ask("resources/unsubscribe", uri="file:///a")
+    bridge = await again(bridge, start_bridge, RICH, **store)
+    seen = (await at(bridge, session).call("seen"))["result"]
+    assert seen == {"subscriptions": [["subscribe", "file:///b"]], "levels": ["error"]}
+
+
+async def test_a_hundred_requests_to_a_sleeping_session_wake_it_once(
+    start_bridge: StartBridge, store: dict[str, str]
+) -> None:
+    bridge = await start_bridge(KEPT, **store)
+    session = await bridge.session()
+    bridge = await again(bridge, start_bridge, KEPT, **store)
+    session = at(bridge, session)
+    answers = await asyncio.gather(*(session.call("count", number) for number in range(100)))
+    assert sorted(answer["result"]["count"] for answer in answers) == list(range(1, 101))
+    assert len(await bridge.get("/children")) == 1
+
+
+async def test_temporary_sessions_are_gone_after_a_restart(start_bridge: StartBridge, store: dict[str, str]) -> None:
+    bridge = await start_bridge({"peer": peer()}, **store)
+    session = await bridge.session()
+    assert (await row_of(bridge, session))["persistent"] is False
+    bridge = await again(bridge, start_bridge, {"peer": peer()}, **store)
+    async with at(bridge, session).post(tool("count")) as response:
+        assert response.status == 404
+
+
+async def test_one_session_of_a_server_can_be_kept_and_let_go(start_bridge: StartBridge, store: dict[str, str]) -> None:
+    servers = {"peer": peer()}
+    bridge = await start_bridge(servers, **store)
+    kept, dropped = [await bridge.session() for _ in range(2)]
+    for session in (kept, dropped):
+        async with bridge.http.patch(f"{bridge.url}/api/v1/sessions/{session.id}", json={"persistent": True}) as answer:
+            assert (await answer.json())["persistent"] is True
+    async with bridge.http.patch(f"{bridge.url}/api/v1/sessions/{dropped.id}", json={"persistent": False}) as answer:
+        assert (await answer.json())["persistent"] is False
+    bridge = await again(bridge, start_bridge, servers, **store)
+    assert "result" in await at(bridge, kept).call("count")
+    async with at(bridge, dropped).post(tool("count")) as response:
+        assert response.status == 404
+
+
+async def test_a_deleted_session_stays_deleted(start_bridge: StartBridge, store: dict[str, str]) -> None:
+    bridge = await start_bridge(KEPT, **store)
+    session = await bridge.session()
+    async with session.delete() as response:
+        assert response.status == 204
+    bridge = await again(bridge, start_bridge, KEPT, **store)
+    assert await bridge.get("/api/v1/sessions") == []
+
+
+async def test_a_created_session_is_kept_with_its_metadata(start_bridge: StartBridge, store: dict[str, str]) -> None:
+    servers = {"peer": peer()}
+    bridge = await start_bridge(servers, **store)
+    body = {"server": "peer", "persistent": True, "metadata": {"chat": "\u00e9"}, "ttl_hours": 1}
+    async with bridge.post("/api/v1/sessions", body) as response:
+        made = await response.json()
+    assert made["persistent"] is True
+    bridge = await again(bridge, start_bridge, servers, **store)
+    [row] = await bridge.get("/api/v1/sessions")
+    assert (row["session_id"], row["metadata"], row["ttl_ms"]) == (made["session_id"], {"chat": "\u00e9"}, 3_600_000)
+    session = Session(bridge.http, f"{bridge.url}/mcp/peer", made["session_id"], {})
+    async with session.post(message("initialize", 0, **INITIALIZE)) as response:
+        assert response.status == 200
+    assert "result" in await session.call("count")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"peer": peer(persistent=True, restore="refuse")}, "restore: refuse"),
+        ({"peer": {**peer(persistent=True), "args": [*peer()["args"], "--changes"]}}, "has changed"),
+        ({"other": peer(), "peer": peer(persistent=True, disabled=True)}, None),
+    ],
+)
+async def test_a_session_that_cannot_go_on_says_why(
+    start_bridge: StartBridge, store: dict[str, str], changed: dict[str, Any], said: str | None
+) -> None:
+    bridge = await start_bridge(KEPT, **store)
+    session = await bridge.session()
+    bridge = await again(bridge, start_bridge, changed, **store)
+    assert await bridge.get("/api/v1/sessions") == []
+    async with at(bridge, session).post(tool("count")) as response:
+        assert response.status == 404
+        if said is not None:
+            assert said in (await response.json())["error"]["message"]
+
+
+async def test_a_kept_session_survives_its_child(start_bridge: StartBridge, store: dict[str, str]) -> None:
+    bridge = await start_bridge(KEPT, **store)
+    session = await bridge.session()
+    answer = await session.call("die")
+    assert "ended before it answered" in answer["error"]["message"]
+    assert (await session.call("count", 2))["result"]["count"] == 1
+    row = await row_of(bridge, session)
+    assert (row["state"], row["restored"]) == ("idle", False)
+
+
+async def test_a_child_that_cannot_come_back_is_an_error_and_no_end(
+    start_bridge: StartBridge, store: dict[str, str], tmp_path: Path
+) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(PEER.read_text())
+    entry = {**peer(persistent=True), "args": ["-I", "-S", str(script)]}
+    bridge = await start_bridge({"peer": entry}, **store)
+    session = await bridge.session()
+    good = script.read_text()
+    script.write_text("raise SystemExit(9)")
+    await session.call("die")
+    for number in range(2):
+        assert "error" in await session.call("count", number)
+    assert (await row_of(bridge, session))["state"] == "dormant"
+    script.write_text(good)
+    assert "result" in await session.call("count")
+
+
+async def test_what_a_client_missed_waits_over_a_restart(start_bridge: StartBridge, store: dict[str, str]) -> None:
+    bridge = await start_bridge(RICH, **store)
+    session = await bridge.session(protocolVersion="2025-11-25")
+    async with session.get() as stream:
+        found = sse(stream)
+        first_id, _ = await anext(found)
+        await session.call("list_changed")
+        seen_id, note = await anext(found)
+        assert note["method"] == "notifications/tools/list_changed"
+        await session.call("list_changed")
+        await anext(found)
+    await bridge.get("/health")
+    bridge = await again(bridge, start_bridge, RICH, **store)
+    async with at(bridge, session).get(seen_id) as stream:
+        found = sse(stream)
+        _, missed = await anext(found)
+        assert missed["method"] == "notifications/tools/list_changed"
+    async with at(bridge, session).get(first_id) as stream:
+        found = sse(stream)
+        assert [(await anext(found))[1]["method"] for _ in range(2)] == ["notifications/tools/list_changed"] * 2
+    async with at(bridge, session).get("9-9") as stream:
+        assert stream.status == 400
+
+
+async def test_a_call_that_a_restart_cut_off_ends_with_an_error_for_who_comes_back(
+    serve: Serve,  # noqa: F811
+    http: aiohttp.ClientSession,  # noqa: F811
+    store: dict[str, str],
+) -> None:
+    served = await serve(servers=RICH, **store)
+    running = Running(None, http)  # type: ignore[arg-type]
+    session = await _open(running, served.url, protocolVersion="2025-11-25")
+    async with session.post(tool("wait", 7, token="t", key="k")) as stream:
+        found = sse(stream)
+        await anext(found)  # the primer
+        await anext(found)  # the log line of a call that waits
+        await session.call("say", 8, key="k", progress=1)
+        last_id, note = await anext(found)
+        assert note["method"] == "notifications/progress"
+        # Both events are in the store: a later session, which waits for the store, was written behind them.
+        await _open(running, served.url)
+        served.process.send_signal(signal.SIGKILL)
+        await served.process.wait()
+    served = await serve(**store)
+    session.url = f"{served.url}/mcp/peer"
+    async with session.get(last_id) as stream:
+        [(_, answer)] = [each async for each in sse(stream)]
+    assert answer["id"] == 7
+    assert "restarted before the answer came" in answer["error"]["message"]
+    assert "result" in await session.call("count")
+
+
+async def _open(running: Running, url: str, **params: Any) -> Session:
+    async with running.http.post(
+        f"{url}/mcp/peer", json=message("initialize", 0, **{**INITIALIZE, **params})
+    ) as answer:
+        assert answer.status == 200, await answer.text()
+        session = Session(running.http, f"{url}/mcp/peer", answer.headers["Mcp-Session-Id"], {})
+    async with session.post(message("notifications/initialized")) as answer:
+        assert answer.status == 202
+    return session
+
+
+async def test_a_killed_bridge_loses_no_session_that_a_client_knows(
+    serve: Serve,  # noqa: F811
+    http: aiohttp.ClientSession,  # noqa: F811
+    store: dict[str, str],
+) -> None:
+    served = await serve(servers=KEPT, **store)
+    running = Running(None, http)  # type: ignore[arg-type]
+    sessions = await asyncio.gather(*(_open(running, served.url) for _ in range(5)))
+    served.process.send_signal(signal.SIGKILL)
+    await served.process.wait()
+    served = await serve(**store)
+    assert "5 kept session(s)" in "".join(served.lines)
+    for session in sessions:
+        session.url = f"{served.url}/mcp/peer"
+        assert "result" in await session.call("count")
+    assert await served.stop() == 0
+
+
+async def test_redis_that_goes_away_under_load_fails_no_call_and_gets_what_it_missed(
+    start_bridge: StartBridge, start_redis: Start
+) -> None:
+    redis = start_redis()
+    store = {"REDIS_ENABLED": "true", "REDIS_URL": redis.url}
+    bridge = await start_bridge(KEPT, **store)
+    before = [await bridge.session() for _ in range(3)]
+    calls = 0
+    done = asyncio.Event()
+
+    async def load(session: Session) -> None:
+        nonlocal calls
+        while not done.is_set():
+            assert "result" in await session.call("count", calls)
+            calls += 1
+
+    async with asyncio.TaskGroup() as group:
+        for session in before:
+            group.create_task(load(session))
+        redis.stop()
+        meanwhile = await bridge.session()
+        row = await row_of(bridge, meanwhile)
+        assert row["persistent"] is False
+        async with bridge.http.patch(
+            f"{bridge.url}/api/v1/sessions/{meanwhile.id}", json={"metadata": {"n": 1}}
+        ) as got:
+            assert "redis session store is away" in (await got.json())["warning"]
+        health = await bridge.get("/health")
+        assert health["status"] == "degraded"
+        assert "redis session store is away" in health["reasons"][0]
+        redis.start()
+        async with asyncio.timeout(30):
+            while not (await row_of(bridge, meanwhile))["persistent"]:
+                pass
+        done.set()
+    assert calls > 10
+    assert (await bridge.get("/health"))["status"] == "ok"
+    key = f"persistent_session:{meanwhile.id}"
+    assert json.loads(redis.cli("GET", key))["metadata"] == {"n": 1}
+    assert redis.cli("TTL", key) == "-1"
+
+
+async def test_a_required_store_that_is_away_is_503(start_bridge: StartBridge, start_redis: Start) -> None:
+    redis = start_redis()
+    bridge = await start_bridge(KEPT, REDIS_ENABLED="true", REDIS_URL=redis.url, PERSISTENCE_REQUIRED="true")
+    session = await bridge.session()
+    redis.stop()
+    async with bridge.post("/mcp/peer", message("initialize", 1, **INITIALIZE)) as response:
+        assert response.status == 503
+        assert "PERSISTENCE_REQUIRED" in (await response.json())["error"]["message"]
+    assert "result" in await session.call("count")  # what is there goes on
+    assert len(await bridge.get("/children")) == 1
+
+
+async def test_unknown_sessions_are_told_to_wait_while_the_store_cannot_be_read(
+    start_bridge: StartBridge, start_redis: Start
+) -> None:
+    redis = start_redis()
+    store = {"REDIS_ENABLED": "true", "REDIS_URL": redis.url}
+    redis.stop()
+    bridge = await start_bridge(KEPT, **store)
+    session = Session(bridge.http, f"{bridge.url}/mcp/peer", "00000000-0000-0000-0000-000000000000", {})
+    async with session.post(tool("count")) as response:
+        assert response.status == 503
+        assert response.headers["Retry-After"] == "1"
+    redis.start()
+    async with asyncio.timeout(30):
+        while True:
+            async with session.post(tool("count")) as response:
+                if response.status == 404:
+                    break
+                assert response.status == 503
+
+
+async def test_the_expiry_in_redis_slides_with_use(start_bridge: StartBridge, redis: RedisServer) -> None:
+    bridge = await start_bridge(
+        {"peer": peer(persistent=True, sessionTtlMs=3000)}, REDIS_ENABLED="true", REDIS_URL=redis.url
+    )
+    session = await bridge.session()
+    key = f"persistent_session:{session.id}"
+    assert 0 < int(redis.cli("PTTL", key)) <= 3000
+    touched = json.loads(redis.cli("GET", key))["touched"]
+    async with asyncio.timeout(10):
+        while json.loads(redis.cli("GET", key))["touched"] == touched:  # at most a third of the TTL
+            await session.call("count")
+    assert 0 < int(redis.cli("PTTL", key)) <= 3000
+    assert redis.cli("KEYS", "persistent_session:*").split() == [key]
