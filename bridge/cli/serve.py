@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from bridge.config.advice import advice
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.observe.logs import Logs
@@ -29,6 +30,8 @@ def serve(settings: Settings, servers: Servers) -> int:
     with Logs(settings.log_level, settings.log_dir, settings.log_format) as logs:
         for problem in servers.problems:
             log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s", problem.text)
+        for line in advice(settings, servers.entries):
+            log.warning("%s", line)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_run(settings, servers, logs))
 

@@ -31,7 +31,9 @@ Make = Callable[[], SessionRecord]
 
 
 class Keeper:
-    """One store and what is owed to it. ``adopt`` gets each session that the store holds when it is first reached.
+    """One store and what is owed to it, between :meth:`start` and :meth:`close`.
+
+    ``adopt`` gets each session that the store holds when it is first reached.
 
     ``problem`` says why the store is away, None while it is not.
     """
@@ -45,6 +47,8 @@ class Keeper:
         self._records: dict[str, Make | None] = {}  # None: to be deleted
         self._events: dict[str, list[Event]] = {}
         self._stored: set[str] = set()
+        self._writer: asyncio.Task[None] | None = None
+        self._closing = False
         self._work = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self.has_read = False
@@ -94,16 +98,18 @@ class Keeper:
         return session_id not in self._records and self.holds(session_id)
 
     async def start(self) -> None:
-        """Try to read the store once, so that a restarted bridge knows its sessions before it takes requests."""
+        """Try to read the store once, so that a restarted bridge knows its sessions before it takes requests; from then
+        on write what is owed.
+        """
         try:
             await self._open()
         except StoreUnavailable as error:
             self._failed(error)
+        self._writer = asyncio.create_task(self._run(), name="keeper")
 
-    async def run(self) -> None:
-        """Write for ever, and come back to a store that is away."""
+    async def _run(self) -> None:
         delay = FIRST_RETRY
-        while True:
+        while not self._closing:
             try:
                 if self.problem is not None:
                     await self._open()
@@ -120,6 +126,10 @@ class Keeper:
 
     async def close(self) -> None:
         """Write what is owed, as far as it goes, and close the store."""
+        self._closing = True
+        if self._writer is not None:
+            self._writer.cancel()  # a client library may swallow that, and then the loop sees the flag
+            await asyncio.wait([self._writer])
         try:
             if self.has_read:
                 await self._write()

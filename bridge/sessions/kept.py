@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
+from bridge.config.settings import Settings
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.sessions.backlog import Track
@@ -17,7 +18,8 @@ from bridge.sessions.recording import Recording
 from bridge.sessions.room import SessionEntry
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.vacant import Vacant
-from bridge.stores.record import Event, SessionRecord
+from bridge.stores.factory import open_store
+from bridge.stores.record import Event, SessionRecord, SessionStore
 
 
 class Kept:
@@ -185,6 +187,13 @@ class Kept:
             metadata=session.metadata,
             last_event=session.backlog.opened,
         )
+
+
+def store_of(settings: Settings) -> SessionStore:
+    """Return the store that the settings name."""
+    return open_store(
+        settings.store, directory=settings.session_dir, redis=settings.redis_url, prefix=settings.redis_prefix
+    )
 
 
 async def _no_child() -> Seat:

@@ -24,7 +24,7 @@ from bridge.process import pressure
 from bridge.sessions.bridge import BridgeClient, BridgeClients
 from bridge.sessions.directory import SessionDirectory
 from bridge.sessions.keeper import Keeper
-from bridge.sessions.kept import Kept
+from bridge.sessions.kept import Kept, store_of
 from bridge.sessions.modern import ModernCalls
 from bridge.sessions.parking import Parking
 from bridge.sessions.pool import SessionPool
@@ -34,7 +34,6 @@ from bridge.sessions.room import Room
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.sessions.upkeep import Upkeep
-from bridge.stores.memory import MemoryStore
 from bridge.web.admin import AdminFace
 from bridge.web.bridge import BridgeFace
 from bridge.web.drain import Drain
@@ -76,7 +75,7 @@ class Service:
             per_user=settings.max_sessions_per_user,
             per_server=lambda server: servers.entries[server].max_sessions,
         )
-        self._keeper = Keeper(MemoryStore(), lambda record, events: self._sessions.adopt(record, events))
+        self._keeper = Keeper(store_of(settings), lambda record, events: self._sessions.adopt(record, events))
         kept = Kept(self._keeper, self.registry, stream_pool, required=settings.persistence_required)
         self._sessions = SessionDirectory(self.registry, stream_pool, timing, room, kept)
         self._relief = Relief(
@@ -161,7 +160,6 @@ class Service:
         self.url = f"http://{name}:{self._runner.addresses[0][1]}"
         await self._keeper.start()
         self.registry.keep_warm()
-        self._tasks.append(asyncio.create_task(self._keeper.run(), name="keeper"))
         self._tasks.append(asyncio.create_task(self._upkeep.run(), name="upkeep"))
         if not self._settings.disable_stream_cleanup:
             self._tasks.append(asyncio.create_task(self._relief.run(), name="relief"))
@@ -186,8 +184,8 @@ class Service:
             self._tasks.append(asyncio.create_task(self._wait_for_the_last(), name="drain"))
 
     async def _wait_for_the_last(self) -> None:
-        while self._drain.running or any(not entry.session.is_kept for entry in self._sessions.pool.entries()):
-            await asyncio.sleep(DRAIN_LOOK)  # noqa: ASYNC110 - many things may change, and soon is soon enough
+        while self._drain.running or any(not entry.session.is_kept for entry in self._sessions.pool.entries()):  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_LOOK)
         log.info("drained: every session has ended or is kept")
         self.drained.set()
 

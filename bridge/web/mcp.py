@@ -187,6 +187,8 @@ class McpFace:
             raise
         if not exchange.ended:
             self._sessions.end(entry, "its client left during initialize")
+        elif exchange.failure is not None and exchange.failure.fault is Fault.UNAVAILABLE and not response.prepared:
+            return refusal(exchange.failure, message.id)
         if entry.session.closed and not response.prepared:
             del response.headers[SESSION_HEADER]
         return response

@@ -70,11 +70,9 @@ class Stage:
         self.time = FakeTime()
         self.adopted: list[tuple[SessionRecord, list[Event]]] = []
         self.keeper = Keeper(self.store, lambda *found: self.adopted.append(found), self.time.sleep)
-        self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await self.keeper.start()
-        self.task = asyncio.create_task(self.keeper.run())
         await self.time.advance(0)
 
     async def ids(self) -> list[str]:
@@ -85,9 +83,7 @@ class Stage:
 async def stage() -> AsyncIterator[Stage]:
     stage = Stage()
     yield stage
-    if stage.task is not None:
-        stage.task.cancel()
-        await asyncio.gather(stage.task, return_exceptions=True)
+    await stage.keeper.close()
 
 
 async def test_a_session_is_written_once_however_often_it_changes(stage: Stage) -> None:

@@ -126,17 +126,6 @@ class Bridge:
         self.sessions = SessionDirectory(registry, self.pool, timing, self.room, kept)
         self.reaper = Reaper(self.pool, STREAM_WORDS, ttl=300.0, interval=100.0, enabled=True)
         self.upkeep = Upkeep(self.pool, self.sessions.seating, kept, timing)
-        self.writer: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        await self.keeper.start()
-        self.writer = asyncio.create_task(self.keeper.run())
-
-    async def die(self) -> None:
-        """What kill -9 does, once what was written is written."""
-        assert self.writer is not None
-        self.writer.cancel()
-        await asyncio.gather(self.writer, return_exceptions=True)
 
 
 class Lifetimes(RuleBasedStateMachine):
@@ -148,14 +137,14 @@ class Lifetimes(RuleBasedStateMachine):
         self.now = 1000.0
         self.store = LastingStore(clock=lambda: self.now)
         self.bridge = Bridge(lambda: self.now, self.store)
-        self.run(self.bridge.start())
+        self.run(self.bridge.keeper.start())
         self.known: dict[str, tuple[str, str]] = {}  # every id ever -> server, owner
         self.ended: set[str] = set()
         self.calls: list[tuple[str, Exchange]] = []
         self.streams: list[SessionEntry] = []
 
     def teardown(self) -> None:
-        self.run(self.bridge.die())
+        self.run(self.bridge.keeper.close())
         self.loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -292,12 +281,11 @@ class Lifetimes(RuleBasedStateMachine):
         self.run(asyncio.sleep(0))
         if gently:
             self.run(self.bridge.sessions.close("the bridge is shutting down"))
-            self.run(self.bridge.keeper.close())
-        self.run(self.bridge.die())
+        self.run(self.bridge.keeper.close())
         self.calls.clear()
         self.streams.clear()
         self.bridge = Bridge(lambda: self.now, self.store)
-        self.run(self.bridge.start())
+        self.run(self.bridge.keeper.start())
         restored = {entry.key for entry in self.bridge.pool.entries()}
         assert restored <= survivors
         assert survivors - restored <= in_use  # its last use, when it is killed, is that of its last call's begin

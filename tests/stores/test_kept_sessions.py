@@ -10,11 +10,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.stores.conftest import Start
-from tests.stores.redis_server import RedisServer
 
 from tests.cli.test_commands import Serve, http, serve  # noqa: F401 - fixtures
 from tests.conftest import INITIALIZE, PEERS, Running, Session, StartBridge, message, peer, sse, tool
+from tests.stores.conftest import Start
+from tests.stores.redis_server import RedisServer
 
 KEPT = {"peer": peer(persistent=True)}
 #: The peer with resources and list changes.
@@ -316,7 +316,7 @@ async def test_a_required_store_that_is_away_is_503(start_bridge: StartBridge, s
         assert response.status == 503
         assert "PERSISTENCE_REQUIRED" in (await response.json())["error"]["message"]
     assert "result" in await session.call("count")  # what is there goes on
-    assert len(await bridge.get("/children")) == 1
+    assert [row["session_id"] for row in await bridge.get("/sessions")] == [session.id]
 
 
 async def test_unknown_sessions_are_told_to_wait_while_the_store_cannot_be_read(

@@ -1,0 +1,41 @@
+"""What is set and does not count, or contradicts something else: no mistake, and worth a line at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bridge.config.server import ServerConfig
+from bridge.config.settings import Settings
+from bridge.config.values import UNSET
+
+
+def advice(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]:
+    """Return what a user should know of a configuration, one line each."""
+    found = []
+    if settings.redis_enabled and settings.session_store == "file":
+        found.append("SESSION_STORE is file, but REDIS_ENABLED=true wins: sessions are kept in Redis")
+    if settings.ttl_hours is not UNSET:
+        for name, value in (
+            ("STREAM_SESSION_TTL_MS", settings.stream_ttl),
+            ("BRIDGE_SESSION_TTL_MS", settings.bridge_ttl),
+        ):
+            if value is not UNSET:
+                found.append(f"{name} and SESSION_TTL_HOURS are both set; {name} wins")
+    persistent = [server.id for server in servers.values() if server.persistent and not server.disabled]
+    if settings.store == "memory" and persistent:
+        found.append(
+            f"{', '.join(persistent)}: persistent, but SESSION_STORE is memory: its sessions end with the bridge"
+        )
+    if settings.store == "memory" and settings.persistence_required:
+        found.append("PERSISTENCE_REQUIRED is set, but SESSION_STORE is memory: persistent sessions get 503")
+    if settings.store != "memory" and not persistent:
+        found.append(
+            f'SESSION_STORE is {settings.store}, but no server has "persistent": true: only sessions that are created '
+            "as persistent by POST /api/v1/sessions are kept"
+        )
+    found += [
+        f'{server.id}: "idleStopMs" is not used where "restore" is refuse: another process would not be the same'
+        for server in servers.values()
+        if server.idle_stop is not None and server.restore == "refuse"
+    ]
+    return found
