@@ -16,10 +16,11 @@ from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
 from bridge.children.stream import RequestStream
+from bridge.observe.ids import shorten
 from bridge.protocol import handshake, messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Request, Response
-from bridge.sessions.ids import mint, shorten
+from bridge.sessions.ids import mint
 from bridge.sessions.pool import Entry, SessionPool
 from bridge.sessions.streamable import StreamableSession
 
