@@ -8,7 +8,7 @@ NPM    := .venv/bin/npm --silent --no-audit --no-fund --no-update-notifier
 CLIENTS := tests/interop/clients
 SUITE   := tests/conformance
 
-.PHONY: run test lint types unit bench conformance lock clean
+.PHONY: run test lint types unit redis bench conformance lock clean
 
 run: .venv/.run            ## start the bridge on 127.0.0.1:3000 with the shipped servers.json
 	@.venv/bin/mcp-bridge serve $(ARGS)
@@ -22,7 +22,7 @@ lint: .venv/.test
 types: .venv/.test
 	.venv/bin/mypy
 
-unit: .venv/.test .cache/sdk1/.ready .cache/sdk2/.ready .cache/node.ready .cache/conformance.ready
+unit: .venv/.test .cache/sdk1/.ready .cache/sdk2/.ready .cache/node.ready .cache/conformance.ready redis
 	.venv/bin/python -m pytest $(or $(ARGS),--cov)
 
 .venv/bin/python:
@@ -49,6 +49,9 @@ unit: .venv/.test .cache/sdk1/.ready .cache/sdk2/.ready .cache/node.ready .cache
 .cache/conformance.ready: $(SUITE)/package.json $(SUITE)/package-lock.json | .venv/.test
 	$(NPM) ci --ignore-scripts --prefix $(SUITE)
 	@mkdir -p $(@D) && touch $@
+
+redis:
+	@.ci/redis
 
 lock: | .venv/.test        ## resolve the lock files anew from pyproject.toml and those of the clients
 	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install -q 'uv>=0.9,<1'

@@ -12,6 +12,7 @@ INWARD = {
     "cli": {"web", "sessions", "children", "process", "protocol", "config", "observe"},
     "web": {"sessions", "children", "process", "protocol", "config", "observe"},
     "sessions": {"children", "process", "protocol", "stores", "config", "observe"},
+    "stores": {"protocol", "config", "observe"},
     "children": {"process", "protocol", "config", "observe"},
     "process": {"protocol"},
     "protocol": set(),

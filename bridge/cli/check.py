@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from bridge.config.advice import advice
 from bridge.config.server import ServerConfig
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
@@ -15,6 +16,9 @@ def check(settings: Settings, servers: Servers) -> int:
     """Print what would run; return 0, or 2 when an entry is unusable."""
     listening = "this machine only" if settings.is_loopback else "every machine that reaches it"
     print(f"listens on {settings.host}:{settings.port}, open to {listening}, {_who(settings)}")
+    print(f"persistent sessions are kept in {_kept(settings)}")
+    for line in advice(settings, servers.entries):
+        print(f"note: {line}")
     print(f"{servers.source}: {len(servers.entries)} usable server(s)")
     for server in servers.entries.values():
         print(f"  {server.id}: {_state(server)}")
@@ -27,6 +31,15 @@ def check(settings: Settings, servers: Servers) -> int:
 
 def _who(settings: Settings) -> str:
     return "no token needed" if settings.access_token is None else "token needed"
+
+
+def _kept(settings: Settings) -> str:
+    match settings.store:
+        case "redis":
+            return f"{settings.redis_url} under {settings.redis_prefix}"
+        case "file":
+            return f"the directory {settings.session_dir}"
+    return "memory, until the bridge ends"
 
 
 def _state(server: ServerConfig) -> str:

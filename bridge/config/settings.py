@@ -17,6 +17,7 @@ from dotenv import dotenv_values
 
 from bridge.config import values
 from bridge.config.errors import ConfigError
+from bridge.config.redis_address import LOCAL, RedisAddress, redis_address
 from bridge.config.values import UNSET, Unset
 
 MIB = 1024 * 1024
@@ -48,6 +49,11 @@ class Settings:
     disable_bridge_cleanup: bool = _setting("DISABLE_BRIDGE_CLEANUP", False, values.flag)
     cleanup_interval: float | None = _setting("SESSION_CLEANUP_INTERVAL_SECONDS", None, values.seconds)
     persistence_required: bool = _setting("PERSISTENCE_REQUIRED", False, values.flag)
+    session_store: str = _setting("SESSION_STORE", "memory", values.choice("memory", "file", "redis"))
+    session_dir: Path = _setting("SESSION_DIR", Path(".sessions"), values.path)
+    redis_enabled: bool = _setting("REDIS_ENABLED", False, values.flag)
+    redis_url: RedisAddress = _setting("REDIS_URL", LOCAL, redis_address, secret=True)
+    redis_prefix: str = _setting("REDIS_PREFIX", "persistent_session:", values.text)
     max_sessions: int = _setting("MAX_SESSIONS", 10_000, values.whole(1, 10_000_000))
     max_sessions_per_user: int = _setting("MAX_SESSIONS_PER_USER", 1000, values.whole(1, 10_000_000))
     max_children: int = _setting("MAX_CHILDREN", 200, values.whole(1, 1_000_000))
@@ -68,6 +74,11 @@ class Settings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def store(self) -> str:
+        """Where persistent sessions are kept: ``memory``, ``file`` or ``redis``. REDIS_ENABLED wins."""
+        return "redis" if self.redis_enabled else self.session_store
 
 
 def setting_names() -> tuple[str, ...]:

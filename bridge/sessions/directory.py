@@ -14,12 +14,13 @@ from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
 from bridge.children.stream import RequestStream
+from bridge.observe.ids import shorten
 from bridge.protocol import handshake, messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.states import SessionState
 from bridge.sessions.graves import Graves
-from bridge.sessions.ids import mint, shorten
+from bridge.sessions.ids import mint
 from bridge.sessions.kept import Kept
 from bridge.sessions.pool import SessionPool
 from bridge.sessions.room import Room, SessionEntry

@@ -16,6 +16,7 @@ from bridge.children.connection import Exchange
 from bridge.children.crowd import LIST_CHANGED, UPDATED
 from bridge.children.seat import Seat
 from bridge.children.stream import Kind, RequestStream, Stream
+from bridge.observe.ids import shorten
 from bridge.protocol import messages
 from bridge.protocol.capabilities import may_ask
 from bridge.protocol.errors import BridgeError, Fault, Rejection
@@ -23,7 +24,6 @@ from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.mux import CANCELLED, Undirected
 from bridge.protocol.versions import PRIMED_SINCE
 from bridge.sessions.backlog import Backlog, Track
-from bridge.sessions.ids import shorten
 from bridge.sessions.recording import RECORDED, Recording
 
 log = logging.getLogger(__name__)

@@ -218,6 +218,28 @@ async def test_check_tells_what_would_run(tmp_path: Path) -> None:
     assert "lost: warning: command 'no-such-thing' not found" in out
 
 
+@pytest.mark.parametrize(
+    ("settings", "lines"),
+    [
+        ({}, ["persistent sessions are kept in memory, until the bridge ends"]),
+        ({"SESSION_STORE": "file"}, ["persistent sessions are kept in the directory .sessions"]),
+        (
+            {"SESSION_STORE": "file", "REDIS_ENABLED": "true", "REDIS_URL": "rediss://u:s3cret@r.example/1"},
+            [
+                "persistent sessions are kept in rediss://r.example:6379/1 under persistent_session:",
+                "note: SESSION_STORE is file, but REDIS_ENABLED=true wins: sessions are kept in Redis",
+            ],
+        ),
+    ],
+)
+async def test_check_says_where_sessions_are_kept(tmp_path: Path, settings: dict[str, str], lines: list[str]) -> None:
+    (tmp_path / "servers.json").write_text(json.dumps({"good": peer()}))
+    code, out, _ = await run(tmp_path, "check", **settings)
+    assert code == 0
+    assert out.splitlines()[1 : 1 + len(lines)] == lines
+    assert "s3cret" not in out
+
+
 async def test_check_exits_with_2_for_an_entry_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "servers.json").write_text(json.dumps({"good": peer(), "bad": {"args": []}}))
     code, out, _ = await run(tmp_path, "check")

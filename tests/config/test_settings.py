@@ -11,6 +11,7 @@ import pytest
 
 from bridge.config.environment import OUR_SECRETS
 from bridge.config.errors import ConfigError
+from bridge.config.redis_address import RedisAddress
 from bridge.config.settings import MIB, Settings, load_environment, read_settings, setting_names
 from bridge.config.values import UNSET
 
@@ -48,6 +49,11 @@ DEFAULTS: list[tuple[str, str, Any]] = [
     ("DISABLE_BRIDGE_CLEANUP", "disable_bridge_cleanup", False),
     ("SESSION_CLEANUP_INTERVAL_SECONDS", "cleanup_interval", None),
     ("PERSISTENCE_REQUIRED", "persistence_required", False),
+    ("SESSION_STORE", "session_store", "memory"),
+    ("SESSION_DIR", "session_dir", Path(".sessions")),
+    ("REDIS_ENABLED", "redis_enabled", False),
+    ("REDIS_URL", "redis_url", RedisAddress(hosts=(("localhost", 6379),))),
+    ("REDIS_PREFIX", "redis_prefix", "persistent_session:"),
     ("MAX_SESSIONS", "max_sessions", 10_000),
     ("MAX_SESSIONS_PER_USER", "max_sessions_per_user", 1000),
     ("MAX_CHILDREN", "max_children", 200),
@@ -88,6 +94,12 @@ GOOD: list[tuple[str, str, Any]] = [
     ("MAX_SESSIONS_PER_USER", "7", 7),
     ("BRIDGE_SESSION_TTL_MS", "3600000", 3600.0),
     ("SESSION_CLEANUP_INTERVAL_SECONDS", "2.5", 2.5),
+    ("SESSION_STORE", "File", "file"),
+    ("SESSION_STORE", "redis", "redis"),
+    ("SESSION_DIR", "var/sessions", Path("var/sessions")),
+    ("REDIS_ENABLED", "true", True),
+    ("REDIS_URL", "redis://r.example/3", RedisAddress(hosts=(("r.example", 6379),), database=3)),
+    ("REDIS_PREFIX", "bridge:", "bridge:"),
     ("MAX_SESSIONS", "1", 1),
     ("MAX_CHILDREN", "1000000", 1_000_000),
     ("MAX_REQUEST_BYTES", "1024", 1024),
@@ -131,6 +143,10 @@ BAD: list[tuple[str, str, str]] = [
     ("MAX_SESSIONS_PER_USER", "0", whole(1, 10_000_000)),
     ("SESSION_TTL_HOURS", "0", 'a number of hours above 0, or "never"'),
     ("SESSION_TTL_HOURS", "-1", 'a number of hours above 0, or "never"'),
+    ("SESSION_STORE", "postgres", "one of memory, file, redis"),
+    ("SESSION_DIR", " ", "a text that is not empty"),
+    ("REDIS_ENABLED", "redis", "true or false"),
+    ("REDIS_PREFIX", " ", "a text that is not empty"),
     ("MAX_SESSIONS", "0", whole(1, 10_000_000)),
     ("MAX_SESSIONS", "many", whole(1, 10_000_000)),
     ("MAX_CHILDREN", "0", whole(1, 1_000_000)),
@@ -154,12 +170,13 @@ def test_the_tables_hold_every_setting() -> None:
     assert setting_names() == tuple(FIELDS)
     assert tuple(FIELDS.values()) == tuple(each.name for each in fields(Settings))
     assert {name for name, _, _ in GOOD} == set(FIELDS)
-    # Any comma list is good, and the two secrets have a test of their own.
+    # Any comma list is good, and the secrets have tests of their own (REDIS_URL: test_redis_address).
     assert set(FIELDS) - {name for name, _, _ in BAD} == {
         "ALLOWED_ORIGINS",
         "ALLOWED_HOSTS",
         "ACCESS_TOKEN",
         "MCP_SERVERS",
+        "REDIS_URL",
     }
 
 
@@ -182,7 +199,7 @@ def test_a_bad_value_is_refused_with_its_name_what_was_seen_and_what_is_wanted(n
     assert refusal({"ACCESS_TOKEN": TOKEN}, {name: text}) == f"command line: {name}: is {text!r}, must be {wish}"
 
 
-@pytest.mark.parametrize("name", ["ACCESS_TOKEN", "AUTH_TOKEN", "MCP_SERVERS"])
+@pytest.mark.parametrize("name", ["ACCESS_TOKEN", "AUTH_TOKEN", "MCP_SERVERS", "REDIS_URL"])
 def test_a_refused_secret_is_not_shown(name: str) -> None:
     assert refusal({name: " \t "}) == f"environment: {name}: is (hidden), must be a text that is not empty"
 
@@ -193,19 +210,40 @@ def test_a_token_is_in_no_message_about_another_setting() -> None:
 
 
 def test_a_secret_is_not_in_the_repr_of_the_settings() -> None:
-    assert TOKEN not in repr(read_settings({"ACCESS_TOKEN": TOKEN, "MCP_SERVERS": TOKEN}))
+    redis = f"redis://:{TOKEN}@localhost"
+    assert TOKEN not in repr(read_settings({"ACCESS_TOKEN": TOKEN, "MCP_SERVERS": TOKEN, "REDIS_URL": redis}))
 
 
 def test_every_secret_setting_is_kept_from_children() -> None:
     secret = [each.metadata for each in fields(Settings) if each.metadata.get("secret")]
     names = {metadata["name"] for metadata in secret} | {each["alias"] for each in secret if "alias" in each}
-    assert names == {"ACCESS_TOKEN", "AUTH_TOKEN", "MCP_SERVERS"}
+    assert names == {"ACCESS_TOKEN", "AUTH_TOKEN", "MCP_SERVERS", "REDIS_URL"}
     assert names <= OUR_SECRETS
 
 
 def test_the_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         read_settings({}).port = 1  # type: ignore[misc]
+
+
+# Where sessions are kept
+
+
+@pytest.mark.parametrize(
+    ("environ", "store"),
+    [
+        ({}, "memory"),
+        ({"SESSION_STORE": "file"}, "file"),
+        ({"SESSION_STORE": "redis"}, "redis"),
+        ({"SESSION_STORE": "redis", "REDIS_ENABLED": "false"}, "redis"),
+        ({"REDIS_ENABLED": "true"}, "redis"),
+        ({"SESSION_STORE": "memory", "REDIS_ENABLED": "true"}, "redis"),
+        ({"SESSION_STORE": "file", "REDIS_ENABLED": "true"}, "redis"),
+        ({"REDIS_URL": "redis://r.example"}, "memory"),
+    ],
+)
+def test_redis_enabled_selects_redis(environ: dict[str, str], store: str) -> None:
+    assert read_settings(environ).store == store
 
 
 # Which source wins

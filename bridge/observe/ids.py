@@ -1,0 +1,11 @@
+"""What logs and lists may show of an id that is as good as a password."""
+
+from __future__ import annotations
+
+#: Characters of an id that may appear: enough to recognise one, useless to take it over.
+SHOWN = 8
+
+
+def shorten(session_id: str) -> str:
+    """Return the form of an id that logs and lists may show."""
+    return f"{session_id[:SHOWN]}..."

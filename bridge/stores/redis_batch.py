@@ -1,0 +1,122 @@
+"""A batch of changes as one script: Redis runs it as a whole, and answers once.
+
+One command, because a transaction has two for each session and an answer to each: 10 000 sessions that are saved when a
+server comes back would hold up the event loop for half a second. A script, because only there it is known what a list
+of events holds when a call has failed and is made again. Redis refuses a script (no memory, no disk, a replica) at its
+first command that writes, so that nothing of it is done.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from redis.asyncio import Redis
+
+from bridge.stores.record import Append, Change, Event, Save
+
+#: Longest expiry in milliseconds (100 years): beyond 2**63 Redis refuses.
+LONGEST = 100 * 365 * 24 * 3600 * 1000
+
+#: Two keys per change, of the session and of its events; the arguments are words that are read one after the other.
+_SCRIPT = """
+local place, most, most_bytes = 2, tonumber(ARGV[1]), tonumber(ARGV[2])
+local function word()
+  place = place + 1
+  return ARGV[place]
+end
+
+local function save(session, events, left, data)
+  if left == 'never' then
+    redis.call('SET', session, data)
+    redis.call('PERSIST', events)
+  else
+    redis.call('SET', session, data, 'PX', left)
+    redis.call('PEXPIRE', events, left)
+  end
+end
+
+local function append(session, events, count)
+  local left = redis.call('PTTL', session)
+  if left == -2 then
+    place = place + count
+    return
+  end
+  if redis.call('TYPE', events).ok ~= 'list' then redis.call('DEL', events) end
+  local reached, sizes, total = {}, {}, 0
+  for i, item in ipairs(redis.call('LRANGE', events, 0, -1)) do
+    local stream, number, at = item:match('^(%d+) (%d+) ()')
+    if stream then reached[stream] = tonumber(number) end
+    sizes[i] = #item + 1 - (at or 1)
+    total = total + sizes[i]
+  end
+  for _ = 1, count do
+    local item = word()
+    local stream, number, at = item:match('^(%d+) (%d+) ()')
+    if tonumber(number) > (reached[stream] or -1) then
+      redis.call('RPUSH', events, item)
+      sizes[#sizes + 1] = #item + 1 - at
+      total = total + sizes[#sizes]
+    end
+  end
+  local drop = 0
+  while #sizes - drop > most or total > most_bytes do
+    drop = drop + 1
+    total = total - sizes[drop]
+  end
+  if drop > 0 then redis.call('LTRIM', events, drop, -1) end
+  if left == -1 then redis.call('PERSIST', events) else redis.call('PEXPIRE', events, left) end
+end
+
+for i = 1, #KEYS, 2 do
+  local session, events, what = KEYS[i], KEYS[i + 1], word()
+  if what == 'save' then
+    local left = word()
+    save(session, events, left, word())
+  elseif what == 'delete' then
+    redis.call('DEL', session, events)
+  else
+    if what == 'instead' then redis.call('DEL', events) end
+    append(session, events, tonumber(word()))
+  end
+end
+"""
+
+
+class Batch:
+    """Changes at ``now`` on the wall clock, with the bounds of the events of a session."""
+
+    def __init__(self, now: float, keep: int, keep_bytes: int) -> None:
+        self._now = now
+        self._keep = keep
+        self._keep_bytes = keep_bytes
+        self._keys: list[str] = []
+        self._words: list[Any] = [keep, keep_bytes]
+
+    def add(self, change: Change, session: str, events: str) -> None:
+        """Add a change of the session under two keys. Raises ValueError for a record that cannot be JSON."""
+        self._keys += (session, events)
+        if isinstance(change, Save):
+            data, expires = change.record.to_json(), change.record.expires()
+            left = LONGEST if expires is None else min(math.ceil((expires - self._now) * 1000), LONGEST)
+            if left > 0:
+                self._words += ("save", "never" if expires is None else left, data)
+            else:
+                self._words.append("delete")
+        elif isinstance(change, Append):
+            cut, kept = change.newest(self._keep, self._keep_bytes)
+            self._words += ("instead" if cut else "append", len(kept))
+            self._words += (b"%d %d %b" % (event.stream, event.number, event.data) for event in kept)
+        else:
+            self._words.append("delete")
+
+    async def run(self, client: Redis) -> None:
+        """Make the changes."""
+        await client.eval(_SCRIPT, len(self._keys), *self._keys, *self._words)
+
+
+def read_event(item: bytes) -> Event | None:
+    """Return an event as it lies in a list; None for what is none."""
+    stream, _, rest = item.partition(b" ")
+    number, blank, data = rest.partition(b" ")
+    return Event(int(number), int(stream), data) if blank and stream.isdigit() and number.isdigit() else None
