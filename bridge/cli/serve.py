@@ -17,6 +17,7 @@ from bridge.config.advice import advice
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.observe.logs import Logs
+from bridge.process.watchdog import Watchdog, sweep
 from bridge.version import __version__
 from bridge.web.app import Service
 
@@ -32,7 +33,10 @@ def serve(settings: Settings, servers: Servers) -> int:
             log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s", problem.text)
         for line in advice(settings, servers.entries):
             log.warning("%s", line)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        left = sweep()
+        if left:
+            log.warning("ended %d process(es) that an earlier bridge had left behind", left)
+        with Watchdog(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_run(settings, servers, logs))
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bridge.process.watchdog import marked
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -35,7 +37,7 @@ def spawn(command: Command) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=dict(command.env),
+            env=marked(command.env),
             cwd=command.cwd,
             start_new_session=True,
             bufsize=0,

@@ -1,0 +1,83 @@
+"""Nothing of a bridge outlives it, however it ends: a process beside it that cleans up, and a sweep at the start.
+
+Children go by end-of-file on stdin when the bridge is killed; those that ignore it, and what they have started, would
+stay. ``foreign/watchdog.py`` says how they are found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bridge.process.foreign import watchdog
+from bridge.process.foreign.watchdog import MARK
+
+log = logging.getLogger(__name__)
+
+#: Seconds for the watchdog to end, after everything it could look for has.
+PATIENCE = 2.0
+
+
+@functools.cache
+def mark() -> str:
+    """Return what the environment of every child of this process holds as :data:`MARK`."""
+    return f"{os.getpid()}.{_start_of(os.getpid())}.{secrets.token_hex(8)}"
+
+
+def marked(env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment with the mark in it."""
+    return {**env, MARK: mark()}
+
+
+def sweep() -> int:
+    """End what bridges left behind that live no longer; return how many processes that were."""
+    return watchdog.end_all(lambda: watchdog.left_behind(_is_orphaned))
+
+
+def _is_orphaned(found: str) -> bool:
+    pid, _, rest = found.partition(".")
+    start = rest.partition(".")[0]
+    return found != mark() and pid.isdecimal() and start != _start_of(int(pid))
+
+
+def _start_of(pid: int) -> str | None:
+    found = watchdog.parent_and_start(pid)
+    return None if found is None else found[1]
+
+
+class Watchdog:
+    """The process beside this one: as a context manager, for as long as there may be children."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> None:
+        if not sys.platform.startswith("linux"):
+            return
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(Path(watchdog.__file__)), mark()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},  # without a mark of its own: a bridge can be the child of a bridge
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            log.warning("no watchdog (%s): what ignores the end of its input survives a kill -9 of the bridge", error)
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE)

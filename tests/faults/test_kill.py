@@ -1,0 +1,95 @@
+"""``kill -9`` of the bridge: nothing of it is left within two seconds, whatever its children ignore."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterable
+
+import aiohttp
+import psutil
+
+from bridge.process.watchdog import MARK
+from tests.cli.test_commands import Serve, http, initialize, serve  # noqa: F401 - fixtures
+from tests.conftest import PEERS, peer
+
+STUBBORN = {
+    "stubborn": {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "stubborn.py")]},
+    "forked": {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "stubborn.py"), "--fork"]},
+    "peer": peer(),
+}
+
+
+def marked(by: int) -> list[psutil.Process]:
+    """What carries the mark of a bridge, wherever it is now."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK, "").startswith(f"{by}.") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    found = []
+    for process in processes:
+        try:
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+async def test_kill_9_leaves_nothing(serve: Serve, http: aiohttp.ClientSession) -> None:  # noqa: F811
+    served = await serve(servers=STUBBORN)
+    for server in STUBBORN:
+        await initialize(http, f"{served.url}/mcp/{server}")
+    below = psutil.Process(served.process.pid).children(recursive=True)
+    everything = {*below, *marked(served.process.pid)}
+    assert len(marked(served.process.pid)) == 8  # three children, and five that two of them have started
+    served.process.send_signal(signal.SIGKILL)
+    await served.process.wait()
+    _, left = await asyncio.to_thread(psutil.wait_procs, everything, 2.0)  # the watchdog too
+    assert living(left) == []
+    assert marked(served.process.pid) == []
+
+
+async def test_an_orderly_end_leaves_no_watchdog(serve: Serve, http: aiohttp.ClientSession) -> None:  # noqa: F811
+    served = await serve(servers={"peer": peer()})
+    await initialize(http, f"{served.url}/mcp/peer")
+    below = psutil.Process(served.process.pid).children(recursive=True)
+    assert len(below) == 2
+    assert await served.stop() == 0
+    assert living(below) == []
+
+
+async def test_ctrl_c_does_not_reach_the_watchdog(serve: Serve) -> None:  # noqa: F811
+    served = await serve(servers={"peer": peer()})
+    [watchdog] = psutil.Process(served.process.pid).children()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        watchdog.send_signal(number)
+    assert living([watchdog]) == [watchdog]
+
+
+async def test_a_start_ends_what_an_earlier_bridge_left(serve: Serve, http: aiohttp.ClientSession) -> None:  # noqa: F811
+    """What is left when a bridge and its watchdog are killed together, and nothing else."""
+    first = await serve(servers=STUBBORN)
+    await initialize(http, f"{first.url}/mcp/stubborn")
+    other = await serve()
+    await initialize(http, f"{other.url}/mcp/peer")
+    left, neighbours = marked(first.process.pid), marked(other.process.pid)
+    assert (len(left), len(neighbours)) == (3, 1)
+    for process in psutil.Process(first.process.pid).children():
+        if process not in left:
+            process.kill()
+    first.process.send_signal(signal.SIGKILL)
+    await first.process.wait()
+    assert living(left) == left
+    third = await serve()
+    assert living(left) == []
+    assert living(neighbours) == neighbours
+    assert "ended 3 process(es) that an earlier bridge had left behind" in "".join(third.lines)
