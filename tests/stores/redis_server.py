@@ -31,8 +31,12 @@ class RedisServer:
         self.used = False
 
     @property
+    def where(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self.where}/0"
 
     def arguments(self) -> list[str]:
         return ["--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder), *self.options]

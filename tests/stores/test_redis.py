@@ -247,7 +247,11 @@ async def test_a_server_that_does_not_answer_is_unavailable_in_time(
     assert server.process is not None
     server.process.send_signal(signal.SIGSTOP)
     calls = [refusal(store.load("a")) for _ in range(30)]  # more than there are connections
-    assert set(await asyncio.gather(*calls)) == {f"{server.url}: no answer within 0.2 s"}
+    said = set(await asyncio.gather(*calls))
+    # On a machine that is slow itself, the limit of one answer may come first.
+    assert said <= {
+        f"{server.url}: {why}" for why in ("no answer within 0.2 s", f"Timeout reading from {server.where}")
+    }
     server.process.send_signal(signal.SIGCONT)
     monkeypatch.setattr(redis_link, "TIMEOUT", 5.0)
     assert await store.load("a") == record("a")
