@@ -7,6 +7,8 @@ NPM    := .venv/bin/npm --silent --no-audit --no-fund --no-update-notifier
 # The SDKs that the interoperability tests have as clients, each with an environment of its own.
 CLIENTS := tests/interop/clients
 SUITE   := tests/conformance
+# The other bridges that the benchmark compares with; it installs them when it needs them.
+PEERS   := bench/peers
 
 .PHONY: run test lint types unit redis bench conformance lock clean
 
@@ -53,7 +55,7 @@ unit: .venv/.test .cache/sdk1/.ready .cache/sdk2/.ready .cache/node.ready .cache
 redis:
 	@.ci/redis
 
-lock: | .venv/.test        ## resolve the lock files anew from pyproject.toml and those of the clients
+lock: | .venv/.test        ## resolve the lock files anew from pyproject.toml, those of the clients and of other bridges
 	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install -q 'uv>=0.9,<1'
 	$(LOCK) --upgrade pyproject.toml --extra demo requirements/build.in -o requirements/run.txt
 	$(LOCK) -c requirements/run.txt pyproject.toml --extra demo --group test requirements/build.in -o requirements/test.txt
@@ -61,11 +63,14 @@ lock: | .venv/.test        ## resolve the lock files anew from pyproject.toml an
 	$(LOCK) --upgrade $(CLIENTS)/sdk2.in -o $(CLIENTS)/sdk2.txt
 	$(NPM) update --package-lock-only --omit-lockfile-registry-resolved --prefix $(CLIENTS)
 	$(NPM) update --package-lock-only --omit-lockfile-registry-resolved --prefix $(SUITE)
+	$(LOCK) --upgrade $(PEERS)/mcp_proxy.in -o $(PEERS)/mcp_proxy.txt
+	$(LOCK) --upgrade $(PEERS)/fastmcp.in -o $(PEERS)/fastmcp.txt
+	$(NPM) update --package-lock-only --omit-lockfile-registry-resolved --prefix $(PEERS)
 
 clean:
 	rm -rf .venv .cache $(CLIENTS)/node_modules $(SUITE)/node_modules dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache
 
-bench: .venv/.test         ## a call through the bridge against aiohttp alone, as a ratio
+bench: .venv/.test         ## beside aiohttp alone and beside other bridges; writes docs/performance.md (ARGS=--help)
 	@.venv/bin/python -m bench.run $(ARGS)
 
 conformance: .cache/conformance.ready ## the public MCP suite, through the bridge and against the SDK alone

@@ -1,111 +1,115 @@
-"""A load generator: keep-alive connections with one POST in flight each, as little work per answer as possible."""
+"""Drives a server with the load generator and says what was seen.
+
+A *script* is the list of requests that one connection sends again and again, one at a time. Ids, sessions, checks and
+what is timed are described in ``load.c``.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import json
-import re
-import time
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
-import uvloop
+from bench.programs import program
 
-_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+Script = list[bytes]
+
+#: Seconds that a call may take before the run is given up.
+PATIENCE = 60.0
+
+
+class LoadError(Exception):
+    """The server gave a wrong answer, or none."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """Calls per second, and latencies in milliseconds."""
+class Load:
+    """What one run saw: completed ways through a script in ``seconds``, and how long they took in milliseconds.
 
-    calls_per_second: float
+    ``cpu`` is the processor time in seconds that the load generator itself has used meanwhile.
+    """
+
+    calls: int
+    seconds: float
+    cpu: float
     p50: float
     p99: float
+    worst: float
+
+    @property
+    def rate(self) -> float:
+        """Calls per second."""
+        return self.calls / self.seconds
 
 
-class _Connection(asyncio.Protocol):
-    def __init__(self, request: bytes, until: float, latencies: list[float], done: asyncio.Future[None]) -> None:
-        self._request = request
-        self._until = until
-        self._latencies = latencies
-        self._done = done
-        self._buffer = b""
-        self._sent = 0.0
+class Running:
+    """A load generator at work."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
-        self._send()
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
 
-    def _send(self) -> None:
-        self._sent = time.perf_counter()
-        self._transport.write(self._request)
+    def wait_counting(self) -> None:
+        """Return when the warm-up is over."""
+        self._line()
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head = self._buffer.find(b"\r\n\r\n")
-        if head < 0:
-            return
-        length = _LENGTH.search(self._buffer, 0, head)
-        if length is None or b" 200 " not in self._buffer[:head]:
-            self._fail(RuntimeError(f"unexpected answer: {self._buffer[:300]!r}"))
-        elif len(self._buffer) >= head + 4 + int(length[1]):
-            self._answered()
+    def stop(self) -> None:
+        """End it before its time; what it has seen stands."""
+        self._process.terminate()
 
-    def _answered(self) -> None:
-        now = time.perf_counter()
-        self._buffer = b""
-        self._latencies.append(now - self._sent)
-        if now < self._until:
-            self._send()
-        else:
-            self._transport.close()
-            if not self._done.done():
-                self._done.set_result(None)
+    def result(self) -> Load:
+        """Wait for its end. Raises :class:`LoadError` with the first wrong answer."""
+        return Load(**json.loads(self._line()))
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(exc or ConnectionError("the connection was closed"))
-
-    def _fail(self, error: Exception) -> None:
-        if not self._done.done():
-            self._done.set_exception(error)
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line:
+            return line
+        assert self._process.stderr is not None
+        self._process.wait()
+        raise LoadError(self._process.stderr.read().strip()[-500:] or f"no answer within {PATIENCE:g} s")
 
 
-def request(path: str, body: dict[str, object], headers: dict[str, str]) -> bytes:
-    """The bytes of one POST."""
-    data = json.dumps(body, separators=(",", ":")).encode()
-    lines = {
-        "Host": "127.0.0.1",
-        "Content-Type": "application/json",
-        "Accept": "application/json, text/event-stream",
-        "Content-Length": str(len(data)),
-        **headers,
-    }
-    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + data
+@contextlib.contextmanager
+def running(
+    port: int,
+    scripts: Sequence[Script],
+    *,
+    seconds: float,
+    warmup: float = 0.0,
+    interval: float = 0.0,
+    least: int = 0,
+) -> Iterator[Running]:
+    """Run the load generator for the length of the block, at most ``seconds`` behind its ``warmup``.
 
-
-def load(port: int, requests: list[bytes], seconds: float) -> Result:
-    """Send each of ``requests`` over a connection of its own, again and again."""
-
-    async def run() -> Result:
-        loop = asyncio.get_running_loop()
-        latencies: list[float] = []
-        begun = time.perf_counter()
-        done = [loop.create_future() for _ in requests]
-        for each, future in zip(requests, done, strict=True):
-            await loop.create_connection(
-                lambda each=each, future=future: _Connection(each, begun + seconds, latencies, future),
-                "127.0.0.1",
-                port,
-            )
-        await asyncio.gather(*done)
-        elapsed = time.perf_counter() - begun
-        latencies.sort()
-        return Result(
-            len(latencies) / elapsed,
-            latencies[len(latencies) // 2] * 1000,
-            latencies[int(len(latencies) * 0.99)] * 1000,
+    ``interval`` is the time in seconds between two beginnings, on whichever connection is free, 0 for as fast as it
+    goes; ``least`` is the size in bytes that a body must have.
+    """
+    with tempfile.NamedTemporaryFile() as plan:
+        plan.write(f"{port} {seconds} {warmup} {interval} {least}\n".encode())
+        for script in scripts:
+            plan.write(b"connection %d\n" % len(script))
+            plan.writelines(b"request %d\n%b\n" % (len(request), request) for request in script)
+        plan.flush()
+        process = subprocess.Popen(
+            [*program("load"), plan.name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
         )
+        enough = threading.Timer(warmup + seconds + PATIENCE, process.kill)
+        enough.start()
+        try:
+            yield Running(process)
+        finally:
+            enough.cancel()
+            process.terminate()  # it still waits for the answers that are under way
+            process.communicate()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run())
+
+def load(port: int, scripts: Sequence[Script], *, seconds: float, warmup: float = 0.0, least: int = 0) -> Load:
+    """Run the load generator to its end."""
+    with running(port, scripts, seconds=seconds, warmup=warmup, least=least) as run:
+        run.wait_counting()
+        return run.result()

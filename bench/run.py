@@ -1,148 +1,100 @@
-"""tools/call through the bridge against aiohttp alone answering the same POST, interleaved, as a ratio.
-
-Run it by ``make bench``. Ratios of one run mean something, calls per second depend on the machine.
-"""
+"""Runs the cases and writes the page: ``make bench``, or ``make bench ARGS="--only hot sweep --quick"``."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
-import statistics
-import subprocess
+import inspect
+import os
 import sys
-import tempfile
-import urllib.request
+import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from bench.load import Result, load, request
+from bench.cases import big, churn, events, faces, hot, memory, neighbours, payload, sessions, start, sweep
+from bench.plot import bars
+from bench.programs import ROOT, compiler
+from bench.report import machine, page, verdicts
+from bench.suite import Suite
 
-HERE = Path(__file__).parent
-CALL: dict[str, object] = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "tools/call",
-    "params": {"name": "echo", "arguments": {"text": "hello"}},
+DOCS = ROOT / "docs"
+
+CASES: dict[str, Callable[[Suite], None]] = {
+    module.__name__.rpartition(".")[2]: module.run
+    for module in (hot, faces, sessions, events, payload, big, neighbours, churn, start, memory, sweep)
 }
 
-#: The same in the modern era: an envelope, and headers that repeat it.
-MODERN_CALL: dict[str, object] = {
-    **CALL,
-    "params": {
-        "name": "echo",
-        "arguments": {"text": "hello"},
-        "_meta": {
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientCapabilities": {},
-        },
-    },
-}
-MODERN_HEADERS = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "echo"}
 
-
-class Server:
-    """A server process and what a POST to it looks like."""
-
-    def __init__(self, name: str, argv: list[str], path: str, cwd: str, call: dict[str, object] | None = None) -> None:
-        self.name = name
-        self._call = call or CALL
-        self.path = path
-        self._process = subprocess.Popen(argv, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        self.port = self._wait_listening()
-        self._usage = psutil.Process(self._process.pid)
-        self.headers: dict[str, str] = {}
-        self.rates: list[float] = []
-        self.costs: list[float] = []
-        self.last = Result(0, 0, 0)
-
-    def _wait_listening(self) -> int:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            found = re.search(r"listens on http://\S+:(\d+)", line)
-            if found:
-                return int(found[1])
-        raise RuntimeError("the server ended before it listened")
-
-    def open_session(self) -> None:
-        """Initialize, for paths that want a session."""
-        body = {
-            **CALL,
-            "method": "initialize",
-            "params": {
-                "protocolVersion": "2025-06-18",
-                "capabilities": {},
-                "clientInfo": {"name": "b", "version": "1"},
-            },
-        }
-        asked = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{self.path}",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"},
+def main() -> int:
+    """Measure, and print or write what was found."""
+    options = _options()
+    rounds, seconds = (2, 0.5) if options.quick else (options.rounds, options.seconds)
+    suite = Suite(rounds, seconds, options.quick)
+    before, begun = psutil.cpu_times(), time.time()
+    about = [machine(), f"load of the machine before the run: {os.getloadavg()[0]:.2f}"]
+    if compiler() is None:
+        suite.note(
+            "no C compiler here: load generator and child are the ones in Python, which need more of the machine"
         )
-        with urllib.request.urlopen(asked) as response:
-            self.headers = {"Mcp-Session-Id": response.headers["Mcp-Session-Id"]}
-
-    def measure(self, in_flight: int, seconds: float) -> None:
-        """One round: calls per second, and processor time of the server process per call."""
-        before = self._usage.cpu_times()
-        self.last = load(self.port, [request(self.path, self._call, self.headers)] * in_flight, seconds)
-        after = self._usage.cpu_times()
-        spent = after.user + after.system - before.user - before.system
-        self.rates.append(self.last.calls_per_second)
-        self.costs.append(spent / (self.last.calls_per_second * seconds) * 1e6)
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait()
-
-
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--in-flight", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "servers.json").write_text(
-            json.dumps({"bench": {"command": sys.executable, "args": ["-I", "-S", str(HERE / "child.py")]}})
-        )
-        bridge = [sys.executable, "-m", "bridge", "serve", "--port", "0"]
-        servers = [
-            Server("aiohttp alone", [sys.executable, str(HERE / "bare.py")], "/mcp/bench", folder),
-            Server("bridge /mcp", bridge, "/mcp/bench", folder),
-            Server("bridge modern", bridge, "/mcp/bench", folder, MODERN_CALL),
-            Server("bridge /bridge", bridge, "/bridge/bench", folder),
-        ]
+    for name in options.only or CASES:
+        suite.say(f"case {name}")
         try:
-            servers[1].open_session()
-            servers[2].headers = MODERN_HEADERS
-            for server in servers:
-                server.measure(options.in_flight, 0.5)  # warm
-                server.rates.clear()
-                server.costs.clear()
-            for _ in range(options.rounds):
-                for server in servers:
-                    server.measure(options.in_flight, options.seconds)
-        finally:
-            for server in servers:
-                server.stop()
-    _print(servers)
+            CASES[name](suite)
+        except Exception as problem:  # the other cases took long, and stand by themselves
+            traceback.print_exc()
+            suite.note(f"the case {name} failed: {problem!r}")
+    about.append(_about_run(before, time.time() - begun, rounds, seconds))
+    table = verdicts(suite.results)
+    print(f"\n{table.title}\n{table.text()}")
+    if not options.only and not options.quick:
+        _write(suite, about, DOCS)
+    elif options.output is not None:
+        _write(suite, about, options.output)
+    return 0
 
 
-def _print(servers: list[Server]) -> None:
-    base = statistics.median(servers[0].rates)
-    print(f"{'':16}{'calls/s':>10}{'ratio':>8}{'us/call':>9}{'p50 ms':>8}{'p99 ms':>8}  spread of calls/s")
-    for server in servers:
-        rate = statistics.median(server.rates)
-        print(
-            f"{server.name:16}{rate:10.0f}{rate / base:8.2f}{statistics.median(server.costs):9.1f}"
-            f"{server.last.p50:8.2f}{server.last.p99:8.2f}  {min(server.rates):.0f}-{max(server.rates):.0f}"
-        )
+def _write(suite: Suite, about: list[str], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "performance.md").write_text(page(suite.results, about))
+    if suite.results.bars:
+        title = "tools/call per second, 64 in flight, 100 bytes (more is better)"
+        (folder / "performance.svg").write_text(bars(title, suite.results.bars, "bridge"))
+    suite.say(f"written: {folder / 'performance.md'}")
+
+
+def _about_run(before: psutil._pslinux.scputimes, took: float, rounds: int, seconds: float) -> str:
+    after = psutil.cpu_times()
+    stolen = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
+    share = stolen / (took * (psutil.cpu_count() or 1)) * 100
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    return (
+        f"{day}, {took / 60:.0f} minutes, {rounds} rounds of {seconds:g} s each; the host took {share:.1f} % of the "
+        "processor time for others meanwhile"
+    )
+
+
+def _options() -> argparse.Namespace:
+    cases = "\n".join(f"  {name:12}{_docstring(case)}" for name, case in CASES.items())
+    parser = argparse.ArgumentParser(
+        prog="make bench",
+        description="What the bridge costs, beside aiohttp alone and beside other bridges, in one run.\n"
+        "A whole run writes docs/performance.md; a part of it, or a quick one, prints its tables only.",
+        epilog=f"cases:\n{cases}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", nargs="+", choices=list(CASES), metavar="CASE", help="these cases, in this order")
+    parser.add_argument("--quick", action="store_true", help="two rounds of half a second: to see whether it works")
+    parser.add_argument("--rounds", type=int, default=5, help="turns that each contender gets (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of a turn (default: %(default)s)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write the page of a part or a quick run there")
+    return parser.parse_args()
+
+
+def _docstring(case: Callable[[Suite], None]) -> str:
+    return (inspect.getmodule(case).__doc__ or "").partition("\n")[0]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""How long `initialize` of mcp-server-time takes: cold, warm, and from a zygote."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import psutil
+
+from bench import mcp
+from bench.load import load
+from bench.report import Table
+from bench.series import number, spread
+from bench.servers import Server, bridge
+from bench.suite import Suite
+from bridge.config.entry import KNOWN_KEYS
+
+PROGRAM = ["-m", "mcp_server_time"]
+TIME = {"command": "${BRIDGE_PYTHON}", "args": PROGRAM, "maxChildren": 200}
+#: How each way to start is written in servers.json.
+WAYS: dict[str, dict[str, Any]] = {"cold": {}, "warm": {"warm": 2}, "zygote": {"preload": True}}
+#: Seconds without processor time after which a child has nothing left to import.
+SETTLED = 0.4
+MB = 1024 * 1024
+
+
+def run(suite: Suite) -> None:
+    """Open sessions in each way, in turns; beside them the program is asked without a bridge."""
+    ways = dict(WAYS)
+    if "preload" not in KNOWN_KEYS:
+        suite.skip('this version does not read "preload" yet', "start.zygote")
+        del ways["zygote"]
+    times: dict[str, list[float]] = {way: [] for way in (*ways, "no bridge, cold", "no bridge, warm")}
+    memory: dict[str, list[int]] = {way: [] for way in ways}
+    rounds = 3 if suite.quick else 12
+    with bridge(servers={way: {**TIME, **keys} for way, keys in ways.items()}) as server:
+        for i in range(rounds + 1):
+            found = {way: _start(server, way) for way in ways}
+            alone = {"no bridge, cold": _alone(warm=False), "no bridge, warm": _alone(warm=True)}
+            if i:  # the first of each way pays for what is done once: cold files, and starting the zygote
+                for way, milliseconds in ({way: taken for way, (taken, _) in found.items()} | alone).items():
+                    times[way].append(milliseconds)
+                for way, (_, own) in found.items():
+                    memory[way].append(own)
+    note = (
+        "From the POST to its answer, as a client sees it; *no bridge* is the program itself, asked over its pipes. "
+        "Memory is what the new process has for itself alone (USS), once it has been greeted."
+    )
+    table = Table("Starting a server", note, ("", "initialize ms", "spread", "faster than cold", "own memory MB"))
+    cold = statistics.median(times["cold"])
+    for way, taken in times.items():
+        median = statistics.median(taken)
+        faster = f"{number(cold / median)}x" if way != "cold" else ""
+        own_memory = number(statistics.median(memory[way]) / MB) if way in memory else ""
+        table.rows.append((way, number(median), spread(taken), faster, own_memory))
+        suite.see(f"start.{way}", cold / median)
+    suite.table(table)
+
+
+def _start(server: Server, way: str) -> tuple[float, int]:
+    """Open one session; return milliseconds, and bytes of its child's own memory."""
+    _wait_settled(lambda: server.children(recursive=True))
+    before = {child.pid for child in server.children(recursive=True)}
+    found = load(server.port, [[mcp.request(f"/mcp/{way}", mcp.INITIALIZE)]], seconds=0)
+    _wait_settled(lambda: server.children(recursive=True))
+    # A warm child was there before, and the new one beside it is the next of its kind.
+    new = [child for child in server.children(recursive=True) if child.pid not in before]
+    return found.p50, min(child.memory_full_info().uss for child in new)
+
+
+def _alone(warm: bool) -> float:
+    """Start the program and greet it; return milliseconds, ``warm`` from when it has nothing left to import."""
+    begun = time.perf_counter()
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, *PROGRAM], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if warm:
+            _wait_settled(lambda: [psutil.Process(process.pid)])
+            begun = time.perf_counter()
+        process.stdin.write(json.dumps(mcp.INITIALIZE).encode() + b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        return (time.perf_counter() - begun) * 1000
+
+
+def _wait_settled(processes: Callable[[], Iterable[psutil.Process]]) -> None:
+    """Return when none of them computes any longer."""
+    used, since = -1.0, time.monotonic()
+    while time.monotonic() - since < SETTLED:
+        now = sum(sum(each.cpu_times()[:2]) for each in processes())
+        if now != used:
+            used, since = now, time.monotonic()
+        time.sleep(0.02)
