@@ -167,14 +167,16 @@ class Exchange(RequestStream):
 class ChildConnection:
     """A child that speaks JSON-RPC: a process, or a remote server that looks like one.
 
-    ``on_undirected`` gets what names no exchange; set by whoever owns the child, None while nobody does. What is in
-    ``on_closed`` is called once when the child has ended, after its exchanges have.
+    ``on_undirected`` gets what names no exchange; set by whoever owns the child, None while nobody does. Before that,
+    ``on_announcement`` may take what concerns others than the owner. What is in ``on_closed`` is called once when the
+    child has ended, after its exchanges have.
     """
 
     def __init__(self, server: str, connect: Connect, on_stderr: Callable[[bytes], None]) -> None:
         self.server = server
         self.on_undirected: Callable[[Undirected], None] | None = None
-        self.on_closed: list[Callable[[], None]] = []
+        self.on_announcement: Callable[[Undirected], bool] | None = None
+        self.on_closed: list[Callable[[], object]] = []
         self._mux = Mux(question_numbers)
         self._exchanges: dict[int, Exchange] = {}
         self.closed = False
@@ -298,6 +300,8 @@ class ChildConnection:
             exchange.put(text, Kind.NOTE)
 
     def _undirected(self, message: Undirected) -> None:
+        if self.on_announcement is not None and self.on_announcement(message):
+            return
         if self.on_undirected is not None:
             self.on_undirected(message)
         elif message.question is not None:

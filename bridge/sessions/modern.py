@@ -151,7 +151,8 @@ class ModernCalls:
             self._listens -= 1
 
         self._listens += 1
-        listen = DownListen(asked, seat, ended)
+        watch = self._registry.pool(server).watch(interactive(_canonical(asked.capabilities)))
+        listen = DownListen(asked, seat, watch, ended)
         try:
             await listen.open()
         except BaseException:

@@ -11,8 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 
+from bridge.children.audience import LIST_CHANGED, UPDATED
 from bridge.children.connection import Exchange
-from bridge.children.crowd import LIST_CHANGED, UPDATED
 from bridge.children.seat import Seat
 from bridge.children.stream import Kind, RequestStream, Stream
 from bridge.protocol import messages
