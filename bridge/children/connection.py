@@ -24,6 +24,7 @@ from bridge.protocol.errors import (
 )
 from bridge.protocol.framing import Oversized
 from bridge.protocol.messages import Request, Response
+from bridge.protocol.modern import LISTEN
 from bridge.protocol.mux import Deliver, Drop, Mux, Reply, Undirected
 
 log = logging.getLogger(__name__)
@@ -194,8 +195,8 @@ class ChildConnection:
 
     @property
     def open_exchanges(self) -> int:
-        """How many requests wait for this child."""
-        return len(self._exchanges)
+        """How many requests wait for this child; subscriptions wait for nothing."""
+        return sum(1 for exchange in self._exchanges.values() if exchange.request.method != LISTEN)
 
     @property
     def open_questions(self) -> int:

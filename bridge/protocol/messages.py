@@ -200,9 +200,10 @@ def decode(raw: bytes) -> Any:
         return None
 
 
-def sorted_text(value: Any) -> str:
-    """JSON of a value with sorted keys: equal for what is equal."""
-    return msgspec.json.encode(value, order="sorted").decode()
+def canonical(raw: bytes) -> str:
+    """The same text for equal JSON, however it is spelled; itself where Python cannot hold it."""
+    value = decode(raw)
+    return raw.decode() if value is None else msgspec.json.encode(value, order="sorted").decode()
 
 
 def string(raw: bytes) -> str | None:

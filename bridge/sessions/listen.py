@@ -15,6 +15,7 @@ from bridge.children.seat import Seat
 from bridge.children.stream import Kind
 from bridge.children.watch import Watch
 from bridge.protocol import messages
+from bridge.protocol.capabilities import declares
 from bridge.protocol.messages import Raw
 from bridge.protocol.modern import ACKNOWLEDGED, SUBSCRIPTION_ID, ModernRequest, with_meta
 from bridge.protocol.mux import Undirected
@@ -84,13 +85,13 @@ class DownListen(Answered):
         self._on_end()
 
     def _choose(self, asked: dict[str, Raw]) -> None:
-        capabilities = messages.fields(messages.member(self._seat.greeting, "capabilities", b"{}"))
+        greeting = self._seat.greeting
         for key, (method, group, flag) in _KINDS.items():
-            if asked.get(key) == Raw(b"true") and _declares(capabilities, group, flag):
+            if asked.get(key) == Raw(b"true") and declares(greeting, group, flag):
                 self._wanted.add(method)
                 self._honored[key] = True
         uris = messages.decode(bytes(asked.get("resourceSubscriptions", b"[]")))
-        if isinstance(uris, list) and _declares(capabilities, "resources", "subscribe"):
+        if isinstance(uris, list) and declares(greeting, "resources", "subscribe"):
             self._uris = [uri for uri in uris if isinstance(uri, str)]
 
     def hear(self, message: Undirected) -> None:
@@ -103,10 +104,6 @@ class DownListen(Answered):
         line = messages.notification_line(method, with_meta(params, {SUBSCRIPTION_ID: self._subscription}))
         if (line, Kind.NOTE) not in self.waiting:  # several children may say the same, and once is enough to know
             self.put(line, Kind.NOTE)
-
-
-def _declares(capabilities: dict[str, Raw], group: str, flag: str) -> bool:
-    return messages.fields(bytes(capabilities.get(group, b""))).get(flag) == Raw(b"true")
 
 
 def _nothing() -> None:

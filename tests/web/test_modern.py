@@ -14,7 +14,8 @@ import pytest
 
 from bridge.protocol.modern import CAPABILITIES, CLIENT_INFO, LOG_LEVEL, SERVER_INFO, SUBSCRIPTION_ID, VERSION
 from bridge.sessions import parking
-from tests.conftest import INITIALIZE, PEERS, Running, StartBridge, events, last, message, peer
+from tests.conftest import INITIALIZE, PEERS, Running, StartBridge, events, message, peer
+from tests.modern_client import ModernClient
 
 SERVERS = {
     "old": peer(),
@@ -67,39 +68,6 @@ TALKS = """ask("q", "elicitation/create")
             note("message", level="info", data="meanwhile")
             os.rename("talk", "talked")"""
 PARTICULAR_SERVER = {"command": sys.executable, "args": ["-I", "-S", "-c", PARTICULAR]}
-
-
-class ModernClient:
-    """What a modern client sends."""
-
-    def __init__(self, bridge: Running, server: str, capabilities: dict[str, Any] | None = None) -> None:
-        self.bridge = bridge
-        self.path = f"/mcp/{server}"
-        self.capabilities = capabilities or {}
-
-    def body(self, method: str, id_: Any = 1, meta: dict[str, Any] | None = None, **params: Any) -> dict[str, Any]:
-        envelope = {
-            VERSION: "2026-07-28",
-            CAPABILITIES: self.capabilities,
-            CLIENT_INFO: {"name": "modern", "version": "1"},
-            **(meta or {}),
-        }
-        return {"jsonrpc": "2.0", "id": id_, "method": method, "params": {**params, "_meta": envelope}}
-
-    def send(self, body: dict[str, Any], **headers: str) -> Any:
-        params = body.get("params", {})
-        named = params.get("name") or params.get("uri")
-        given = {"MCP_Protocol_Version": "2026-07-28", "Mcp_Method": body["method"]}
-        if named:
-            given["Mcp_Name"] = named
-        return self.bridge.post(self.path, body, **{**given, **headers})
-
-    async def ask(self, method: str, id_: Any = 1, meta: dict[str, Any] | None = None, **params: Any) -> dict[str, Any]:
-        async with self.send(self.body(method, id_, meta, **params)) as response:
-            return await last(response)
-
-    async def call(self, name: str, id_: Any = 1, meta: dict[str, Any] | None = None, **arguments: Any) -> Any:
-        return await self.ask("tools/call", id_, meta, name=name, arguments=arguments)
 
 
 @pytest.fixture
