@@ -1,6 +1,6 @@
 """The whole bridge, wired: what listens, what reaps, and how it all ends.
 
-``Host``, ``Origin`` and token stand before every route; errors of any kind become answers behind them. aiohttp cancels
+``web/front`` stands before every route: ``Host``, ``Origin`` and token, and errors as answers. aiohttp cancels
 a handler when its client hangs up (``handler_cancellation``): a ``/bridge`` call is then cancelled on its child, while
 a call of a session goes on, because it belongs to the session and not to the handler.
 """
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from bridge.children.owner import ChildLimits
 from bridge.children.registry import Registry
@@ -30,7 +29,7 @@ from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.web.bridge import BridgeFace
 from bridge.web.drain import Drain
-from bridge.web.errors import Handler, answer_to
+from bridge.web.front import Front
 from bridge.web.guards import Guards
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
@@ -79,22 +78,23 @@ class Service:
         self._drain = Drain()
         self._parking = Parking()
         self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
-        guards = Guards(settings)
+        self._guards = Guards(settings)
+        self._mcp = McpFace(
+            self.registry,
+            self._sessions,
+            ModernFace(self._calls, self._drain),
+            timing,
+            self._drain,
+            implicit=settings.implicit_initialize,
+        )
+        self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain)
         self._runner = web.AppRunner(
             _application(
                 settings,
-                guards,
-                McpFace(
-                    self.registry,
-                    self._sessions,
-                    ModernFace(self._calls, self._drain),
-                    timing,
-                    self._drain,
-                    implicit=settings.implicit_initialize,
-                ),
+                self._mcp,
                 SseFace(self.registry, self._sessions, timing, self._drain),
-                BridgeFace(self.registry, self._clients, timing, self._drain),
-                StatusFace(self.registry, (bridge_pool, stream_pool), self._parking, servers.problems, guards),
+                self._bridge,
+                StatusFace(self.registry, (bridge_pool, stream_pool), self._parking, servers.problems, self._guards),
             ),
             handler_cancellation=True,
             access_log=None,
@@ -112,6 +112,10 @@ class Service:
         """Listen and reap. Raises :class:`ConfigError` when the address cannot be had."""
         host, port = self._settings.host, self._settings.port
         await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
+        server.request_handler = Front(self._guards, posts, self.registry.entries, server.request_handler).answer
         try:
             await web.TCPSite(self._runner, host, port, backlog=1024).start()
         except OSError as error:
@@ -149,12 +153,9 @@ class Service:
 
 
 def _application(
-    settings: Settings, guards: Guards, mcp: McpFace, sse: SseFace, bridge: BridgeFace, status: StatusFace
+    settings: Settings, mcp: McpFace, sse: SseFace, bridge: BridgeFace, status: StatusFace
 ) -> web.Application:
-    app = web.Application(
-        middlewares=[_front(guards)],
-        client_max_size=settings.max_request_bytes,
-    )
+    app = web.Application(client_max_size=settings.max_request_bytes)
     app.add_routes(
         [
             web.post("/mcp/{server_id}", mcp.post),
@@ -171,23 +172,3 @@ def _application(
         app.add_routes([web.get(f"/{name}", handler), web.get(f"/api/v1/{name}", handler)])
     return app
 
-
-def _front(guards: Guards) -> Middleware:
-    """What stands before every route, in one piece because every layer costs every call: who may come in, errors as
-    answers, and a line per request for those who debug.
-    """
-
-    @web.middleware
-    async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
-        begun = time.perf_counter()
-        try:
-            guards.check(request)
-            response = await handler(request)
-        except Exception as error:
-            response = answer_to(error, request)
-        if log.isEnabledFor(logging.DEBUG):
-            spent = (time.perf_counter() - begun) * 1000
-            log.debug("%s %s %d %.1fms", request.method, request.path, response.status, spent)
-        return response
-
-    return front

@@ -32,17 +32,19 @@ class Guards:
         self._seen: set[str] = set()  # allowed ones as they are sent, so that most requests need one look
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
 
-    def check(self, request: web.Request) -> None:
+    def check(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless this request may come in."""
         headers = request.headers
         self._check_host(headers.get("Host", ""))
         origin = headers.get("Origin")
         if origin is not None:
             self._check_origin(origin)
-        if self._token is not None and request.path not in OPEN_PATHS:
-            self._check_token(headers.get("Authorization", ""))
+        if self._token is not None and not self.knows(request) and request.path not in OPEN_PATHS:
+            raise Rejection(
+                Fault.UNAUTHORIZED, "a token is needed: send Authorization: Bearer with the value of ACCESS_TOKEN"
+            )
 
-    def knows(self, request: web.Request) -> bool:
+    def knows(self, request: web.BaseRequest) -> bool:
         """Whether the caller may see names: there is no token, or it brings the right one."""
         return self._token is None or self._is_token(request.headers.get("Authorization", ""))
 
@@ -69,13 +71,6 @@ class Guards:
         raise Rejection(
             Fault.FORBIDDEN, f"Origin {origin[:100]!r} is not allowed; add it to ALLOWED_ORIGINS if you trust its pages"
         )
-
-    def _check_token(self, authorization: str) -> None:
-        if not self._is_token(authorization):
-            raise Rejection(
-                Fault.UNAUTHORIZED,
-                "a token is needed: send Authorization: Bearer with the value of ACCESS_TOKEN",
-            )
 
     def _is_token(self, authorization: str) -> bool:
         kind, _, token = authorization.partition(" ")

@@ -64,13 +64,16 @@ class McpFace:
         self._drain = drain
 
     async def post(self, request: web.Request) -> web.StreamResponse:
-        """Take one message of the client."""
-        server = request.match_info["server_id"]
+        """Take what a client says."""
+        return await self.serve(request, request.match_info["server_id"])
+
+    async def serve(self, request: web.BaseRequest, server: str) -> web.StreamResponse:
+        """Take what a client says to this server."""
         self._registry.pool(server)  # 404 before anything else is looked at
         check_accept(request, JSON_TYPE, SSE_TYPE)
         body = await read_json(request)
         if body.lstrip()[:1] == b"[":
-            return await self._batch(request, body)
+            return await self._batch(request, server, body)
         message = messages.parse(body)
         request_id = message.id if isinstance(message, Request) else None
         try:
@@ -85,7 +88,7 @@ class McpFace:
         _check_handshake(request)
         check_accept(request, SSE_TYPE)
         self._drain.check()
-        entry = self._session(request)
+        entry = self._session(request, request.match_info["server_id"])
         with self._sessions.pool.using(entry) as session:
             last_id = request.headers.get(LAST_EVENT_HEADER)
             if last_id is None:
@@ -96,11 +99,10 @@ class McpFace:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """End a session."""
         _check_handshake(request)
-        self._sessions.delete(self._session(request))
+        self._sessions.delete(self._session(request, request.match_info["server_id"]))
         return web.Response(status=204)
 
-    def _session(self, request: web.Request) -> SessionEntry:
-        server = request.match_info["server_id"]
+    def _session(self, request: web.BaseRequest, server: str) -> SessionEntry:
         self._registry.pool(server)
         session_id = request.headers.get(SESSION_HEADER)
         if session_id is None:
@@ -108,14 +110,14 @@ class McpFace:
         return self._sessions.find(session_id, server)
 
     async def _take(
-        self, request: web.Request, server: str, message: Request | Notification | Response
+        self, request: web.BaseRequest, server: str, message: Request | Notification | Response
     ) -> web.StreamResponse:
         if isinstance(message, Request):
             with self._drain:
                 return await self._call(request, server, message)
         if self._implicit and SESSION_HEADER not in request.headers:
             return web.Response(status=202)  # about a handshake that the bridge has done itself
-        session = self._session(request).session
+        session = self._session(request, server).session
         if isinstance(message, Notification):
             session.tell(message)
         elif not session.answer(message):
@@ -124,11 +126,11 @@ class McpFace:
             log.debug("session %s: an answer to nothing that was asked in it is dropped", session.label)
         return web.Response(status=202)
 
-    async def _batch(self, request: web.Request, body: bytes) -> web.StreamResponse:
+    async def _batch(self, request: web.BaseRequest, server: str, body: bytes) -> web.StreamResponse:
         """Take several messages at once (specification 2025-03-26 only)."""
         if is_modern(request.headers.get(VERSION_HEADER), None):
             raise Rejection(Fault.NOT_A_MESSAGE, "batches do not exist in this version; send one message")
-        session = self._session(request).session
+        session = self._session(request, server).session
         if session.version != BATCH_VERSION:
             raise Rejection(Fault.BATCH, f"batches exist in {BATCH_VERSION} only; send one message")
         found = messages.parse_batch(body)
@@ -150,25 +152,25 @@ class McpFace:
                     await session.take(message, silence=silence, into=batch, on_end=batch.one_ended)
             return await _follow_batch(request, session, batch)
 
-    async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
+    async def _call(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         if SESSION_HEADER not in request.headers:
             if message.method == "initialize":
                 return await self._initialize(request, server, message)
             if self._implicit:
                 session = (await self._sessions.open_greeted(server)).session
                 return await self._follow_call(request, session, message)
-        session = self._session(request).session
+        session = self._session(request, server).session
         if message.method == "initialize":
             raise Rejection(Fault.NOT_A_MESSAGE, f"initialize opens a new session; send it without {SESSION_HEADER}")
         return await self._follow_call(request, session, message)
 
     async def _follow_call(
-        self, request: web.Request, session: StreamableSession, message: Request
+        self, request: web.BaseRequest, session: StreamableSession, message: Request
     ) -> web.StreamResponse:
         exchange = await session.call(message, silence=self._timing.silence(session.server))
         return await _follow(request, session, exchange, Prebuilt)
 
-    async def _initialize(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
+    async def _initialize(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         entry = await self._sessions.open(server)
         try:
             exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
@@ -191,7 +193,7 @@ def _check_handshake(request: web.Request) -> None:
 
 
 async def _follow(
-    request: web.Request,
+    request: web.BaseRequest,
     session: StreamableSession,
     exchange: Exchange,
     as_json: Callable[[bytes, str], web.Response],
@@ -210,7 +212,7 @@ async def _follow(
     return await as_events(request, session, session.backlog.open(exchange))
 
 
-async def _follow_batch(request: web.Request, session: StreamableSession, batch: Batch) -> web.StreamResponse:
+async def _follow_batch(request: web.BaseRequest, session: StreamableSession, batch: Batch) -> web.StreamResponse:
     """Answer a batch: one JSON array if nothing but answers comes, else events."""
     try:
         answers = await batch.answers(reply.KEEP_ALIVE)

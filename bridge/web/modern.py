@@ -29,7 +29,7 @@ class ModernFace:
         self._calls = calls
         self._drain = drain
 
-    async def post(self, request: web.Request, server: str, message: Message) -> web.StreamResponse:
+    async def post(self, request: web.BaseRequest, server: str, message: Message) -> web.StreamResponse:
         """Take one message that claims to be modern. Raises :class:`BridgeError` for what cannot be served."""
         if isinstance(message, Notification):
             return web.Response(status=202)  # clients of this era have none; they cancel by closing the stream
@@ -38,7 +38,7 @@ class ModernFace:
         with self._drain:
             return await self._call(request, server, message)
 
-    async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
+    async def _call(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         headers = _Headers(request.headers)
         asked = check_envelope(message, headers)
         answer = await self._calls.answer(server, asked, headers, PRINCIPAL)
@@ -67,7 +67,7 @@ class _Headers(Mapping[str, list[str]]):
         return len(set(self))
 
 
-async def _json_or_events(request: web.Request, answer: ModernAnswer) -> web.StreamResponse:
+async def _json_or_events(request: web.BaseRequest, answer: ModernAnswer) -> web.StreamResponse:
     first = await answer.stream.first_within(KEEP_ALIVE)
     if first is None:
         return await _events(request, answer)
@@ -85,7 +85,7 @@ def _status(answer: bytes) -> int:
     return status_of(code if isinstance(code, int) else None)
 
 
-async def _events(request: web.Request, answer: ModernAnswer) -> web.StreamResponse:
+async def _events(request: web.BaseRequest, answer: ModernAnswer) -> web.StreamResponse:
     response = web.StreamResponse(headers=SSE_HEADERS)
     with contextlib.suppress(ConnectionError):  # the client has gone, which cancels
         await response.prepare(request)

@@ -39,7 +39,7 @@ def as_json(message: bytes, session_id: str) -> web.Response:
 
 
 async def as_events(
-    request: web.Request,
+    request: web.BaseRequest,
     session: StreamableSession,
     track: Track,
     *,

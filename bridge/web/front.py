@@ -1,0 +1,56 @@
+"""What stands before every route: who may come in, errors as answers, and the short way for calls.
+
+A POST to a configured server goes from here to its handler; everything else is found by the routes of the application.
+The short way saves a sixth of what a call costs (docs/decisions/020), and nothing but time: guards, limits and errors
+are the same on both, and the routes name the same handlers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Container, Mapping
+
+from aiohttp import web
+
+from bridge.web.errors import answer_to
+from bridge.web.guards import Guards
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+#: Takes a POST to the server of this id.
+ServerHandler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
+
+
+class Front:
+    """Answers every request of a server. ``posts`` are the handlers of ``/{name}/{server_id}`` by name, ``servers``
+    the ids that may follow, ``routes`` the handler of all that is neither.
+    """
+
+    def __init__(
+        self, guards: Guards, posts: Mapping[str, ServerHandler], servers: Container[str], routes: Handler
+    ) -> None:
+        self._guards = guards
+        self._posts = posts
+        self._servers = servers
+        self._routes = routes
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request; what a handler raises becomes its answer."""
+        begun = time.perf_counter() if log.isEnabledFor(logging.DEBUG) else None
+        try:
+            self._guards.check(request)
+            # As it was sent: an id that is written with escapes, or with a query behind it, takes the routes.
+            name, _, server = request.raw_path[1:].partition("/")
+            post = self._posts.get(name) if request.method == "POST" and server in self._servers else None
+            if post is not None and "Expect" not in request.headers:
+                response = await post(request, server)
+            else:
+                response = await self._routes(request)
+        except Exception as error:
+            response = answer_to(error, request)
+        if begun is not None:
+            spent = (time.perf_counter() - begun) * 1000
+            log.debug("%s %s %d %.1fms", request.method, request.path, response.status, spent)
+        return response
