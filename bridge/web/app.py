@@ -88,18 +88,16 @@ class Service:
             implicit=settings.implicit_initialize,
         )
         self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain)
-        self._runner = web.AppRunner(
+        self._routes = web.AppRunner(
             _application(
                 settings,
                 self._mcp,
                 SseFace(self.registry, self._sessions, timing, self._drain),
                 self._bridge,
                 StatusFace(self.registry, (bridge_pool, stream_pool), self._parking, servers.problems, self._guards),
-            ),
-            handler_cancellation=True,
-            access_log=None,
-            shutdown_timeout=LAST_WORDS,
+            )
         )
+        self._runner: web.ServerRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.url = ""
 
@@ -111,15 +109,13 @@ class Service:
     async def start(self) -> None:
         """Listen and reap. Raises :class:`ConfigError` when the address cannot be had."""
         host, port = self._settings.host, self._settings.port
+        self._runner = web.ServerRunner(await self._server(), shutdown_timeout=LAST_WORDS)
         await self._runner.setup()
-        server = self._runner.server
-        assert server is not None
-        posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
-        server.request_handler = Front(self._guards, posts, self.registry.entries, server.request_handler).answer
         try:
             await web.TCPSite(self._runner, host, port, backlog=1024).start()
         except OSError as error:
             await self._runner.cleanup()
+            await self._routes.cleanup()
             raise ConfigError(
                 f"PORT: cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port"
             ) from None
@@ -129,6 +125,19 @@ class Service:
         for reaper in self._reapers:
             reaper.announce()
             self._tasks.append(asyncio.create_task(reaper.run(), name="reaper"))
+
+    async def _server(self) -> web.Server:
+        """The front, with the application behind it."""
+        await self._routes.setup()
+        routes = self._routes.server
+        assert routes is not None
+        posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
+        return web.Server(
+            Front(self._guards, posts, self.registry.entries, routes.request_handler).answer,
+            request_factory=routes.request_factory,
+            handler_cancellation=True,
+            access_log=None,
+        )
 
     async def stop(self) -> None:
         """Refuse new work, give running calls their time, end every session, stop every child."""
@@ -143,7 +152,9 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._parking.close()
         why = "the bridge is shutting down"
+        assert self._runner is not None
         await asyncio.gather(self._sessions.close(why), self._clients.close(why), self._runner.cleanup())
+        await self._routes.cleanup()
         await self.registry.close()
 
     def kill(self) -> None:
@@ -171,4 +182,3 @@ def _application(
     for name, handler in (("servers", status.servers), ("sessions", status.sessions), ("children", status.children)):
         app.add_routes([web.get(f"/{name}", handler), web.get(f"/api/v1/{name}", handler)])
     return app
-
