@@ -11,6 +11,7 @@ import itertools
 import logging
 from collections.abc import Callable
 
+from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind, RequestStream
 from bridge.children.transport import Connect, Hearing
 from bridge.process.child import ChildStalled
@@ -44,7 +45,6 @@ class Exchange(RequestStream):
     """
 
     __slots__ = (
-        "_timer",
         "answer",
         "connection",
         "failure",
@@ -55,7 +55,7 @@ class Exchange(RequestStream):
         "on_end",
         "relay",
         "request",
-        "silence_since",
+        "watch",
     )
 
     def __init__(
@@ -75,8 +75,7 @@ class Exchange(RequestStream):
         self.log_level: str | None = None  # what a modern request wants to hear of the child's log
         self.relay: Exchange | None = None  # the exchange that the child sees, where it is another one
         self.on_cancel: Callable[[], object] | None = None  # what to do while the child sees none at all
-        self.silence_since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self.watch: SilenceWatch[Exchange] | None = None
 
     @property
     def carrier(self) -> RequestStream:
@@ -117,8 +116,8 @@ class Exchange(RequestStream):
         self.answer = message
         self.put(message)
         self.end()
-        if self._timer is not None:
-            self._timer.cancel()
+        if self.watch is not None:
+            self.watch.end(self)
         if self.on_end is not None:
             self.on_end(self)
 
@@ -146,24 +145,6 @@ class Exchange(RequestStream):
         else:
             self.fail(failure)
 
-    def watch_silence(self, seconds: float, on_silence: Callable[[Exchange], None]) -> None:
-        """Call ``on_silence`` when nothing has come for ``seconds``: progress extends the time (users' scar 22).
-
-        ``on_silence`` may set ``silence_since`` anew to wait for as long again.
-        """
-        loop = asyncio.get_running_loop()
-        self.silence_since = loop.time()
-
-        def check() -> None:
-            left = self.silence_since + seconds - loop.time()
-            if left <= 0:
-                on_silence(self)
-                left = self.silence_since + seconds - loop.time()
-            if not self.ended:
-                self._timer = loop.call_later(left, check)
-
-        self._timer = loop.call_later(seconds, check)
-
 
 class ChildConnection:
     """A child that speaks JSON-RPC: a process, or a remote server that looks like one.
@@ -180,6 +161,7 @@ class ChildConnection:
         self.on_closed: list[Callable[[], object]] = []
         self._mux = Mux(question_numbers)
         self._exchanges: dict[int, Exchange] = {}
+        self._watches: dict[float, SilenceWatch[Exchange]] = {}  # few: a server has few limits
         self.closed = False
         self.calls = 0
         self.abandoned = 0  # requests that the child may still work on, though nobody waits
@@ -230,7 +212,8 @@ class ChildConnection:
         self._exchanges[number] = exchange
         self.calls += 1
         if silence is not None:
-            exchange.watch_silence(silence, lambda silent: self._silent(silent, silence))
+            exchange.watch = self._watch(silence)
+            exchange.watch.start(exchange)
 
     def cancel(self, exchange: Exchange, params: bytes = b"") -> None:
         """Pass a client's cancellation on. The exchange stays open: the child may still answer, and often does."""
@@ -297,7 +280,8 @@ class ChildConnection:
             self._forget(exchange.number)
             exchange.finish(text)
         else:
-            exchange.silence_since = asyncio.get_running_loop().time()
+            if exchange.watch is not None:  # progress extends the time (users' scar 22)
+                exchange.watch.start(exchange)
             exchange.put(text, Kind.NOTE)
 
     def _undirected(self, message: Undirected) -> None:
@@ -318,9 +302,17 @@ class ChildConnection:
             self._forget(exchange.number)
             exchange.fail(Rejection(Fault.CHILD_FAILED, why))
 
+    def _watch(self, seconds: float) -> SilenceWatch[Exchange]:
+        watch = self._watches.get(seconds)
+        if watch is None:
+            watch = self._watches[seconds] = SilenceWatch(
+                seconds, lambda exchange: self._silent(exchange, seconds), asyncio.get_running_loop()
+            )
+        return watch
+
     def _silent(self, exchange: Exchange, seconds: float) -> None:
         if self._mux.questions:  # it waits for a person, who has a limit of their own
-            exchange.silence_since = asyncio.get_running_loop().time()
+            self._watch(seconds).start(exchange)
             return
         why = f'server "{self.server}" gave neither answer nor progress for {seconds:g} s (requestTimeout)'
         self.abandon(exchange, Rejection(Fault.TIMED_OUT, why))
@@ -335,5 +327,7 @@ class ChildConnection:
         for exchange in list(self._exchanges.values()):
             self._forget(exchange.number)
             exchange.fail(ConnectionClosed(self.server, why))
+        for watch in self._watches.values():
+            watch.close()
         for callback in self.on_closed:
             callback()

@@ -33,6 +33,7 @@ from bridge.web.front import Front
 from bridge.web.guards import Guards
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
+from bridge.web.reply import keep_alive
 from bridge.web.sse import SseFace
 from bridge.web.status import StatusFace
 
@@ -79,12 +80,14 @@ class Service:
         self._parking = Parking()
         self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
         self._guards = Guards(settings)
+        silence = keep_alive()
         self._mcp = McpFace(
             self.registry,
             self._sessions,
-            ModernFace(self._calls, self._drain),
+            ModernFace(self._calls, self._drain, silence),
             timing,
             self._drain,
+            silence,
             implicit=settings.implicit_initialize,
         )
         self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain)
@@ -92,7 +95,7 @@ class Service:
             _application(
                 settings,
                 self._mcp,
-                SseFace(self.registry, self._sessions, timing, self._drain),
+                SseFace(self.registry, self._sessions, timing, self._drain, silence),
                 self._bridge,
                 StatusFace(self.registry, (bridge_pool, stream_pool), self._parking, servers.problems, self._guards),
             )

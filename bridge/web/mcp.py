@@ -12,6 +12,8 @@ from aiohttp import web
 
 from bridge.children.connection import Exchange
 from bridge.children.registry import Registry
+from bridge.children.silence import SilenceWatch
+from bridge.children.stream import Stream
 from bridge.protocol import messages
 from bridge.protocol.era import is_modern
 from bridge.protocol.errors import (
@@ -53,6 +55,7 @@ class McpFace:
         modern: ModernFace,
         timing: Timing,
         drain: Drain,
+        silence: SilenceWatch[Stream],
         *,
         implicit: bool,
     ) -> None:
@@ -62,6 +65,7 @@ class McpFace:
         self._sessions = sessions
         self._timing = timing
         self._drain = drain
+        self._silence = silence
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Take what a client says."""
@@ -92,9 +96,9 @@ class McpFace:
         with self._sessions.pool.using(entry) as session:
             last_id = request.headers.get(LAST_EVENT_HEADER)
             if last_id is None:
-                return await as_events(request, session, session.listen())
+                return await as_events(request, session, session.listen(), self._silence)
             track, missed = session.resume(last_id)
-            return await as_events(request, session, track, missed=missed)
+            return await as_events(request, session, track, self._silence, missed=missed)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """End a session."""
@@ -150,7 +154,7 @@ class McpFace:
                 else:
                     silence = self._timing.silence(session.server)
                     await session.take(message, silence=silence, into=batch, on_end=batch.one_ended)
-            return await _follow_batch(request, session, batch)
+            return await self._follow_batch(request, session, batch)
 
     async def _call(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         if SESSION_HEADER not in request.headers:
@@ -168,13 +172,13 @@ class McpFace:
         self, request: web.BaseRequest, session: StreamableSession, message: Request
     ) -> web.StreamResponse:
         exchange = await session.call(message, silence=self._timing.silence(session.server))
-        return await _follow(request, session, exchange, Prebuilt)
+        return await self._follow(request, session, exchange, Prebuilt)
 
     async def _initialize(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         entry = await self._sessions.open(server)
         try:
             exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
-            response = await _follow(request, entry.session, exchange, as_json)
+            response = await self._follow(request, entry.session, exchange, as_json)
         except BaseException:
             # The client has gone before it could learn the id: nobody will ever use this session.
             self._sessions.end(entry, "its client left during initialize")
@@ -185,40 +189,41 @@ class McpFace:
             del response.headers[SESSION_HEADER]
         return response
 
+    async def _follow(
+        self,
+        request: web.BaseRequest,
+        session: StreamableSession,
+        exchange: Exchange,
+        as_json: Callable[[bytes, str], web.Response],
+    ) -> web.StreamResponse:
+        """Answer a request of a session: JSON if its answer comes first, else events.
+
+        A disconnect does not cancel the call (specification, sending messages).
+        """
+        try:
+            first = await exchange.first_within(self._silence)
+        except asyncio.CancelledError:
+            session.hung_up(exchange)
+            raise
+        if first is not None and first is exchange.answer:
+            return as_json(first, session.id)
+        return await as_events(request, session, session.backlog.open(exchange), self._silence)
+
+    async def _follow_batch(
+        self, request: web.BaseRequest, session: StreamableSession, batch: Batch
+    ) -> web.StreamResponse:
+        """Answer a batch: one JSON array if nothing but answers comes, else events."""
+        try:
+            answers = await batch.answers(reply.KEEP_ALIVE)
+        except asyncio.CancelledError:
+            session.hung_up(batch)
+            raise
+        if answers is not None:
+            return as_json(b"[%b]" % b",".join(answers), session.id)
+        return await as_events(request, session, session.backlog.open(batch), self._silence)
+
 
 def _check_handshake(request: web.Request) -> None:
     """GET and DELETE exist in the handshake era only."""
     if is_modern(request.headers.get(VERSION_HEADER), None):
         raise Rejection(Fault.BAD_METHOD, f"{request.method} does not exist in this version")
-
-
-async def _follow(
-    request: web.BaseRequest,
-    session: StreamableSession,
-    exchange: Exchange,
-    as_json: Callable[[bytes, str], web.Response],
-) -> web.StreamResponse:
-    """Answer a request of a session: JSON if its answer comes first, else events.
-
-    A disconnect does not cancel the call (specification, sending messages).
-    """
-    try:
-        first = await exchange.first_within(reply.KEEP_ALIVE)
-    except asyncio.CancelledError:
-        session.hung_up(exchange)
-        raise
-    if first is not None and first is exchange.answer:
-        return as_json(first, session.id)
-    return await as_events(request, session, session.backlog.open(exchange))
-
-
-async def _follow_batch(request: web.BaseRequest, session: StreamableSession, batch: Batch) -> web.StreamResponse:
-    """Answer a batch: one JSON array if nothing but answers comes, else events."""
-    try:
-        answers = await batch.answers(reply.KEEP_ALIVE)
-    except asyncio.CancelledError:
-        session.hung_up(batch)
-        raise
-    if answers is not None:
-        return as_json(b"[%b]" % b",".join(answers), session.id)
-    return await as_events(request, session, session.backlog.open(batch))

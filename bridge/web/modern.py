@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from bridge.children.stream import Kind
+from bridge.children.silence import SilenceWatch
+from bridge.children.stream import Kind, Stream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Message, Notification, Request, Response
@@ -16,7 +17,7 @@ from bridge.protocol.modern import LISTEN, check_envelope, status_of
 from bridge.sessions.modern import ModernAnswer, ModernCalls
 from bridge.web.drain import Drain
 from bridge.web.prebuilt import Prebuilt
-from bridge.web.reply import JSON_TYPE, KEEP_ALIVE, SSE_HEADERS, plain_event, pump
+from bridge.web.reply import JSON_TYPE, SSE_HEADERS, plain_event, pump
 
 #: Callers are not told apart before there are several tokens.
 PRINCIPAL = "everyone"
@@ -25,9 +26,10 @@ PRINCIPAL = "everyone"
 class ModernFace:
     """The handler of modern requests."""
 
-    def __init__(self, calls: ModernCalls, drain: Drain) -> None:
+    def __init__(self, calls: ModernCalls, drain: Drain, silence: SilenceWatch[Stream]) -> None:
         self._calls = calls
         self._drain = drain
+        self._silence = silence
 
     async def post(self, request: web.BaseRequest, server: str, message: Message) -> web.StreamResponse:
         """Take one message that claims to be modern. Raises :class:`BridgeError` for what cannot be served."""
@@ -44,8 +46,8 @@ class ModernFace:
         answer = await self._calls.answer(server, asked, headers, PRINCIPAL)
         try:
             if asked.method == LISTEN:
-                return await _events(request, answer)
-            return await _json_or_events(request, answer)
+                return await _events(request, answer, self._silence)
+            return await _json_or_events(request, answer, self._silence)
         finally:
             if not answer.stream.ended:
                 answer.cancel()
@@ -67,14 +69,16 @@ class _Headers(Mapping[str, list[str]]):
         return len(set(self))
 
 
-async def _json_or_events(request: web.BaseRequest, answer: ModernAnswer) -> web.StreamResponse:
-    first = await answer.stream.first_within(KEEP_ALIVE)
+async def _json_or_events(
+    request: web.BaseRequest, answer: ModernAnswer, silence: SilenceWatch[Stream]
+) -> web.StreamResponse:
+    first = await answer.stream.first_within(silence)
     if first is None:
-        return await _events(request, answer)
+        return await _events(request, answer, silence)
     if answer.stream.waiting[0][1] is Kind.ANSWER:
         status = _status(first)
         return Prebuilt(first) if status == 200 else web.Response(body=first, content_type=JSON_TYPE, status=status)
-    return await _events(request, answer)
+    return await _events(request, answer, silence)
 
 
 def _status(answer: bytes) -> int:
@@ -85,10 +89,10 @@ def _status(answer: bytes) -> int:
     return status_of(code if isinstance(code, int) else None)
 
 
-async def _events(request: web.BaseRequest, answer: ModernAnswer) -> web.StreamResponse:
+async def _events(request: web.BaseRequest, answer: ModernAnswer, silence: SilenceWatch[Stream]) -> web.StreamResponse:
     response = web.StreamResponse(headers=SSE_HEADERS)
     with contextlib.suppress(ConnectionError):  # the client has gone, which cancels
         await response.prepare(request)
-        await pump(response, answer.stream, plain_event)
+        await pump(response, answer.stream, plain_event, silence)
         await response.write_eof()
     return response
