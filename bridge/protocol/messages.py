@@ -138,9 +138,7 @@ def _message(envelope: _Envelope) -> Message:
 
 def is_id(raw: bytes) -> bool:
     """Whether this JSON text may be a request id: a string or an integer (MCP, Requests: never null)."""
-    if raw[:1] == b'"':
-        return True
-    return raw.lstrip(b"-").isdigit()
+    return raw.isdigit() or raw[:1] == b'"' or raw.removeprefix(b"-").isdigit()
 
 
 def same_id(left: bytes, right: bytes) -> bool:

@@ -128,7 +128,8 @@ class SessionDirectory:
         """Return a live session of this server. Raises :class:`Rejection` (404) that says why there is none."""
         entry = self.pool.find(session_id)
         if entry is not None and entry.session.server == server:
-            log.debug("Using existing session session_id=%s", entry.session.label)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("Using existing session session_id=%s", entry.session.label)
             return entry
         why = self._graves.get(session_id) if entry is None else None
         raise Rejection(

@@ -39,10 +39,9 @@ def check_accept(request: web.BaseRequest, *types: str) -> None:
 
     An absent header and ``*/*`` take everything, so that plain curl works.
     """
-    accept = ",".join(request.headers.getall("Accept", ["*/*"]))
-    if accept in _ENOUGH:
+    if request.headers.get("Accept", "*/*") in _ENOUGH:
         return
-    accept = accept.lower()
+    accept = ",".join(request.headers.getall("Accept")).lower()
     ranges = {part.partition(";")[0].strip() for part in accept.split(",")}
     for kind in types:
         if not ranges & {kind, kind.partition("/")[0] + "/*", "*/*"}:
