@@ -44,19 +44,14 @@ class Exchange(RequestStream):
     whoever ended it. With ``into``, its messages go on that stream instead of its own.
     """
 
-    __slots__ = (
-        "answer",
-        "connection",
-        "failure",
-        "into",
-        "log_level",
-        "number",
-        "on_cancel",
-        "on_end",
-        "relay",
-        "request",
-        "watch",
-    )
+    number = 0
+    connection: ChildConnection | None = None
+    answer = b""
+    failure: BridgeError | None = None
+    log_level: str | None = None  # what a modern request wants to hear of the child's log
+    relay: Exchange | None = None  # the exchange that the child sees, where it is another one
+    on_cancel: Callable[[], object] | None = None  # what to do while the child sees none at all
+    watch: SilenceWatch[Exchange] | None = None
 
     def __init__(
         self,
@@ -66,16 +61,8 @@ class Exchange(RequestStream):
     ) -> None:
         super().__init__()
         self.request = request
-        self.number = 0
-        self.connection: ChildConnection | None = None
-        self.answer = b""
-        self.failure: BridgeError | None = None
         self.on_end = on_end
         self.into = into
-        self.log_level: str | None = None  # what a modern request wants to hear of the child's log
-        self.relay: Exchange | None = None  # the exchange that the child sees, where it is another one
-        self.on_cancel: Callable[[], object] | None = None  # what to do while the child sees none at all
-        self.watch: SilenceWatch[Exchange] | None = None
 
     @property
     def carrier(self) -> RequestStream:
@@ -159,8 +146,7 @@ class ChildConnection:
         self.on_undirected: Callable[[Undirected], None] | None = None
         self.on_announcement: Callable[[Undirected], bool] | None = None
         self.on_closed: list[Callable[[], object]] = []
-        self._mux = Mux(question_numbers)
-        self._exchanges: dict[int, Exchange] = {}
+        self._mux: Mux[Exchange] = Mux(question_numbers)
         self._watches: dict[float, SilenceWatch[Exchange]] = {}  # few: a server has few limits
         self.closed = False
         self.calls = 0
@@ -168,17 +154,17 @@ class ChildConnection:
         self.transport = connect(Hearing(self._line, on_stderr, self._ended))
 
     def __repr__(self) -> str:
-        return f"<ChildConnection {self.server} [{len(self._exchanges)} open, {self.calls} calls]>"
+        return f"<ChildConnection {self.server} [{len(self._mux)} open, {self.calls} calls]>"
 
     @property
     def exchanges(self) -> list[Exchange]:
         """The requests that wait for this child."""
-        return list(self._exchanges.values())
+        return self._mux.exchanges
 
     @property
     def open_exchanges(self) -> int:
         """How many requests wait for this child; subscriptions wait for nothing."""
-        return sum(1 for exchange in self._exchanges.values() if exchange.request.method != LISTEN)
+        return sum(1 for exchange in self._mux.exchanges if exchange.request.method != LISTEN)
 
     @property
     def open_questions(self) -> int:
@@ -188,7 +174,7 @@ class ChildConnection:
     @property
     def is_clean(self) -> bool:
         """Whether nothing of one holder is left that the next one could meet."""
-        return not (self.closed or self._exchanges or self._mux.questions or self.abandoned)
+        return not (self.closed or self._mux or self._mux.questions or self.abandoned)
 
     async def start(self) -> None:
         """Start the program, or open the way to it. Raises :class:`bridge.process.spawn.SpawnError`."""
@@ -209,7 +195,6 @@ class ChildConnection:
             raise Rejection(Fault.CHILD_FAILED, f'server "{self.server}" does not read its input') from None
         exchange.number = number
         exchange.connection = self
-        self._exchanges[number] = exchange
         self.calls += 1
         if silence is not None:
             exchange.watch = self._watch(silence)
@@ -226,7 +211,7 @@ class ChildConnection:
         if not exchange.ended:
             self.abandoned += 1
             self.cancel(exchange, b'{"reason":%b}' % messages.encode(str(failure)))
-        self._forget(exchange.number)
+        self._mux.close(exchange.number)
         exchange.fail(failure)
 
     def send(self, line: bytes) -> None:
@@ -265,9 +250,10 @@ class ChildConnection:
             log.warning("server %s wrote a line that is skipped: %s: %s", self.server, rejection, shown)
             return
         match self._mux.receive(message):
-            case Deliver(exchange, text, final):
-                assert isinstance(exchange, Exchange)
-                self._deliver(exchange, text, final)
+            case Deliver(exchange, text, True):
+                exchange.finish(text)
+            case Deliver(exchange, text):
+                self._pass_on(exchange, text)
             case Undirected() as undirected:
                 self._undirected(undirected)
             case Reply(text):
@@ -275,14 +261,10 @@ class ChildConnection:
             case Drop(why):
                 log.debug("server %s: dropped %s", self.server, why)
 
-    def _deliver(self, exchange: Exchange, text: bytes, final: bool) -> None:
-        if final:
-            self._forget(exchange.number)
-            exchange.finish(text)
-        else:
-            if exchange.watch is not None:  # progress extends the time (users' scar 22)
-                exchange.watch.start(exchange)
-            exchange.put(text, Kind.NOTE)
+    def _pass_on(self, exchange: Exchange, text: bytes) -> None:
+        if exchange.watch is not None:  # progress extends the time (users' scar 22)
+            exchange.watch.start(exchange)
+        exchange.put(text, Kind.NOTE)
 
     def _undirected(self, message: Undirected) -> None:
         if self.on_announcement is not None and self.on_announcement(message):
@@ -296,10 +278,8 @@ class ChildConnection:
         why = f'server "{self.server}" sent a message of {line.size} bytes, which is over MAX_MESSAGE_BYTES'
         log.warning("%s; it is skipped", why)
         number = messages.id_in_head(line.head)
-        exchange = self._exchanges.get(number) if number is not None else None
+        exchange = None if number is None else self._mux.close(number)
         if exchange is not None:
-            self._mux.close(exchange.number)
-            self._forget(exchange.number)
             exchange.fail(Rejection(Fault.CHILD_FAILED, why))
 
     def _watch(self, seconds: float) -> SilenceWatch[Exchange]:
@@ -317,15 +297,11 @@ class ChildConnection:
         why = f'server "{self.server}" gave neither answer nor progress for {seconds:g} s (requestTimeout)'
         self.abandon(exchange, Rejection(Fault.TIMED_OUT, why))
 
-    def _forget(self, number: int) -> None:
-        self._exchanges.pop(number, None)
-        self._mux.close(number)
-
     def _ended(self) -> None:
         self.closed = True
         why = self.obituary()
-        for exchange in list(self._exchanges.values()):
-            self._forget(exchange.number)
+        for exchange in self._mux.exchanges:
+            self._mux.close(exchange.number)
             exchange.fail(ConnectionClosed(self.server, why))
         for watch in self._watches.values():
             watch.close()

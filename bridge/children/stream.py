@@ -32,15 +32,15 @@ class StreamEnded(Exception):
 class Stream:
     """A queue of messages with one reader at a time."""
 
-    __slots__ = ("_bytes", "_queue", "_reader", "_waiter", "dropped", "ended")
+    # Defaults stand on the class, because each call makes a stream and changes few of them.
+    _bytes = 0
+    _reader = 0
+    _waiter: asyncio.Future[None] | None = None
+    ended = False
+    dropped = 0
 
     def __init__(self) -> None:
         self._queue: deque[tuple[bytes, Kind]] = deque()
-        self._bytes = 0
-        self._reader = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self.ended = False
-        self.dropped = 0
 
     def put(self, message: bytes, kind: Kind = Kind.ANSWER) -> None:
         """Add a message."""
@@ -147,8 +147,4 @@ class Stream:
 class RequestStream(Stream):
     """The stream that requests of a client opened. ``read`` is False once the client has lost it."""
 
-    __slots__ = ("read",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read = True
+    read = True

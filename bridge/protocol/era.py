@@ -12,7 +12,6 @@ from bridge.protocol.messages import Message, Request
 from bridge.protocol.modern import VERSION
 from bridge.protocol.versions import is_handshake
 
-
 _VERSION = VERSION.encode()
 
 
