@@ -18,7 +18,7 @@ ABSENT = Raw(b"")
 _NULL = b"null"
 
 
-class _Envelope(msgspec.Struct):
+class _Envelope(msgspec.Struct, gc=False):
     """The outside of any JSON-RPC message. Fields that are absent are empty."""
 
     jsonrpc: str = ""
@@ -29,10 +29,11 @@ class _Envelope(msgspec.Struct):
     error: Raw = ABSENT
 
 
-# Values on the way of every message are msgspec structs: a frozen dataclass costs ten times as much to make.
+# Values on the way of every message are msgspec structs: a frozen dataclass costs ten times as much to make. Those that
+# hold nothing but text can be part of no cycle, and are none of the collector's business.
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A call that wants an answer. ``id`` and ``params`` are JSON text; ``params`` may be empty."""
 
     id: bytes
@@ -40,14 +41,14 @@ class Request(msgspec.Struct, frozen=True):
     params: bytes = b""
 
 
-class Notification(msgspec.Struct, frozen=True):
+class Notification(msgspec.Struct, frozen=True, gc=False):
     """A message that wants no answer."""
 
     method: str
     params: bytes = b""
 
 
-class Response(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True, gc=False):
     """The answer to a request: ``result`` or ``error`` as JSON text, the other one empty."""
 
     id: bytes

@@ -79,12 +79,15 @@ class McpFace:
         if body.lstrip()[:1] == b"[":
             return await self._batch(request, server, body)
         message = messages.parse(body)
-        request_id = message.id if isinstance(message, Request) else None
         try:
             if is_modern(request.headers.get(VERSION_HEADER), message):
                 return await self._modern.post(request, server, message)
-            return await self._take(request, server, message)
+            if isinstance(message, Request):
+                with self._drain:
+                    return await self._call(request, server, message)
+            return self._take(request, server, message)
         except BridgeError as error:
+            request_id = message.id if isinstance(message, Request) else None
             return refusal(error, request_id, status=200 if error.fault in OF_THE_SERVER else None)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -113,12 +116,8 @@ class McpFace:
             raise Rejection(Fault.NO_SESSION_ID, f"{SESSION_HEADER} is missing; send initialize first")
         return self._sessions.find(session_id, server)
 
-    async def _take(
-        self, request: web.BaseRequest, server: str, message: Request | Notification | Response
-    ) -> web.StreamResponse:
-        if isinstance(message, Request):
-            with self._drain:
-                return await self._call(request, server, message)
+    def _take(self, request: web.BaseRequest, server: str, message: Notification | Response) -> web.Response:
+        """Take what wants no answer."""
         if self._implicit and SESSION_HEADER not in request.headers:
             return web.Response(status=202)  # about a handshake that the bridge has done itself
         session = self._session(request, server).session
@@ -157,21 +156,16 @@ class McpFace:
             return await self._follow_batch(request, session, batch)
 
     async def _call(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
-        if SESSION_HEADER not in request.headers:
+        if SESSION_HEADER not in request.headers and (message.method == "initialize" or self._implicit):
             if message.method == "initialize":
                 return await self._initialize(request, server, message)
-            if self._implicit:
-                session = (await self._sessions.open_greeted(server)).session
-                return await self._follow_call(request, session, message)
-        session = self._session(request, server).session
-        if message.method == "initialize":
-            raise Rejection(Fault.NOT_A_MESSAGE, f"initialize opens a new session; send it without {SESSION_HEADER}")
-        return await self._follow_call(request, session, message)
-
-    async def _follow_call(
-        self, request: web.BaseRequest, session: StreamableSession, message: Request
-    ) -> web.StreamResponse:
-        exchange = await session.call(message, silence=self._timing.silence(session.server))
+            session = (await self._sessions.open_greeted(server)).session
+        else:
+            session = self._session(request, server).session
+            if message.method == "initialize":
+                why = f"initialize opens a new session; send it without {SESSION_HEADER}"
+                raise Rejection(Fault.NOT_A_MESSAGE, why)
+        exchange = await session.call(message, silence=self._timing.silence(server))
         return await self._follow(request, session, exchange, Prebuilt)
 
     async def _initialize(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
