@@ -6,6 +6,7 @@ its future does. So the timer stays where the oldest wait has set it; when it fi
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -17,7 +18,7 @@ class _Timer(Protocol):
     def cancel(self) -> None: ...
 
 
-class Timers(Protocol):
+class Loop(Protocol):
     """What is needed of an event loop."""
 
     def time(self) -> float:
@@ -28,25 +29,29 @@ class Timers(Protocol):
         """Call back at that time."""
         ...
 
+    def create_future(self) -> asyncio.Future[None]:
+        """Something to wait for."""
+        ...
+
 
 class SilenceWatch(Generic[T]):
     """Calls ``on_silence`` with whatever has been waiting for ``seconds``, once. ``loop`` is the event loop."""
 
-    __slots__ = ("_deadlines", "_loop", "_on_silence", "_seconds", "_timer")
+    __slots__ = ("_deadlines", "_on_silence", "_seconds", "_timer", "loop")
 
-    def __init__(self, seconds: float, on_silence: Callable[[T], None], loop: Timers) -> None:
+    def __init__(self, seconds: float, on_silence: Callable[[T], None], loop: Loop) -> None:
         self._seconds = seconds
         self._on_silence = on_silence
-        self._loop = loop
+        self.loop = loop
         self._deadlines: dict[T, float] = {}  # in the order in which they are due, because all last equally long
         self._timer: _Timer | None = None
 
     def start(self, waiting: T) -> None:
         """Begin a wait, or begin it anew because a sign has come."""
         self._deadlines.pop(waiting, None)
-        self._deadlines[waiting] = deadline = self._loop.time() + self._seconds
+        self._deadlines[waiting] = deadline = self.loop.time() + self._seconds
         if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._due)
+            self._timer = self.loop.call_at(deadline, self._due)
 
     def end(self, waiting: T) -> None:
         """It waits no longer."""
@@ -60,10 +65,10 @@ class SilenceWatch(Generic[T]):
 
     def _due(self) -> None:
         self._timer = None
-        now = self._loop.time()
+        now = self.loop.time()
         for waiting, deadline in list(itertools.takewhile(lambda item: item[1] <= now, self._deadlines.items())):
             if self._deadlines.get(waiting) == deadline:  # nobody who was told has ended it, or begun it anew
                 del self._deadlines[waiting]
                 self._on_silence(waiting)
         if self._deadlines and self._timer is None:
-            self._timer = self._loop.call_at(next(iter(self._deadlines.values())), self._due)
+            self._timer = self.loop.call_at(next(iter(self._deadlines.values())), self._due)

@@ -11,7 +11,7 @@ import asyncio
 import enum
 from collections import deque
 
-from bridge.children.silence import SilenceWatch
+from bridge.children.silence import Loop, SilenceWatch
 
 #: Bytes that may wait for a reader before notifications are dropped.
 BACKLOG_BYTES = 16 * 1024 * 1024
@@ -74,7 +74,7 @@ class Stream:
         Raises :class:`StreamEnded` when there is none and none will come, or when someone else has taken over.
         """
         while self._is_silent(reader):
-            await self._change()
+            await self._change(asyncio.get_running_loop())
         return self._next(reader)
 
     async def receive_within(self, silence: SilenceWatch[Stream], reader: int = 0) -> bytes | None:
@@ -82,7 +82,7 @@ class Stream:
         if self._is_silent(reader):
             silence.start(self)
             try:
-                await self._change()
+                await self._change(silence.loop)
             finally:
                 silence.end(self)
             if self._is_silent(reader):
@@ -97,7 +97,7 @@ class Stream:
         if not self._queue and not self.ended:
             silence.start(self)
             try:
-                await self._change()
+                await self._change(silence.loop)
             finally:
                 silence.end(self)
         return self._queue[0][0] if self._queue else None
@@ -138,10 +138,10 @@ class Stream:
         self._bytes -= len(message)
         return message
 
-    def _change(self) -> asyncio.Future[None]:
+    def _change(self, loop: Loop) -> asyncio.Future[None]:
         """Done when there is something to look at."""
-        self._waiter = asyncio.get_running_loop().create_future()
-        return self._waiter
+        self._waiter = waiter = loop.create_future()
+        return waiter
 
 
 class RequestStream(Stream):

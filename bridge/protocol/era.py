@@ -12,8 +12,6 @@ from bridge.protocol.messages import Message, Request
 from bridge.protocol.modern import VERSION
 from bridge.protocol.versions import is_handshake
 
-_VERSION = VERSION.encode()
-
 
 def is_modern(header: str | None, message: Message | None) -> bool:
     """Whether a request belongs to the modern era. ``header`` is ``MCP-Protocol-Version``.
@@ -30,6 +28,6 @@ def is_modern(header: str | None, message: Message | None) -> bool:
 
 def _has_envelope(params: bytes) -> bool:
     # A name may be written with escapes; where there is any, only reading tells.
-    if _VERSION not in params and b"\\" not in params:
+    if b"_meta" not in params and b"\\" not in params:
         return False
     return VERSION in messages.fields(messages.member(params, "_meta"))

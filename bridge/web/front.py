@@ -35,17 +35,17 @@ class Front:
         self._posts = posts
         self._servers = servers
         self._routes = routes
+        self._ways: dict[str, tuple[ServerHandler, str]] = {}  # short ones that have been taken, by what was sent
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; what a handler raises becomes its answer."""
         begun = time.perf_counter() if log.isEnabledFor(logging.DEBUG) else None
         try:
             self._guards.check(request)
-            # As it was sent: an id that is written with escapes, or with a query behind it, takes the routes.
-            name, _, server = request.raw_path[1:].partition("/")
-            post = self._posts.get(name) if request.method == "POST" and server in self._servers else None
-            if post is not None and "Expect" not in request.headers:
-                response = await post(request, server)
+            way = self._ways.get(request.raw_path) or self._way(request.raw_path)
+            if way is not None and request.method == "POST" and "Expect" not in request.headers:
+                handler, server = way
+                response = await handler(request, server)
             else:
                 response = await self._routes(request)
         except Exception as error:
@@ -54,3 +54,12 @@ class Front:
             spent = (time.perf_counter() - begun) * 1000
             log.debug("%s %s %d %.1fms", request.method, request.path, response.status, spent)
         return response
+
+    def _way(self, path: str) -> tuple[ServerHandler, str] | None:
+        """The short way, None when there is none: to an id that is written with escapes, or with a query behind it."""
+        name, _, server = path[1:].partition("/")
+        handler = self._posts.get(name)
+        if handler is None or server not in self._servers:
+            return None
+        way = self._ways[path] = handler, server
+        return way
