@@ -89,7 +89,7 @@ class Stream:
                 return None
         return self._next(reader)
 
-    async def first_within(self, silence: SilenceWatch[Stream]) -> bytes | None:
+    async def first_within(self, silence: SilenceWatch[Stream]) -> tuple[bytes, Kind] | None:
         """Return the first message and leave it where it is; None when it does not come in time, or never will.
 
         For the first reader only.
@@ -100,7 +100,7 @@ class Stream:
                 await self._change(silence.loop)
             finally:
                 silence.end(self)
-        return self._queue[0][0] if self._queue else None
+        return self._queue[0] if self._queue else None
 
     def is_read_by(self, reader: int) -> bool:
         """Whether nobody has taken over from this reader."""

@@ -7,7 +7,7 @@ passed on is rebuilt around those untouched bytes; only names that must change (
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -57,6 +57,8 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 
 
 Message = Request | Notification | Response
+
+T = TypeVar("T")
 
 _decoder = msgspec.json.Decoder(_Envelope)
 _fields = msgspec.json.Decoder(dict[str, Raw])
@@ -151,34 +153,35 @@ def same_id(left: bytes, right: bytes) -> bool:
     return string(left) == string(right)
 
 
-def fields(raw: bytes) -> dict[str, Raw]:
-    """Return the members of a JSON object, their values untouched; ``{}`` for anything that is no object.
+def read(decoder: msgspec.json.Decoder[T], raw: bytes) -> T | None:
+    """Decode what a decoder is for; None for anything else.
 
     Raises :class:`Rejection` when it is nested deeper than can be read from here.
     """
-    if not raw:
-        return {}
     try:
-        return _fields.decode(raw)
+        return decoder.decode(raw)
     except msgspec.DecodeError:
-        return {}
+        return None
     except RecursionError:
         raise Rejection(Fault.NOT_JSON, "nested too deeply") from None
 
 
+def fields(raw: bytes) -> dict[str, Raw]:
+    """Return the members of a JSON object, their values untouched; ``{}`` for anything that is no object.
+
+    Raises as :func:`read`.
+    """
+    return (read(_fields, raw) or {}) if raw else {}
+
+
 def member(raw: bytes, name: str, default: bytes = b"") -> bytes:
-    """Return one member of a JSON object, untouched; ``default`` where it has none. Raises as :func:`fields`."""
+    """Return one member of a JSON object, untouched; ``default`` where it has none. Raises as :func:`read`."""
     return bytes(fields(raw).get(name, default))
 
 
 def items(raw: bytes) -> list[Raw]:
     """Return the items of a JSON array, untouched; ``[]`` for anything that is no array."""
-    try:
-        return _items.decode(raw)
-    except msgspec.DecodeError:
-        return []
-    except RecursionError:
-        raise Rejection(Fault.NOT_JSON, "nested too deeply") from None
+    return read(_items, raw) or []
 
 
 def is_object(raw: Raw) -> bool:

@@ -7,7 +7,8 @@ verdict is kept until it is contradicted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from bridge.children.connection import Exchange
 from bridge.children.policy import INTERACTIVE_CHILDREN, Need
@@ -30,8 +31,7 @@ MOST_LISTENS = 1024
 Headers = Mapping[str, list[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class ModernAnswer:
+class ModernAnswer(msgspec.Struct, frozen=True):
     """What answers one POST: its stream, and what to do when the client closes it before its end."""
 
     stream: RequestStream

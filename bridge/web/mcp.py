@@ -13,7 +13,7 @@ from aiohttp import web
 from bridge.children.connection import Exchange
 from bridge.children.registry import Registry
 from bridge.children.silence import SilenceWatch
-from bridge.children.stream import Stream
+from bridge.children.stream import Kind, Stream
 from bridge.protocol import messages
 from bridge.protocol.era import is_modern
 from bridge.protocol.errors import (
@@ -199,8 +199,8 @@ class McpFace:
         except asyncio.CancelledError:
             session.hung_up(exchange)
             raise
-        if first is not None and first is exchange.answer:
-            return as_json(first, session.id)
+        if first is not None and first[1] is Kind.ANSWER:
+            return as_json(first[0], session.id)
         return await as_events(request, session, session.backlog.open(exchange), self._silence)
 
     async def _follow_batch(

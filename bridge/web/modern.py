@@ -12,7 +12,7 @@ from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind, Stream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.messages import Message, Notification, Request, Response
+from bridge.protocol.messages import Message, Notification, Response
 from bridge.protocol.modern import LISTEN, check_envelope, status_of
 from bridge.sessions.modern import ModernAnswer, ModernCalls
 from bridge.web.drain import Drain
@@ -38,19 +38,17 @@ class ModernFace:
         if isinstance(message, Response):
             raise Rejection(Fault.NOT_A_MESSAGE, "no request of the server waits for an answer in this era")
         with self._drain:
-            return await self._call(request, server, message)
-
-    async def _call(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
-        headers = _Headers(request.headers)
-        asked = check_envelope(message, headers)
-        answer = await self._calls.answer(server, asked, headers, PRINCIPAL)
-        try:
-            if asked.method == LISTEN:
+            headers = _Headers(request.headers)
+            asked = check_envelope(message, headers)
+            answer = await self._calls.answer(server, asked, headers, PRINCIPAL)
+            try:
+                first = None if asked.method == LISTEN else await answer.stream.first_within(self._silence)
+                if first is not None and first[1] is Kind.ANSWER:
+                    return _json(first[0])
                 return await _events(request, answer, self._silence)
-            return await _json_or_events(request, answer, self._silence)
-        finally:
-            if not answer.stream.ended:
-                answer.cancel()
+            finally:
+                if not answer.stream.ended:
+                    answer.cancel()
 
 
 class _Headers(Mapping[str, list[str]]):
@@ -69,16 +67,9 @@ class _Headers(Mapping[str, list[str]]):
         return len(set(self))
 
 
-async def _json_or_events(
-    request: web.BaseRequest, answer: ModernAnswer, silence: SilenceWatch[Stream]
-) -> web.StreamResponse:
-    first = await answer.stream.first_within(silence)
-    if first is None:
-        return await _events(request, answer, silence)
-    if answer.stream.waiting[0][1] is Kind.ANSWER:
-        status = _status(first)
-        return Prebuilt(first) if status == 200 else web.Response(body=first, content_type=JSON_TYPE, status=status)
-    return await _events(request, answer, silence)
+def _json(answer: bytes) -> web.Response:
+    status = _status(answer)
+    return Prebuilt(answer) if status == 200 else web.Response(body=answer, content_type=JSON_TYPE, status=status)
 
 
 def _status(answer: bytes) -> int:
