@@ -248,6 +248,8 @@ class ChildConnection:
         except Rejection as rejection:
             shown = ascii(line[:SHOWN].decode(errors="replace"))
             log.warning("server %s wrote a line that is skipped: %s: %s", self.server, rejection, shown)
+            why = f'server "{self.server}" answered with what cannot be passed on: {rejection}'
+            self._fail(messages.id_in_broken(line), why)
             return
         match self._mux.receive(message):
             case Deliver(exchange, text, True):
@@ -277,7 +279,10 @@ class ChildConnection:
     def _oversized(self, line: Oversized) -> None:
         why = f'server "{self.server}" sent a message of {line.size} bytes, which is over MAX_MESSAGE_BYTES'
         log.warning("%s; it is skipped", why)
-        number = messages.id_in_head(line.head)
+        self._fail(messages.id_in_head(line.head), why)
+
+    def _fail(self, number: int | None, why: str) -> None:
+        """End the exchange of this number, if there is one: its answer has come and cannot be used."""
         exchange = None if number is None else self._mux.close(number)
         if exchange is not None:
             exchange.fail(Rejection(Fault.CHILD_FAILED, why))

@@ -179,6 +179,33 @@ def member(raw: bytes, name: str, default: bytes = b"") -> bytes:
     return bytes(fields(raw).get(name, default))
 
 
+#: Places of a text in an object that are tried before it is written anew.
+PLACES = 16
+
+
+def replaced(raw: bytes, name: str, value: bytes) -> bytes:
+    """Return a JSON object with another value for a member that it has, every other byte as it was.
+
+    Where the old value stands is found by its text and proved by reading: a text may stand in many places.
+    """
+    old = member(raw, name)
+    probe = b'"?"' if old != b'"?"' else b'"!"'
+    start = len(raw)
+    for _ in range(PLACES):  # from behind, because of members of one name the last one counts
+        start = raw.rfind(old, 0, start + len(old) - 1)
+        if start < 0:
+            break
+        if member(b"%b%b%b" % (raw[:start], probe, raw[start + len(old) :]), name) == probe:
+            return b"%b%b%b" % (raw[:start], value, raw[start + len(old) :])
+    return encode({**fields(raw), name: Raw(value)})
+
+
+def may_have(raw: bytes, name: bytes) -> bool:
+    """Whether an object may have a member of this name, of letters and underscores, somewhere inside. Cheap."""
+    # A name may be written with escapes; where there are such, only reading tells.
+    return name in raw or b"\\u00" in raw
+
+
 def items(raw: bytes) -> list[Raw]:
     """Return the items of a JSON array, untouched; ``[]`` for anything that is no array."""
     return read(_items, raw) or []
@@ -265,6 +292,19 @@ def id_in_head(head: bytes) -> int | None:
     """
     match = _HEAD_ID.match(head)
     return int(match[1]) if match else None
+
+
+_BROKEN_HEAD = re.compile(
+    rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?(?:"id"\s*:\s*(\d{1,18})\s*,\s*)?"(?:result|error)"\s*:'
+)
+_BROKEN_TAIL = re.compile(rb'"id"\s*:\s*(\d{1,18})\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
+
+
+def id_in_broken(line: bytes) -> int | None:
+    """The number of the request that a line was meant to answer which is no JSON, or no message, if its ends tell."""
+    head = _BROKEN_HEAD.match(line, 0, 100)
+    found = head if head is None or head[1] else _BROKEN_TAIL.search(line, max(0, len(line) - 100))
+    return int(found[1]) if found else None
 
 
 def number(raw: bytes) -> int | None:

@@ -203,19 +203,13 @@ class Mux(Generic[E]):
 
 def _swap_token(params: bytes, wire: bytes) -> tuple[bytes, Raw | None]:
     """Replace ``_meta.progressToken``; return the new params and the client's own token, None if it has none."""
-    # A name may be written with escapes; where there is any, only reading tells.
-    if b"progressToken" not in params and b"\\" not in params:
+    if not messages.may_have(params, b"progressToken"):
         return params, None
-    members = messages.fields(params)
-    meta = messages.fields(bytes(members.get("_meta", b"")))
-    token = meta.get("progressToken")
-    if token is None:
+    meta = messages.member(params, "_meta")
+    token = messages.member(meta, "progressToken")
+    if not token:
         return params, None
-    # A copy, because a Raw is a view that keeps the whole request in memory for as long as the exchange is open.
-    token = token.copy()
-    meta["progressToken"] = Raw(wire)
-    members["_meta"] = Raw(messages.encode(meta))
-    return messages.encode(members), token
+    return messages.replaced(params, "_meta", messages.replaced(meta, "progressToken", wire)), Raw(token)
 
 
 def _renamed(holder: bytes, client_id: bytes) -> bytes:
