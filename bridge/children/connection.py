@@ -11,6 +11,7 @@ import itertools
 import logging
 from collections.abc import Callable
 
+from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind, RequestStream
 from bridge.children.transport import Connect, Hearing
 from bridge.process.child import ChildStalled
@@ -24,6 +25,7 @@ from bridge.protocol.errors import (
 )
 from bridge.protocol.framing import Oversized
 from bridge.protocol.messages import Request, Response
+from bridge.protocol.modern import LISTEN
 from bridge.protocol.mux import Deliver, Drop, Mux, Reply, Undirected
 
 log = logging.getLogger(__name__)
@@ -42,20 +44,14 @@ class Exchange(RequestStream):
     whoever ended it. With ``into``, its messages go on that stream instead of its own.
     """
 
-    __slots__ = (
-        "_timer",
-        "answer",
-        "connection",
-        "failure",
-        "into",
-        "log_level",
-        "number",
-        "on_cancel",
-        "on_end",
-        "relay",
-        "request",
-        "silence_since",
-    )
+    number = 0
+    connection: ChildConnection | None = None
+    answer = b""
+    failure: BridgeError | None = None
+    log_level: str | None = None  # what a modern request wants to hear of the child's log
+    relay: Exchange | None = None  # the exchange that the child sees, where it is another one
+    on_cancel: Callable[[], object] | None = None  # what to do while the child sees none at all
+    watch: SilenceWatch[Exchange] | None = None
 
     def __init__(
         self,
@@ -65,17 +61,8 @@ class Exchange(RequestStream):
     ) -> None:
         super().__init__()
         self.request = request
-        self.number = 0
-        self.connection: ChildConnection | None = None
-        self.answer = b""
-        self.failure: BridgeError | None = None
         self.on_end = on_end
         self.into = into
-        self.log_level: str | None = None  # what a modern request wants to hear of the child's log
-        self.relay: Exchange | None = None  # the exchange that the child sees, where it is another one
-        self.on_cancel: Callable[[], object] | None = None  # what to do while the child sees none at all
-        self.silence_since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def carrier(self) -> RequestStream:
@@ -116,8 +103,8 @@ class Exchange(RequestStream):
         self.answer = message
         self.put(message)
         self.end()
-        if self._timer is not None:
-            self._timer.cancel()
+        if self.watch is not None:
+            self.watch.end(self)
         if self.on_end is not None:
             self.on_end(self)
 
@@ -145,55 +132,39 @@ class Exchange(RequestStream):
         else:
             self.fail(failure)
 
-    def watch_silence(self, seconds: float, on_silence: Callable[[Exchange], None]) -> None:
-        """Call ``on_silence`` when nothing has come for ``seconds``: progress extends the time (users' scar 22).
-
-        ``on_silence`` may set ``silence_since`` anew to wait for as long again.
-        """
-        loop = asyncio.get_running_loop()
-        self.silence_since = loop.time()
-
-        def check() -> None:
-            left = self.silence_since + seconds - loop.time()
-            if left <= 0:
-                on_silence(self)
-                left = self.silence_since + seconds - loop.time()
-            if not self.ended:
-                self._timer = loop.call_later(left, check)
-
-        self._timer = loop.call_later(seconds, check)
-
 
 class ChildConnection:
     """A child that speaks JSON-RPC: a process, or a remote server that looks like one.
 
-    ``on_undirected`` gets what names no exchange; set by whoever owns the child, None while nobody does. What is in
-    ``on_closed`` is called once when the child has ended, after its exchanges have.
+    ``on_undirected`` gets what names no exchange; set by whoever owns the child, None while nobody does. Before that,
+    ``on_announcement`` may take what concerns others than the owner. What is in ``on_closed`` is called once when the
+    child has ended, after its exchanges have.
     """
 
     def __init__(self, server: str, connect: Connect, on_stderr: Callable[[bytes], None]) -> None:
         self.server = server
         self.on_undirected: Callable[[Undirected], None] | None = None
-        self.on_closed: list[Callable[[], None]] = []
-        self._mux = Mux(question_numbers)
-        self._exchanges: dict[int, Exchange] = {}
+        self.on_announcement: Callable[[Undirected], bool] | None = None
+        self.on_closed: list[Callable[[], object]] = []
+        self._mux: Mux[Exchange] = Mux(question_numbers)
+        self._watches: dict[float, SilenceWatch[Exchange]] = {}  # few: a server has few limits
         self.closed = False
         self.calls = 0
         self.abandoned = 0  # requests that the child may still work on, though nobody waits
         self.transport = connect(Hearing(self._line, on_stderr, self._ended))
 
     def __repr__(self) -> str:
-        return f"<ChildConnection {self.server} [{len(self._exchanges)} open, {self.calls} calls]>"
+        return f"<ChildConnection {self.server} [{len(self._mux)} open, {self.calls} calls]>"
 
     @property
     def exchanges(self) -> list[Exchange]:
         """The requests that wait for this child."""
-        return list(self._exchanges.values())
+        return self._mux.exchanges
 
     @property
     def open_exchanges(self) -> int:
-        """How many requests wait for this child."""
-        return len(self._exchanges)
+        """How many requests wait for this child; subscriptions wait for nothing."""
+        return sum(1 for exchange in self._mux.exchanges if exchange.request.method != LISTEN)
 
     @property
     def open_questions(self) -> int:
@@ -203,7 +174,7 @@ class ChildConnection:
     @property
     def is_clean(self) -> bool:
         """Whether nothing of one holder is left that the next one could meet."""
-        return not (self.closed or self._exchanges or self._mux.questions or self.abandoned)
+        return not (self.closed or self._mux or self._mux.questions or self.abandoned)
 
     async def start(self) -> None:
         """Start the program, or open the way to it. Raises :class:`bridge.process.spawn.SpawnError`."""
@@ -224,10 +195,10 @@ class ChildConnection:
             raise Rejection(Fault.CHILD_FAILED, f'server "{self.server}" does not read its input') from None
         exchange.number = number
         exchange.connection = self
-        self._exchanges[number] = exchange
         self.calls += 1
         if silence is not None:
-            exchange.watch_silence(silence, lambda silent: self._silent(silent, silence))
+            exchange.watch = self._watch(silence)
+            exchange.watch.start(exchange)
 
     def cancel(self, exchange: Exchange, params: bytes = b"") -> None:
         """Pass a client's cancellation on. The exchange stays open: the child may still answer, and often does."""
@@ -240,7 +211,7 @@ class ChildConnection:
         if not exchange.ended:
             self.abandoned += 1
             self.cancel(exchange, b'{"reason":%b}' % messages.encode(str(failure)))
-        self._forget(exchange.number)
+        self._mux.close(exchange.number)
         exchange.fail(failure)
 
     def send(self, line: bytes) -> None:
@@ -277,11 +248,14 @@ class ChildConnection:
         except Rejection as rejection:
             shown = ascii(line[:SHOWN].decode(errors="replace"))
             log.warning("server %s wrote a line that is skipped: %s: %s", self.server, rejection, shown)
+            why = f'server "{self.server}" answered with what cannot be passed on: {rejection}'
+            self._fail(messages.id_in_broken(line), why)
             return
         match self._mux.receive(message):
-            case Deliver(exchange, text, final):
-                assert isinstance(exchange, Exchange)
-                self._deliver(exchange, text, final)
+            case Deliver(exchange, text, True):
+                exchange.finish(text)
+            case Deliver(exchange, text):
+                self._pass_on(exchange, text)
             case Undirected() as undirected:
                 self._undirected(undirected)
             case Reply(text):
@@ -289,15 +263,14 @@ class ChildConnection:
             case Drop(why):
                 log.debug("server %s: dropped %s", self.server, why)
 
-    def _deliver(self, exchange: Exchange, text: bytes, final: bool) -> None:
-        if final:
-            self._forget(exchange.number)
-            exchange.finish(text)
-        else:
-            exchange.silence_since = asyncio.get_running_loop().time()
-            exchange.put(text, Kind.NOTE)
+    def _pass_on(self, exchange: Exchange, text: bytes) -> None:
+        if exchange.watch is not None:  # progress extends the time (users' scar 22)
+            exchange.watch.start(exchange)
+        exchange.put(text, Kind.NOTE)
 
     def _undirected(self, message: Undirected) -> None:
+        if self.on_announcement is not None and self.on_announcement(message):
+            return
         if self.on_undirected is not None:
             self.on_undirected(message)
         elif message.question is not None:
@@ -306,29 +279,36 @@ class ChildConnection:
     def _oversized(self, line: Oversized) -> None:
         why = f'server "{self.server}" sent a message of {line.size} bytes, which is over MAX_MESSAGE_BYTES'
         log.warning("%s; it is skipped", why)
-        number = messages.id_in_head(line.head)
-        exchange = self._exchanges.get(number) if number is not None else None
+        self._fail(messages.id_in_head(line.head), why)
+
+    def _fail(self, number: int | None, why: str) -> None:
+        """End the exchange of this number, if there is one: its answer has come and cannot be used."""
+        exchange = None if number is None else self._mux.close(number)
         if exchange is not None:
-            self._mux.close(exchange.number)
-            self._forget(exchange.number)
             exchange.fail(Rejection(Fault.CHILD_FAILED, why))
+
+    def _watch(self, seconds: float) -> SilenceWatch[Exchange]:
+        watch = self._watches.get(seconds)
+        if watch is None:
+            watch = self._watches[seconds] = SilenceWatch(
+                seconds, lambda exchange: self._silent(exchange, seconds), asyncio.get_running_loop()
+            )
+        return watch
 
     def _silent(self, exchange: Exchange, seconds: float) -> None:
         if self._mux.questions:  # it waits for a person, who has a limit of their own
-            exchange.silence_since = asyncio.get_running_loop().time()
+            self._watch(seconds).start(exchange)
             return
         why = f'server "{self.server}" gave neither answer nor progress for {seconds:g} s (requestTimeout)'
         self.abandon(exchange, Rejection(Fault.TIMED_OUT, why))
 
-    def _forget(self, number: int) -> None:
-        self._exchanges.pop(number, None)
-        self._mux.close(number)
-
     def _ended(self) -> None:
         self.closed = True
         why = self.obituary()
-        for exchange in list(self._exchanges.values()):
-            self._forget(exchange.number)
+        for exchange in self._mux.exchanges:
+            self._mux.close(exchange.number)
             exchange.fail(ConnectionClosed(self.server, why))
+        for watch in self._watches.values():
+            watch.close()
         for callback in self.on_closed:
             callback()

@@ -7,8 +7,8 @@ it goes to our log only. Nobody offered a shared child any capabilities: a quest
 from __future__ import annotations
 
 import logging
-from typing import Protocol
 
+from bridge.children.audience import Audience, Member, uri_of
 from bridge.children.connection import ChildConnection, Exchange
 from bridge.children.stream import Kind
 from bridge.protocol import messages
@@ -18,8 +18,6 @@ from bridge.protocol.translate import is_heard
 
 log = logging.getLogger(__name__)
 
-UPDATED = "notifications/resources/updated"
-LIST_CHANGED = frozenset(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
 LOG_MESSAGE = "notifications/message"
 SUBSCRIBE = "resources/subscribe"
 UNSUBSCRIBE = "resources/unsubscribe"
@@ -29,37 +27,22 @@ SET_LEVEL = "logging/setLevel"
 SHOWN = 1000
 
 
-class Member(Protocol):
-    """One of the holders."""
-
-    def hear(self, message: Undirected) -> None:
-        """Something that concerns this holder."""
-        ...
-
-
 class Crowd:
     """All holders of one child, and who of them subscribed to what."""
 
     def __init__(self, connection: ChildConnection) -> None:
         self._connection = connection
-        self._members: list[Member] = []
-        self._subscribers: dict[str, set[Member]] = {}
+        self._audience = Audience()
         connection.on_undirected = self._hear
 
     def join(self, member: Member) -> None:
         """One more holder."""
-        self._members.append(member)
+        self._audience.join(member)
 
     def part(self, member: Member) -> None:
         """A holder has gone: what only it had subscribed to ends on the child."""
-        if member not in self._members:
-            return
-        self._members.remove(member)
-        for uri, members in list(self._subscribers.items()):
-            members.discard(member)
-            if not members:
-                del self._subscribers[uri]
-                self._end_on_child(uri)
+        for uri in self._audience.part(member):
+            self._end_on_child(uri)
 
     def settles(self, member: Member, exchange: Exchange) -> bool:
         """Whether a request is answered here, because of the others. Counts subscriptions."""
@@ -77,36 +60,25 @@ class Crowd:
 
     def _subscribe(self, member: Member, uri: str, exchange: Exchange) -> None:
         def ended(exchange: Exchange) -> None:
-            if "result" in messages.fields(exchange.answer):
-                self._subscribers.setdefault(uri, set()).add(member)
+            if is_granted(exchange):
+                self._audience.subscribe(member, uri)
 
         exchange.before_end(ended)
 
     def _unsubscribe(self, member: Member, uri: str, exchange: Exchange) -> bool:
-        members = self._subscribers.get(uri, set())
-        members.discard(member)
-        if members:
-            accept(exchange)
-            return True
-        self._subscribers.pop(uri, None)
-        return False
+        if self._audience.unsubscribe(member, uri):
+            return False
+        accept(exchange)
+        return True
 
     def _end_on_child(self, uri: str) -> None:
-        if self._members and not self._connection.closed:
-            params = messages.encode({"uri": uri})
-            self._connection.exchange(Exchange(Request(b"0", UNSUBSCRIBE, params)))
+        if len(self._audience) and not self._connection.closed:
+            self._connection.exchange(subscription(UNSUBSCRIBE, uri))
 
     def _hear(self, message: Undirected) -> None:
         if message.question is not None:
             self._connection.refuse(message.question, f"no client of a shared server answers {message.method}")
-        elif message.method in LIST_CHANGED:
-            for member in list(self._members):
-                member.hear(message)
-        elif message.method == UPDATED:
-            uri = uri_of(messages.member(message.message, "params"))
-            for member in list(self._subscribers.get(uri, ())):
-                member.hear(message)
-        elif message.method == LOG_MESSAGE and self._attribute(message):
+        elif self._audience.hear(message) or (message.method == LOG_MESSAGE and self._attribute(message)):
             pass
         else:
             log.info("server %s: %s", self._connection.server, message.message[:SHOWN].decode(errors="replace"))
@@ -126,6 +98,11 @@ def accept(exchange: Exchange) -> None:
     exchange.finish(messages.response_line(Response(exchange.request.id, result=b"{}")))
 
 
-def uri_of(params: bytes) -> str:
-    """The resource that the params of a subscription or an update name."""
-    return messages.string(messages.member(params, "uri")) or ""
+def is_granted(exchange: Exchange) -> bool:
+    """Whether a request has ended with a result."""
+    return "result" in messages.fields(exchange.answer)
+
+
+def subscription(method: str, uri: str) -> Exchange:
+    """A request of the bridge to subscribe to a resource, or to end that."""
+    return Exchange(Request(b"0", method, messages.encode({"uri": uri})))

@@ -10,11 +10,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from bridge.children.child import Child
 from bridge.children.connection import ChildConnection
 from bridge.children.owner import ChildLimits, Owner
 from bridge.children.policy import Sharing
+from bridge.children.watch import Watch
 from bridge.config.server import ServerConfig
 from bridge.protocol.errors import AtCapacity, ChildUnavailable
 
@@ -85,6 +87,7 @@ class ChildPool:
         self._on_stderr = on_stderr
         self._closing = False
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._watches: WeakValueDictionary[Sharing, Watch] = WeakValueDictionary()  # as long as anyone has a use for it
         self.children: list[Child] = []
 
     def __repr__(self) -> str:
@@ -125,6 +128,13 @@ class ChildPool:
         if child.holders == 0 and not self._keeps(child):
             child.stop()
         self._wake_one()
+
+    def watch(self, sharing: Sharing) -> Watch:
+        """Return where the children under a policy that lends them for exchanges are listened to."""
+        watch = self._watches.get(sharing)
+        if watch is None:
+            watch = self._watches[sharing] = Watch()
+        return watch
 
     async def close(self) -> None:
         """Stop every child and wait until none is left."""
@@ -205,8 +215,20 @@ class ChildPool:
         owner = Owner(self.config, self._limits, sharing, self._on_stderr)
         child = owner.child
         self.children.append(child)
+        if sharing.hold == "exchange":
+            self._attend(child)
         child.owner = asyncio.create_task(self._own(owner), name=f"child {self.config.id}")
         return child
+
+    def _attend(self, child: Child) -> None:
+        """Have a child listened to from the moment that it is ready."""
+        watch = self.watch(child.sharing)
+
+        def ready(greeted: asyncio.Future[None]) -> None:
+            if not greeted.cancelled() and greeted.exception() is None:
+                watch.attend(child.connection)
+
+        child.ready.add_done_callback(ready)
 
     async def _own(self, owner: Owner) -> None:
         try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from bridge.children.audience import uri_of
 from bridge.children.connection import Exchange
-from bridge.children.crowd import LIST_CHANGED, SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
+from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_granted
 from bridge.children.policy import Sharing
 from bridge.children.pool import ChildPool, Lease
 from bridge.children.stream import Kind
@@ -204,6 +205,8 @@ class PooledSeat:
         self._sharing = sharing
         self._greeting = greeting
         self._listener: Listener = _nothing
+        self._watch = pool.watch(sharing)
+        self._watch.join(self)
         self.on_closed: Callable[[], None] = _nothing
 
     @property
@@ -227,13 +230,22 @@ class PooledSeat:
         return False
 
     def listen(self, listener: Listener) -> None:
-        """Hear that a list has changed."""
+        """Hear that a list of any such child has changed, and updates of what was subscribed to over this seat."""
         self._listener = listener
+
+    def hear(self, message: Undirected) -> None:
+        """Something that concerns this seat."""
+        self._listener(message)
 
     async def send(self, exchange: Exchange, silence: float | None) -> None:
         """Lease a child for this request."""
-        if exchange.request.method in (SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE):
+        request = exchange.request
+        if request.method == SET_LEVEL:
             accept(exchange)  # it would hold for another client's next request
+            return
+        if request.method == UNSUBSCRIBE:
+            self._watch.unsubscribe(self, uri_of(request.params))
+            accept(exchange)
             return
         lease = await self._pool.lease(self._sharing)
         connection = lease.connection
@@ -241,13 +253,13 @@ class PooledSeat:
         def hear(message: Undirected) -> None:
             if message.question is not None:  # the child was offered no capabilities
                 connection.refuse(message.question, f"no client of a pooled server answers {message.method}")
-            elif message.method in LIST_CHANGED:
-                self._listener(message)
             else:
                 exchange.put(message.message, Kind.NOTE)
 
         def ended(_: Exchange) -> None:
             connection.on_undirected = None
+            if request.method == SUBSCRIBE and is_granted(exchange):
+                self._watch.subscribe(self, uri_of(request.params), connection)
             lease.release()
 
         exchange.before_end(ended)
@@ -275,7 +287,8 @@ class PooledSeat:
         """No child asks anything."""
 
     def release(self) -> None:
-        """Nothing is held between requests."""
+        """No child is held between requests; nothing is listened to any more."""
+        self._watch.part(self)
 
     async def gone(self) -> None:
         """Nothing is held between requests."""

@@ -11,6 +11,8 @@ import asyncio
 import enum
 from collections import deque
 
+from bridge.children.silence import Loop, SilenceWatch
+
 #: Bytes that may wait for a reader before notifications are dropped.
 BACKLOG_BYTES = 16 * 1024 * 1024
 
@@ -30,15 +32,15 @@ class StreamEnded(Exception):
 class Stream:
     """A queue of messages with one reader at a time."""
 
-    __slots__ = ("_bytes", "_queue", "_reader", "_waiter", "dropped", "ended")
+    # Defaults stand on the class, because each call makes a stream and changes few of them.
+    _bytes = 0
+    _reader = 0
+    _waiter: asyncio.Future[None] | None = None
+    ended = False
+    dropped = 0
 
     def __init__(self) -> None:
         self._queue: deque[tuple[bytes, Kind]] = deque()
-        self._bytes = 0
-        self._reader = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self.ended = False
-        self.dropped = 0
 
     def put(self, message: bytes, kind: Kind = Kind.ANSWER) -> None:
         """Add a message."""
@@ -48,17 +50,22 @@ class Stream:
         self._bytes += len(message)
         if self._bytes > BACKLOG_BYTES:
             self._shed()
-        self._wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the reader look again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def end(self) -> None:
         """Nothing more will come; what waits can still be read."""
         self.ended = True
-        self._wake()
+        self.wake()
 
     def take_over(self) -> int:
         """Become the reader: whoever read so far gets :class:`StreamEnded`. Return the token to read with."""
         self._reader += 1
-        self._wake()
+        self.wake()
         return self._reader
 
     async def receive(self, reader: int = 0) -> bytes:
@@ -66,36 +73,34 @@ class Stream:
 
         Raises :class:`StreamEnded` when there is none and none will come, or when someone else has taken over.
         """
-        message = await self.peek(reader)
-        self._queue.popleft()
-        self._bytes -= len(message)
-        return message
+        while self._is_silent(reader):
+            await self._change(asyncio.get_running_loop())
+        return self._next(reader)
 
-    async def peek(self, reader: int = 0) -> bytes:
-        """Return the next message and leave it where it is. Raises what :meth:`receive` raises."""
-        while reader == self._reader:
-            if self._queue:
-                return self._queue[0][0]
-            if self.ended:
-                break
-            self._waiter = waiter = asyncio.get_running_loop().create_future()
-            await waiter
-        raise StreamEnded
+    async def receive_within(self, silence: SilenceWatch[Stream], reader: int = 0) -> bytes | None:
+        """Return the next message, or None when it does not come in time. Raises what :meth:`receive` raises."""
+        if self._is_silent(reader):
+            silence.start(self)
+            try:
+                await self._change(silence.loop)
+            finally:
+                silence.end(self)
+            if self._is_silent(reader):
+                return None
+        return self._next(reader)
 
-    async def first_within(self, seconds: float) -> bytes | None:
-        """Return the first message and leave it where it is; None when ``seconds`` pass without any.
+    async def first_within(self, silence: SilenceWatch[Stream]) -> tuple[bytes, Kind] | None:
+        """Return the first message and leave it where it is; None when it does not come in time, or never will.
 
-        For the first reader only. Cheaper than a timeout around :meth:`peek`, and on the way of every call.
+        For the first reader only.
         """
         if not self._queue and not self.ended:
-            loop = asyncio.get_running_loop()
-            self._waiter = waiter = loop.create_future()
-            timer = loop.call_later(seconds, self._wake)
+            silence.start(self)
             try:
-                await waiter
+                await self._change(silence.loop)
             finally:
-                timer.cancel()
-        return self._queue[0][0] if self._queue else None
+                silence.end(self)
+        return self._queue[0] if self._queue else None
 
     def is_read_by(self, reader: int) -> bool:
         """Whether nobody has taken over from this reader."""
@@ -123,16 +128,23 @@ class Stream:
                 kept.append((message, kind))
         self._queue = kept
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _is_silent(self, reader: int) -> bool:
+        return reader == self._reader and not self._queue and not self.ended
+
+    def _next(self, reader: int) -> bytes:
+        if reader != self._reader or not self._queue:
+            raise StreamEnded
+        message, _ = self._queue.popleft()
+        self._bytes -= len(message)
+        return message
+
+    def _change(self, loop: Loop) -> asyncio.Future[None]:
+        """Done when there is something to look at."""
+        self._waiter = waiter = loop.create_future()
+        return waiter
 
 
 class RequestStream(Stream):
     """The stream that requests of a client opened. ``read`` is False once the client has lost it."""
 
-    __slots__ = ("read",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read = True
+    read = True

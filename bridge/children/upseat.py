@@ -11,8 +11,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from bridge.children.audience import uri_of
 from bridge.children.connection import Exchange, question_numbers
-from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, uri_of
+from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
 from bridge.children.seat import Listener, Seat
 from bridge.children.stream import StreamEnded
 from bridge.protocol import messages, translate

@@ -24,6 +24,8 @@ from bridge.web.app import Service
 log = logging.getLogger(__name__)
 
 EXIT_ERROR = 1
+#: New objects after which the collector looks for cycles (Python's own is 700).
+GARBAGE = 10_000
 
 
 def serve(settings: Settings, servers: Servers) -> int:
@@ -60,6 +62,8 @@ async def _run(settings: Settings, servers: Servers, logs: Logs) -> int:
     # What lives now lives as long as the bridge: the collector need not look at it again.
     gc.collect()
     gc.freeze()
+    # What a call leaves behind is gone without the collector, which would look at all calls in flight every few calls.
+    gc.set_threshold(GARBAGE)
     waits = [asyncio.create_task(event.wait()) for event in (stop, service.drained)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:

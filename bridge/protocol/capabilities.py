@@ -1,4 +1,6 @@
-"""What a client said it can be asked (specification, capabilities: a server must not ask for more)."""
+"""What a client said it can be asked (specification, capabilities: a server must not ask for more), and what a server
+said it does.
+"""
 
 from __future__ import annotations
 
@@ -26,3 +28,9 @@ def may_ask(capabilities: bytes, question: bytes) -> bool:
         return False
     mode = messages.string(messages.member(bytes(members.get("params", b"")), "mode"))
     return mode is None or mode == "form" or mode in messages.fields(bytes(offered[wanted]))
+
+
+def declares(greeting: bytes, group: str, flag: str) -> bool:
+    """Whether a server's InitializeResult or DiscoverResult has a flag set, as ``listChanged`` of ``tools``."""
+    declared = messages.fields(messages.member(greeting, "capabilities"))
+    return messages.member(bytes(declared.get(group, b"")), flag) == b"true"

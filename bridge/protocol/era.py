@@ -27,7 +27,4 @@ def is_modern(header: str | None, message: Message | None) -> bool:
 
 
 def _has_envelope(params: bytes) -> bool:
-    # A name may be written with escapes; where there is any, only reading tells.
-    if VERSION.encode() not in params and b"\\" not in params:
-        return False
-    return VERSION in messages.fields(messages.member(params, "_meta"))
+    return messages.may_have(params, b"_meta") and VERSION in messages.fields(messages.member(params, "_meta"))

@@ -7,7 +7,7 @@ passed on is rebuilt around those untouched bytes; only names that must change (
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ ABSENT = Raw(b"")
 _NULL = b"null"
 
 
-class _Envelope(msgspec.Struct):
+class _Envelope(msgspec.Struct, gc=False):
     """The outside of any JSON-RPC message. Fields that are absent are empty."""
 
     jsonrpc: str = ""
@@ -29,10 +29,11 @@ class _Envelope(msgspec.Struct):
     error: Raw = ABSENT
 
 
-# Values on the way of every message are msgspec structs: a frozen dataclass costs ten times as much to make.
+# Values on the way of every message are msgspec structs: a frozen dataclass costs ten times as much to make. Those that
+# hold nothing but text can be part of no cycle, and are none of the collector's business.
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A call that wants an answer. ``id`` and ``params`` are JSON text; ``params`` may be empty."""
 
     id: bytes
@@ -40,14 +41,14 @@ class Request(msgspec.Struct, frozen=True):
     params: bytes = b""
 
 
-class Notification(msgspec.Struct, frozen=True):
+class Notification(msgspec.Struct, frozen=True, gc=False):
     """A message that wants no answer."""
 
     method: str
     params: bytes = b""
 
 
-class Response(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True, gc=False):
     """The answer to a request: ``result`` or ``error`` as JSON text, the other one empty."""
 
     id: bytes
@@ -56,6 +57,8 @@ class Response(msgspec.Struct, frozen=True):
 
 
 Message = Request | Notification | Response
+
+T = TypeVar("T")
 
 _decoder = msgspec.json.Decoder(_Envelope)
 _fields = msgspec.json.Decoder(dict[str, Raw])
@@ -138,9 +141,7 @@ def _message(envelope: _Envelope) -> Message:
 
 def is_id(raw: bytes) -> bool:
     """Whether this JSON text may be a request id: a string or an integer (MCP, Requests: never null)."""
-    if raw[:1] == b'"':
-        return True
-    return raw.lstrip(b"-").isdigit()
+    return raw.isdigit() or raw[:1] == b'"' or raw.removeprefix(b"-").isdigit()
 
 
 def same_id(left: bytes, right: bytes) -> bool:
@@ -152,34 +153,62 @@ def same_id(left: bytes, right: bytes) -> bool:
     return string(left) == string(right)
 
 
-def fields(raw: bytes) -> dict[str, Raw]:
-    """Return the members of a JSON object, their values untouched; ``{}`` for anything that is no object.
+def read(decoder: msgspec.json.Decoder[T], raw: bytes) -> T | None:
+    """Decode what a decoder is for; None for anything else.
 
     Raises :class:`Rejection` when it is nested deeper than can be read from here.
     """
-    if not raw:
-        return {}
     try:
-        return _fields.decode(raw)
+        return decoder.decode(raw)
     except msgspec.DecodeError:
-        return {}
+        return None
     except RecursionError:
         raise Rejection(Fault.NOT_JSON, "nested too deeply") from None
 
 
+def fields(raw: bytes) -> dict[str, Raw]:
+    """Return the members of a JSON object, their values untouched; ``{}`` for anything that is no object.
+
+    Raises as :func:`read`.
+    """
+    return (read(_fields, raw) or {}) if raw else {}
+
+
 def member(raw: bytes, name: str, default: bytes = b"") -> bytes:
-    """Return one member of a JSON object, untouched; ``default`` where it has none. Raises as :func:`fields`."""
+    """Return one member of a JSON object, untouched; ``default`` where it has none. Raises as :func:`read`."""
     return bytes(fields(raw).get(name, default))
+
+
+#: Places of a text in an object that are tried before it is written anew.
+PLACES = 16
+
+
+def replaced(raw: bytes, name: str, value: bytes) -> bytes:
+    """Return a JSON object with another value for a member that it has, every other byte as it was.
+
+    Where the old value stands is found by its text and proved by reading: a text may stand in many places.
+    """
+    old = member(raw, name)
+    probe = b'"?"' if old != b'"?"' else b'"!"'
+    start = len(raw)
+    for _ in range(PLACES):  # from behind, because of members of one name the last one counts
+        start = raw.rfind(old, 0, start + len(old) - 1)
+        if start < 0:
+            break
+        if member(b"%b%b%b" % (raw[:start], probe, raw[start + len(old) :]), name) == probe:
+            return b"%b%b%b" % (raw[:start], value, raw[start + len(old) :])
+    return encode({**fields(raw), name: Raw(value)})
+
+
+def may_have(raw: bytes, name: bytes) -> bool:
+    """Whether an object may have a member of this name, of letters and underscores, somewhere inside. Cheap."""
+    # A name may be written with escapes; where there are such, only reading tells.
+    return name in raw or b"\\u00" in raw
 
 
 def items(raw: bytes) -> list[Raw]:
     """Return the items of a JSON array, untouched; ``[]`` for anything that is no array."""
-    try:
-        return _items.decode(raw)
-    except msgspec.DecodeError:
-        return []
-    except RecursionError:
-        raise Rejection(Fault.NOT_JSON, "nested too deeply") from None
+    return read(_items, raw) or []
 
 
 def is_object(raw: Raw) -> bool:
@@ -200,9 +229,10 @@ def decode(raw: bytes) -> Any:
         return None
 
 
-def sorted_text(value: Any) -> str:
-    """JSON of a value with sorted keys: equal for what is equal."""
-    return msgspec.json.encode(value, order="sorted").decode()
+def canonical(raw: bytes) -> str:
+    """The same text for equal JSON, however it is spelled; itself where Python cannot hold it."""
+    value = decode(raw)
+    return raw.decode() if value is None else msgspec.json.encode(value, order="sorted").decode()
 
 
 def string(raw: bytes) -> str | None:
@@ -262,6 +292,19 @@ def id_in_head(head: bytes) -> int | None:
     """
     match = _HEAD_ID.match(head)
     return int(match[1]) if match else None
+
+
+_BROKEN_HEAD = re.compile(
+    rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?(?:"id"\s*:\s*(\d{1,18})\s*,\s*)?"(?:result|error)"\s*:'
+)
+_BROKEN_TAIL = re.compile(rb'"id"\s*:\s*(\d{1,18})\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
+
+
+def id_in_broken(line: bytes) -> int | None:
+    """The number of the request that a line was meant to answer which is no JSON, or no message, if its ends tell."""
+    head = _BROKEN_HEAD.match(line, 0, 100)
+    found = head if head is None or head[1] else _BROKEN_TAIL.search(line, max(0, len(line) - 100))
+    return int(found[1]) if found else None
 
 
 def number(raw: bytes) -> int | None:

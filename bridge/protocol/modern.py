@@ -17,7 +17,7 @@ import msgspec
 
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.messages import Raw, Request
+from bridge.protocol.messages import ABSENT, Raw, Request
 from bridge.protocol.versions import MODERN_VERSION
 
 PREFIX = "io.modelcontextprotocol/"
@@ -57,7 +57,28 @@ _OURS = Raw(messages.encode(MODERN_VERSION))
 _ROUTING = ("mcp-protocol-version", "mcp-method", "mcp-name")
 
 
-class ModernRequest(msgspec.Struct, frozen=True):
+class _Params(msgspec.Struct, gc=False):
+    """What the checks want to know of params."""
+
+    meta: Raw = msgspec.field(default=ABSENT, name="_meta")
+    name: Raw = ABSENT
+    uri: Raw = ABSENT
+
+
+class _Meta(msgspec.Struct, gc=False):
+    """The envelope."""
+
+    version: Raw = msgspec.field(default=ABSENT, name=VERSION)
+    capabilities: Raw = msgspec.field(default=ABSENT, name=CAPABILITIES)
+    client_info: Raw = msgspec.field(default=ABSENT, name=CLIENT_INFO)
+    log_level: Raw = msgspec.field(default=ABSENT, name=LOG_LEVEL)
+
+
+_params = msgspec.json.Decoder(_Params)
+_meta = msgspec.json.Decoder(_Meta)
+
+
+class ModernRequest(msgspec.Struct, frozen=True, gc=False):
     """A request and what its envelope says. ``capabilities`` and ``client_info`` are JSON text."""
 
     request: Request
@@ -81,20 +102,21 @@ def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> Modern
             if len(values) > 1:
                 raise Rejection(Fault.HEADER_MISMATCH, f"header {routing} is there more than once")
             said[routing] = values[0]
-    members = messages.fields(request.params)
-    meta = messages.fields(bytes(members.get("_meta", b"")))
-    for key in (VERSION, CAPABILITIES):
-        if key not in meta:
+    params = messages.read(_params, request.params) or _Params()
+    meta = messages.read(_meta, bytes(params.meta)) or _Meta()
+    for key, value in ((VERSION, meta.version), (CAPABILITIES, meta.capabilities)):
+        if value is ABSENT:
             raise Rejection(Fault.BAD_PARAMS, f'params._meta["{key}"] is missing')
-    capabilities = bytes(meta[CAPABILITIES])
+    capabilities = bytes(meta.capabilities)
     if capabilities[:1] != b"{":
         raise Rejection(Fault.BAD_PARAMS, f'params._meta["{CAPABILITIES}"] must be an object')
-    version = MODERN_VERSION if meta[VERSION] == _OURS else messages.string(bytes(meta[VERSION]))
+    version = MODERN_VERSION if meta.version == _OURS else messages.string(bytes(meta.version))
     _same(said, "mcp-protocol-version", version)
     _same(said, "mcp-method", request.method)
     named = _NAMED.get(request.method)
-    subject = messages.string(bytes(members.get(named, b""))) if named else None
+    subject = None
     if named:
+        subject = messages.string(bytes(params.uri if named == "uri" else params.name))
         if subject is None:
             raise Rejection(Fault.BAD_PARAMS, f"params.{named} is missing")
         _same(said, "mcp-name", subject, encoded=True)
@@ -109,8 +131,8 @@ def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> Modern
     return ModernRequest(
         request,
         capabilities,
-        bytes(meta.get(CLIENT_INFO, b"")),
-        messages.string(bytes(meta[LOG_LEVEL])) if LOG_LEVEL in meta else None,
+        bytes(meta.client_info),
+        None if meta.log_level is ABSENT else messages.string(bytes(meta.log_level)),
         subject,
     )
 

@@ -9,8 +9,8 @@ Pure: :meth:`Mux.receive` takes a message and returns a decision; the connection
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -24,10 +24,13 @@ CANCELLED = "notifications/cancelled"
 PING = "ping"
 
 
-class Deliver(msgspec.Struct, frozen=True):
+E = TypeVar("E")  # what a connection calls an exchange
+
+
+class Deliver(msgspec.Struct, Generic[E], frozen=True):
     """Send ``message`` on the stream of one exchange; ``final`` says it is the answer and ends it."""
 
-    exchange: Hashable
+    exchange: E
     message: bytes
     final: bool = False
 
@@ -56,18 +59,17 @@ class Drop(msgspec.Struct, frozen=True):
     why: str
 
 
-Decision = Deliver | Undirected | Reply | Drop
+Decision = Deliver[E] | Undirected | Reply | Drop
 
 
-@dataclass(slots=True)
-class _Open:
-    exchange: Hashable
+class _Open(msgspec.Struct, Generic[E]):
+    exchange: E
     id: bytes
     token: Raw | None
     is_listen: bool
 
 
-class Mux:
+class Mux(Generic[E]):
     """Ids and progress tokens of one child, out and back in.
 
     ``numbers`` yields the ids under which the child's questions reach clients; sharing one iterator among all children
@@ -79,18 +81,23 @@ class Mux:
     def __init__(self, numbers: Iterator[int]) -> None:
         self._last = 0
         self._numbers = numbers
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, _Open[E]] = {}
         self._questions: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
     @property
+    def exchanges(self) -> list[E]:
+        """Those that are open, oldest first."""
+        return [entry.exchange for entry in self._open.values()]
+
+    @property
     def questions(self) -> int:
         """How many questions of the child wait for an answer."""
         return len(self._questions)
 
-    def open(self, exchange: Hashable, request: Request) -> tuple[int, bytes]:
+    def open(self, exchange: E, request: Request) -> tuple[int, bytes]:
         """Give an exchange its number; return that and the line for the child."""
         self._last = number = self._last + 1
         wire = b"%d" % number
@@ -98,9 +105,10 @@ class Mux:
         self._open[number] = _Open(exchange, request.id, token, request.method == LISTEN)
         return number, messages.request_line(wire, request.method, params)
 
-    def close(self, number: int) -> None:
-        """Forget an exchange: nothing that the child still says under its number reaches anyone."""
-        self._open.pop(number, None)
+    def close(self, number: int) -> E | None:
+        """Forget an exchange and return it: nothing that the child still says under its number reaches anyone."""
+        entry = self._open.pop(number, None)
+        return None if entry is None else entry.exchange
 
     def cancel(self, number: int, params: bytes = b"") -> bytes | None:
         """Return the line that cancels an exchange on the child, None when it is no longer open.
@@ -123,7 +131,7 @@ class Mux:
         theirs = self._questions.pop(question, None)
         return None if theirs is None else messages.error_line(theirs, code, message)
 
-    def receive(self, message: Message) -> Decision:
+    def receive(self, message: Message) -> Decision[E]:
         """Decide what becomes of a message from the child."""
         if isinstance(message, Response):
             return self._answered(message)
@@ -134,7 +142,7 @@ class Mux:
         except Rejection as rejection:
             return Drop(f"{message.method}: {rejection}")
 
-    def _answered(self, response: Response) -> Decision:
+    def _answered(self, response: Response) -> Decision[E]:
         number = messages.number(response.id)
         entry = None if number is None else self._open.pop(number, None)
         if entry is None:
@@ -143,7 +151,7 @@ class Mux:
             response = Response(response.id, _renamed(response.result, entry.id))
         return Deliver(entry.exchange, messages.response_line(response, entry.id), final=True)
 
-    def _asked(self, request: Request) -> Decision:
+    def _asked(self, request: Request) -> Decision[E]:
         if request.method == PING:
             return Reply(messages.response_line(Response(request.id, result=b"{}")))
         number = next(self._numbers)
@@ -151,7 +159,7 @@ class Mux:
         line = messages.request_line(b"%d" % number, request.method, request.params)
         return Undirected(request.method, line, number)
 
-    def _told(self, note: Notification) -> Decision:
+    def _told(self, note: Notification) -> Decision[E]:
         if note.method == PROGRESS:
             return self._progressed(note)
         if note.method == CANCELLED:
@@ -163,7 +171,7 @@ class Mux:
                 return self._published(note, bytes(meta[SUBSCRIPTION_ID]))
         return Undirected(note.method, messages.notification_line(note.method, note.params))
 
-    def _progressed(self, note: Notification) -> Decision:
+    def _progressed(self, note: Notification) -> Decision[E]:
         members = messages.fields(note.params)
         named = bytes(members.get("progressToken", b""))
         number = messages.number(named)
@@ -173,7 +181,7 @@ class Mux:
         members["progressToken"] = entry.token
         return Deliver(entry.exchange, messages.notification_line(PROGRESS, messages.encode(members)))
 
-    def _published(self, note: Notification, named: bytes) -> Decision:
+    def _published(self, note: Notification, named: bytes) -> Decision[E]:
         """Something that a client subscribed to (specification 2026-07-28, subscriptions/listen)."""
         number = messages.number(named.strip(b'"'))
         entry = None if number is None else self._open.get(number)
@@ -181,7 +189,7 @@ class Mux:
             return Drop(f"{note.method} for subscription {_shown(named)}, which is not open")
         return Deliver(entry.exchange, messages.notification_line(note.method, _renamed(note.params, entry.id)))
 
-    def _withdrawn(self, note: Notification) -> Decision:
+    def _withdrawn(self, note: Notification) -> Decision[E]:
         """The child takes one of its own questions back."""
         members = messages.fields(note.params)
         theirs = bytes(members.get("requestId", b""))
@@ -195,19 +203,13 @@ class Mux:
 
 def _swap_token(params: bytes, wire: bytes) -> tuple[bytes, Raw | None]:
     """Replace ``_meta.progressToken``; return the new params and the client's own token, None if it has none."""
-    # A name may be written with escapes; where there is any, only reading tells.
-    if b"progressToken" not in params and b"\\" not in params:
+    if not messages.may_have(params, b"progressToken"):
         return params, None
-    members = messages.fields(params)
-    meta = messages.fields(bytes(members.get("_meta", b"")))
-    token = meta.get("progressToken")
-    if token is None:
+    meta = messages.member(params, "_meta")
+    token = messages.member(meta, "progressToken")
+    if not token:
         return params, None
-    # A copy, because a Raw is a view that keeps the whole request in memory for as long as the exchange is open.
-    token = token.copy()
-    meta["progressToken"] = Raw(wire)
-    members["_meta"] = Raw(messages.encode(meta))
-    return messages.encode(members), token
+    return messages.replaced(params, "_meta", messages.replaced(meta, "progressToken", wire)), Raw(token)
 
 
 def _renamed(holder: bytes, client_id: bytes) -> bytes:

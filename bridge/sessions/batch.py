@@ -15,8 +15,6 @@ from bridge.protocol.messages import Message, Request
 class Batch(RequestStream):
     """The stream that carries the answers to all requests of a batch, and ends with the last."""
 
-    __slots__ = ("_decided", "_open", "asked")
-
     def __init__(self, parts: Sequence[Message | Rejection]) -> None:
         super().__init__()
         self._open = sum(1 for part in parts if isinstance(part, Request | Rejection))

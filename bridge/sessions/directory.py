@@ -189,7 +189,8 @@ class SessionDirectory:
         """
         entry = self.pool.find(session_id)
         if entry is not None and entry.session.server == server and entry.session.owner == owner:
-            log.debug("Using existing session session_id=%s", entry.session.label)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("Using existing session session_id=%s", entry.session.label)
             return entry
         why = self._graves.reason(session_id) if entry is None else None
         if why is None and entry is None and not self.kept.is_known:

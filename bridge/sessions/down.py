@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from bridge.children.connection import Exchange
 from bridge.children.crowd import LOG_MESSAGE
+from bridge.children.policy import Sharing, interactive
 from bridge.children.pool import Lease
 from bridge.children.stream import Kind, RequestStream
 from bridge.protocol import messages, translate
@@ -209,6 +210,18 @@ class DownCall(RequestStream):
             client.error(translate.error_up(error))
         else:
             client.result(translate.result_up(self._asked.method, result, self._server_info))
+
+
+def is_alone(asked: ModernRequest) -> bool:
+    """Whether a request holds its child alone: it may be asked, or wants to hear the log. Lists too: servers have tools
+    that only clients of certain capabilities get to see.
+    """
+    return asked.log_level is not None or bool(messages.fields(asked.capabilities))
+
+
+def children_of(asked: ModernRequest) -> Sharing:
+    """The policy of the children that such requests hold: the same for the same capabilities."""
+    return interactive(messages.canonical(asked.capabilities).encode())
 
 
 def _progress_token(asked: ModernRequest) -> Raw | None:

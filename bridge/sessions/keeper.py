@@ -33,16 +33,20 @@ Make = Callable[[], SessionRecord]
 class Keeper:
     """One store and what is owed to it, between :meth:`start` and :meth:`close`.
 
-    ``adopt`` gets each session that the store holds when it is first reached.
-
-    ``problem`` says why the store is away, None while it is not.
+    ``adopt`` gets each session that the store holds when it is first reached; ``on_return`` is called when the store is
+    back after it was away: it may have come back empty. ``problem`` says why the store is away, None while it is not.
     """
 
     def __init__(
-        self, store: SessionStore, adopt: Callable[[SessionRecord, list[Event]], object], sleep: Sleep = asyncio.sleep
+        self,
+        store: SessionStore,
+        adopt: Callable[[SessionRecord, list[Event]], object],
+        on_return: Callable[[], object],
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._store = store
         self._adopt = adopt
+        self._on_return = on_return
         self._sleep = sleep
         self._records: dict[str, Make | None] = {}  # None: to be deleted
         self._events: dict[str, list[Event]] = {}
@@ -145,11 +149,13 @@ class Keeper:
             async for record in self._store.scan():
                 if record.id not in self._records:  # else it is known here, and newer
                     self._stored.add(record.id)
-                    self._adopt(record, await self._store.events(record.id))
+                    events = await self._store.events(record.id) if record.last_event else []
+                    self._adopt(record, events)
                     found += 1
             self.has_read = True
             log.info("%s session store: %d kept session(s)", self.name, found)
         elif self.problem is not None:
+            self._on_return()
             log.info("%s session store is back; %d session(s) are written to it", self.name, self.owed)
         self.problem = None
 

@@ -129,6 +129,11 @@ class Kept:
             if entry.session.is_kept and entry.last_used > self._saved.get(entry.key, 0.0):
                 self.save(entry)
 
+    def save_all(self) -> None:
+        """Write every session that is to be kept."""
+        for entry in self._pool.entries():
+            self.save(entry)
+
     def forget(self, entry: SessionEntry) -> None:
         """Remove a session that has ended."""
         if entry.session.is_kept:
@@ -166,6 +171,8 @@ class Kept:
         return session
 
     def _append(self, entry: SessionEntry, track: Track, message: bytes) -> None:
+        if track.sent == 0:  # the record counts the streams, and says by that whether there is anything to read
+            self.save(entry)
         self.keeper.append(entry.key, Event(number=track.sent, stream=track.number, data=message))
 
     def _record(self, entry: SessionEntry) -> SessionRecord:

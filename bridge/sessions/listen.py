@@ -1,17 +1,22 @@
-"""``subscriptions/listen`` of a modern client on a handshake child: list changes and resource updates as it asked for
+"""``subscriptions/listen`` of a modern client on a handshake server: list changes and resource updates as it asked for
 them, each with the id of its subscription (specification 2026-07-28).
+
+Calls of such a client may hold children of their own, which change by themselves. So a subscription hears the shared
+child, which is there as long as the subscription is, and all children that are offered what this client offers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from bridge.children.connection import Exchange
-from bridge.children.crowd import SUBSCRIBE, UPDATED
+from bridge.children.audience import UPDATED
+from bridge.children.crowd import SUBSCRIBE, is_granted, subscription
 from bridge.children.seat import Seat
 from bridge.children.stream import Kind
+from bridge.children.watch import Watch
 from bridge.protocol import messages
-from bridge.protocol.messages import Raw, Request
+from bridge.protocol.capabilities import declares
+from bridge.protocol.messages import Raw
 from bridge.protocol.modern import ACKNOWLEDGED, SUBSCRIPTION_ID, ModernRequest, with_meta
 from bridge.protocol.mux import Undirected
 from bridge.sessions.down import Answered
@@ -27,26 +32,33 @@ _KINDS = {
 
 
 class DownListen(Answered):
-    """One open subscription, on a seat of its own at a shared child. ``on_end`` is called once."""
+    """One open subscription, on a seat of its own at a shared child, and among those who ``watch`` the children that
+    calls of its client hold. ``on_end`` is called once.
+    """
 
-    def __init__(self, asked: ModernRequest, seat: Seat, on_end: Callable[[], None]) -> None:
+    def __init__(self, asked: ModernRequest, seat: Seat, watch: Watch, on_end: Callable[[], None]) -> None:
         super().__init__(asked.request.id)
         self._subscription = asked.request.id
         self._seat = seat
+        self._watch = watch
         self._on_end = on_end
         self._wanted: set[str] = set()
         self._uris: list[str] = []
         self._honored: dict[str, object] = {}
         self._choose(messages.fields(messages.member(asked.request.params, "notifications")))
-        seat.listen(self._hear)
+        seat.listen(self.hear)
         seat.on_closed = self.finish
+        watch.join(self)
 
     async def open(self) -> None:
         """Subscribe on the child, and acknowledge what is honored."""
         for uri in list(self._uris):
-            exchange = Exchange(Request(b"0", SUBSCRIBE, messages.encode({"uri": uri})))
+            exchange = subscription(SUBSCRIBE, uri)
             await self._seat.send(exchange, SUBSCRIBE_PATIENCE)
-            if "result" not in messages.fields(await exchange.receive()):
+            await exchange.receive()
+            if is_granted(exchange):
+                self._watch.subscribe(self, uri)
+            else:
                 self._uris.remove(uri)
         if self._uris:
             self._honored["resourceSubscriptions"] = self._uris
@@ -68,31 +80,30 @@ class DownListen(Answered):
 
     def _give_back(self) -> None:
         self._seat.on_closed = _nothing
+        self._watch.part(self)
         self._seat.release()
         self._on_end()
 
     def _choose(self, asked: dict[str, Raw]) -> None:
-        capabilities = messages.fields(messages.member(self._seat.greeting, "capabilities", b"{}"))
+        greeting = self._seat.greeting
         for key, (method, group, flag) in _KINDS.items():
-            if asked.get(key) == Raw(b"true") and _declares(capabilities, group, flag):
+            if asked.get(key) == Raw(b"true") and declares(greeting, group, flag):
                 self._wanted.add(method)
                 self._honored[key] = True
         uris = messages.decode(bytes(asked.get("resourceSubscriptions", b"[]")))
-        if isinstance(uris, list) and _declares(capabilities, "resources", "subscribe"):
+        if isinstance(uris, list) and declares(greeting, "resources", "subscribe"):
             self._uris = [uri for uri in uris if isinstance(uri, str)]
 
-    def _hear(self, message: Undirected) -> None:
+    def hear(self, message: Undirected) -> None:
+        """Pass on what was asked for."""
         if message.method in self._wanted or (message.method == UPDATED and self._uris):
             params = messages.member(message.message, "params", b"{}")
             self._send(message.method, params)
 
     def _send(self, method: str, params: bytes) -> None:
         line = messages.notification_line(method, with_meta(params, {SUBSCRIPTION_ID: self._subscription}))
-        self.put(line, Kind.NOTE)
-
-
-def _declares(capabilities: dict[str, Raw], group: str, flag: str) -> bool:
-    return messages.fields(bytes(capabilities.get(group, b""))).get(flag) == Raw(b"true")
+        if (line, Kind.NOTE) not in self.waiting:  # several children may say the same, and once is enough to know
+            self.put(line, Kind.NOTE)
 
 
 def _nothing() -> None:

@@ -7,25 +7,20 @@ verdict is kept until it is contradicted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from bridge.children.connection import Exchange
-from bridge.children.policy import INTERACTIVE_CHILDREN, Need, interactive
+from bridge.children.policy import INTERACTIVE_CHILDREN, Need
 from bridge.children.registry import Registry
 from bridge.children.stream import RequestStream
 from bridge.protocol import messages, translate
 from bridge.protocol.errors import Fault, OtherEra, Rejection, client_gone
-from bridge.protocol.messages import Request
-from bridge.protocol.modern import (
-    DISCOVER,
-    LISTEN,
-    ModernRequest,
-    check_parameters,
-    mirrored_parameters,
-)
+from bridge.protocol.modern import DISCOVER, LISTEN, ModernRequest, check_parameters
 from bridge.sessions.bridge import BridgeClient, BridgeClients
-from bridge.sessions.down import Answered, DownCall
+from bridge.sessions.down import Answered, DownCall, children_of, is_alone
 from bridge.sessions.listen import DownListen
+from bridge.sessions.mirrored import Mirrored, MirroredArguments
 from bridge.sessions.parking import Parking
 from bridge.sessions.pool import Entry
 from bridge.sessions.timing import Timing
@@ -34,12 +29,9 @@ from bridge.sessions.timing import Timing
 MOST_LISTENS = 1024
 
 Headers = Mapping[str, list[str]]
-#: By tool: which arguments headers repeat.
-Mirrored = dict[str, dict[str, tuple[str, ...]]]
 
 
-@dataclass(frozen=True, slots=True)
-class ModernAnswer:
+class ModernAnswer(msgspec.Struct, frozen=True):
     """What answers one POST: its stream, and what to do when the client closes it before its end."""
 
     stream: RequestStream
@@ -56,7 +48,7 @@ class ModernCalls:
         self.parking = parking
         self._listens = 0
         self._entries: dict[str, Entry[BridgeClient]] = {}
-        self._mirrored: dict[str, tuple[str, Mirrored]] = {}
+        self._mirrored = MirroredArguments(registry, clients.pool, timing)
 
     async def answer(self, server: str, asked: ModernRequest, headers: Headers, principal: str) -> ModernAnswer:
         """Send a request on its way. Raises :class:`Rejection`, and what a lease raises."""
@@ -64,11 +56,11 @@ class ModernCalls:
         if entry is None or self._clients.pool.find(entry.key) is not entry:
             entry = self._entries[server] = await self._client(server)
         if asked.method == "tools/call" and asked.name is not None:
-            mirrored = self._mirrored.get(server)
-            if mirrored is None or mirrored[0] != entry.session.label:  # another child may have other tools
-                mirrored = self._mirrored[server] = entry.session.label, await self._tools(entry)
-            if asked.name in mirrored[1]:
-                check_parameters(asked.request, headers, mirrored[1][asked.name])
+            mirrored = self._mirrored.known(entry, asked)
+            if mirrored is None:
+                mirrored = await self._read_mirrored(entry, asked)
+            if asked.name in mirrored:
+                check_parameters(asked.request, headers, mirrored[asked.name])
         if asked.method == LISTEN and self._listens >= MOST_LISTENS:
             raise Rejection(Fault.INTERNAL, f"all {MOST_LISTENS} subscriptions are in use")
         if self._registry.speaks_modern(server):
@@ -92,6 +84,15 @@ class ModernCalls:
                 self._registry.learn(server, modern=True)
                 return entry
         return await self._clients.client(server, Need.BRIDGE)
+
+    async def _read_mirrored(self, entry: Entry[BridgeClient], asked: ModernRequest) -> Mirrored:
+        """What the client must repeat in headers, where nobody knows."""
+        server = entry.session.server
+        if not self._registry.speaks_modern(server):
+            if "requestState" in messages.fields(asked.request.params):
+                return {}  # the call that waits for it was looked at, and may hold the child that could be asked
+            self.parking.make_room(server, INTERACTIVE_CHILDREN)
+        return await self._mirrored.read(entry, asked)
 
     async def _forward(self, entry: Entry[BridgeClient], asked: ModernRequest) -> ModernAnswer:
         """To a modern child: as it is, ids and tokens apart."""
@@ -123,10 +124,9 @@ class ModernCalls:
             if isinstance(parked, DownCall):
                 return ModernAnswer(parked.retry(asked), parked.abandon)
         info = messages.member(entry.session.greeting, "serverInfo")
-        # Lists too: servers have tools that only clients of certain capabilities get to see.
-        if messages.fields(asked.capabilities) or asked.log_level is not None:
+        if is_alone(asked):
             self.parking.make_room(server, INTERACTIVE_CHILDREN)
-            lease = await self._registry.pool(server).lease(interactive(_canonical(asked.capabilities)))
+            lease = await self._registry.pool(server).lease(children_of(asked))
             call = DownCall(asked, server, info, self.parking, principal, lease, lease.release)
             try:
                 lease.connection.exchange(call.exchange, self._timing.silence(server))
@@ -151,42 +151,14 @@ class ModernCalls:
             self._listens -= 1
 
         self._listens += 1
-        listen = DownListen(asked, seat, ended)
+        watch = self._registry.pool(server).watch(children_of(asked))
+        listen = DownListen(asked, seat, watch, ended)
         try:
             await listen.open()
         except BaseException:
             listen.close()
             raise
         return ModernAnswer(listen, listen.close)
-
-    async def _tools(self, entry: Entry[BridgeClient]) -> Mirrored:
-        """Which arguments of which tools headers repeat."""
-        found: Mirrored = {}
-        cursor: str | None = None
-        modern = self._registry.speaks_modern(entry.session.server)
-        while True:
-            params = b"{}" if cursor is None else messages.encode({"cursor": cursor})
-            if modern:
-                params = translate.params_up(params, b"{}", b"", None)
-            exchange = Exchange(Request(b"0", "tools/list", params))
-            with self._clients.pool.using(entry):
-                await entry.session.seat.send(exchange, self._timing.bridge_silence(entry.session.server))
-                answer = messages.fields(await exchange.receive())
-            result = messages.fields(bytes(answer.get("result", b"")))
-            for tool in messages.items(bytes(result.get("tools", b""))):
-                members = messages.fields(bytes(tool))
-                name = messages.string(bytes(members.get("name", b"")))
-                if name is not None:
-                    found[name] = mirrored_parameters(messages.decode(bytes(members.get("inputSchema", b""))))
-            cursor = messages.string(bytes(result.get("nextCursor", b"")))
-            if cursor is None:
-                return {name: mirrored for name, mirrored in found.items() if mirrored}
-
-
-def _canonical(capabilities: bytes) -> bytes:
-    """The same text for the same capabilities, so that calls alike share a pool."""
-    known = messages.decode(capabilities)
-    return capabilities if known is None else messages.sorted_text(known).encode()
 
 
 def _nothing() -> None:

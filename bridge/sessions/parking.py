@@ -123,10 +123,5 @@ class Parking:
 def digest(request: Request) -> bytes:
     """What makes a retry the same request: its method, name or uri, and arguments, however they are spelled."""
     members = messages.fields(request.params)
-    kept = {key: _canonical(bytes(members[key])) for key in ("name", "uri", "arguments") if key in members}
+    kept = {key: messages.canonical(bytes(members[key])) for key in ("name", "uri", "arguments") if key in members}
     return hashlib.sha256(messages.encode([request.method, kept])).digest()
-
-
-def _canonical(raw: bytes) -> object:
-    value = messages.decode(raw)
-    return messages.sorted_text(value) if value is not None else raw.decode()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from bridge.children.audience import uri_of
 from bridge.children.connection import Exchange
-from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, uri_of
+from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, is_granted
 from bridge.children.seat import Seat
 from bridge.protocol import handshake, messages
 from bridge.protocol.errors import OtherEra, StartFailed
@@ -35,7 +36,7 @@ class Recording:
 
     def hear(self, exchange: Exchange) -> None:
         """Record a request of :data:`RECORDED` that has ended, unless it failed."""
-        if "result" not in messages.fields(exchange.answer):
+        if not is_granted(exchange):
             return
         method, params = exchange.request.method, exchange.request.params
         if method == SET_LEVEL:

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from bridge.children.audience import LIST_CHANGED, UPDATED
 from bridge.children.connection import Exchange
-from bridge.children.crowd import LIST_CHANGED, UPDATED
 from bridge.children.seat import Seat
 from bridge.children.stream import Kind, RequestStream, Stream
 from bridge.observe.ids import shorten

@@ -1,6 +1,6 @@
 """The whole bridge, wired: what listens, what reaps, and how it all ends.
 
-``Host``, ``Origin`` and token stand before every route; errors of any kind become answers behind them. aiohttp cancels
+``web/front`` stands before every route: ``Host``, ``Origin`` and token, and errors as answers. aiohttp cancels
 a handler when its client hangs up (``handler_cancellation``): a ``/bridge`` call is then cancelled on its child, while
 a call of a session goes on, because it belongs to the session and not to the handler.
 """
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from bridge.children.owner import ChildLimits
 from bridge.children.registry import Registry
@@ -37,10 +36,11 @@ from bridge.sessions.upkeep import Upkeep
 from bridge.web.admin import AdminFace
 from bridge.web.bridge import BridgeFace
 from bridge.web.drain import Drain
-from bridge.web.errors import Handler, answer_to
+from bridge.web.front import Front
 from bridge.web.guards import Guards
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
+from bridge.web.reply import keep_alive
 from bridge.web.sessions import SessionsFace
 from bridge.web.sse import SseFace
 from bridge.web.status import StatusFace
@@ -75,7 +75,11 @@ class Service:
             per_user=settings.max_sessions_per_user,
             per_server=lambda server: servers.entries[server].max_sessions,
         )
-        self._keeper = Keeper(store_of(settings), lambda record, events: self._sessions.adopt(record, events))
+        self._keeper = Keeper(
+            store_of(settings),
+            lambda record, events: self._sessions.adopt(record, events),
+            lambda: self._sessions.kept.save_all(),
+        )
         kept = Kept(self._keeper, self.registry, stream_pool, required=settings.persistence_required)
         self._sessions = SessionDirectory(self.registry, stream_pool, timing, room, kept)
         self._relief = Relief(
@@ -110,31 +114,37 @@ class Service:
         self._drain = Drain()
         self._parking = Parking()
         self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
-        guards = Guards(settings)
-        self._runner = web.AppRunner(
+        self._guards = Guards(settings)
+        silence = keep_alive()
+        self._mcp = McpFace(
+            self.registry,
+            self._sessions,
+            ModernFace(self._calls, self._drain, silence),
+            timing,
+            self._drain,
+            silence,
+            implicit=settings.implicit_initialize,
+        )
+        self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain)
+        self._routes = web.AppRunner(
             _application(
                 settings,
-                guards,
-                McpFace(
-                    self.registry,
-                    self._sessions,
-                    ModernFace(self._calls, self._drain),
-                    timing,
-                    self._drain,
-                    implicit=settings.implicit_initialize,
-                ),
-                SseFace(self.registry, self._sessions, timing, self._drain),
-                BridgeFace(self.registry, self._clients, timing, self._drain),
+                self._mcp,
+                SseFace(self.registry, self._sessions, timing, self._drain, silence),
+                self._bridge,
                 StatusFace(
-                    self.registry, (bridge_pool, stream_pool), self._parking, servers.problems, self._troubles, guards
+                    self.registry,
+                    (bridge_pool, stream_pool),
+                    self._parking,
+                    servers.problems,
+                    self._troubles,
+                    self._guards,
                 ),
                 SessionsFace(self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time),
                 AdminFace(self.drain),
-            ),
-            handler_cancellation=True,
-            access_log=None,
-            shutdown_timeout=LAST_WORDS,
+            )
         )
+        self._runner: web.ServerRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.url = ""
         #: Set when it may be stopped, after :meth:`drain`.
@@ -148,11 +158,13 @@ class Service:
     async def start(self) -> None:
         """Listen and reap. Raises :class:`ConfigError` when the address cannot be had."""
         host, port = self._settings.host, self._settings.port
+        self._runner = web.ServerRunner(await self._server(), shutdown_timeout=LAST_WORDS)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port, backlog=1024).start()
         except OSError as error:
             await self._runner.cleanup()
+            await self._routes.cleanup()
             raise ConfigError(
                 f"PORT: cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port"
             ) from None
@@ -189,6 +201,19 @@ class Service:
         log.info("drained: every session has ended or is kept")
         self.drained.set()
 
+    async def _server(self) -> web.Server:
+        """The front, with the application behind it."""
+        await self._routes.setup()
+        routes = self._routes.server
+        assert routes is not None
+        posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
+        return web.Server(
+            Front(self._guards, posts, self.registry.entries, routes.request_handler).answer,
+            request_factory=routes.request_factory,
+            handler_cancellation=True,
+            access_log=None,
+        )
+
     async def stop(self) -> None:
         """Refuse new work, give running calls their time, end every session, stop every child."""
         running = self._drain.begin()
@@ -202,8 +227,10 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._parking.close()
         why = "the bridge is shutting down"
+        assert self._runner is not None
         await asyncio.gather(self._sessions.close(why), self._clients.close(why), self._runner.cleanup())
         await self._keeper.close()
+        await self._routes.cleanup()
         await self.registry.close()
 
     def kill(self) -> None:
@@ -214,7 +241,6 @@ class Service:
 
 def _application(
     settings: Settings,
-    guards: Guards,
     mcp: McpFace,
     sse: SseFace,
     bridge: BridgeFace,
@@ -222,10 +248,7 @@ def _application(
     sessions: SessionsFace,
     admin: AdminFace,
 ) -> web.Application:
-    app = web.Application(
-        middlewares=[_front(guards)],
-        client_max_size=settings.max_request_bytes,
-    )
+    app = web.Application(client_max_size=settings.max_request_bytes)
     app.add_routes(
         [
             web.post("/mcp/{server_id}", mcp.post),
@@ -252,24 +275,3 @@ def _application(
     for name, handler in (("servers", status.servers), ("sessions", sessions.list), ("children", status.children)):
         app.add_routes([web.get(f"/{name}", handler), web.get(f"/api/v1/{name}", handler)])
     return app
-
-
-def _front(guards: Guards) -> Middleware:
-    """What stands before every route, in one piece because every layer costs every call: who may come in, errors as
-    answers, and a line per request for those who debug.
-    """
-
-    @web.middleware
-    async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
-        begun = time.perf_counter()
-        try:
-            guards.check(request)
-            response = await handler(request)
-        except Exception as error:
-            response = answer_to(error, request)
-        if log.isEnabledFor(logging.DEBUG):
-            spent = (time.perf_counter() - begun) * 1000
-            log.debug("%s %s %d %.1fms", request.method, request.path, response.status, spent)
-        return response
-
-    return front

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from bridge.protocol.errors import Fault, Rejection
 
 
-async def read_json(request: web.Request) -> bytes:
+async def read_json(request: web.BaseRequest) -> bytes:
     """Return the body. Raises :class:`Rejection` when it is not JSON by its type, or too large."""
     # The header as most clients send it first: reading it as a media type costs as much as reading the body.
     if request.headers.get("Content-Type") != "application/json" and request.content_type != "application/json":
         raise Rejection(
             Fault.BAD_CONTENT_TYPE, f"Content-Type is {request.content_type[:60]!r}, must be application/json"
         )
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise Rejection(Fault.BODY_TOO_LARGE, "the body is larger than MAX_REQUEST_BYTES allows") from None
+    content = request.content
+    body = content.read_nowait() if content.is_eof() else await _rest(content, request.client_max_size)
+    if len(body) > request.client_max_size:
+        raise Rejection(Fault.BODY_TOO_LARGE, "the body is larger than MAX_REQUEST_BYTES allows")
+    return body
+
+
+async def _rest(content: StreamReader, most: int) -> bytes:
+    """What comes until the end, joined once; of a body that is too large only so much that one can tell."""
+    chunks: list[bytes] = []
+    while most >= 0 and (chunk := await content.readany()):
+        chunks.append(chunk)
+        most -= len(chunk)
+    return b"".join(chunks)
 
 
 #: What clients send that take both, so that most requests need one look.
 _ENOUGH = frozenset({"*/*", "application/json, text/event-stream", "application/json,text/event-stream"})
 
 
-def check_accept(request: web.Request, *types: str) -> None:
+def check_accept(request: web.BaseRequest, *types: str) -> None:
     """Raise :class:`Rejection` (406) unless the client takes every one of these media types.
 
     An absent header and ``*/*`` take everything, so that plain curl works.
     """
-    accept = ",".join(request.headers.getall("Accept", ["*/*"]))
-    if accept in _ENOUGH:
+    if request.headers.get("Accept", "*/*") in _ENOUGH:
         return
-    accept = accept.lower()
+    accept = ",".join(request.headers.getall("Accept")).lower()
     ranges = {part.partition(";")[0].strip() for part in accept.split(",")}
     for kind in types:
         if not ranges & {kind, kind.partition("/")[0] + "/*", "*/*"}:

@@ -40,19 +40,22 @@ class BridgeFace:
 
     async def post(self, request: web.Request) -> web.Response:
         """Call the server that the path names."""
-        server = request.match_info["server_id"]
+        return await self.serve(request, request.match_info["server_id"])
+
+    async def serve(self, request: web.BaseRequest, server: str) -> web.Response:
+        """Call this server."""
         self._registry.pool(server)  # 404 before anything else is looked at
-        return await self._serve(server, _members(await read_json(request)))
+        return await self._call_server(server, _members(await read_json(request)))
 
     async def post_any(self, request: web.Request) -> web.Response:
         """Call the server that the body names, by ``server`` or by the exact command that is configured for it."""
         members = _members(await read_json(request))
         if "serverPath" in members:
-            return await self._serve(self._configured(members), members)
+            return await self._call_server(self._configured(members), members)
         server = messages.string(bytes(members.pop("server", b"")))
         if server is None:
             raise Rejection(Fault.NOT_A_MESSAGE, 'say which server: POST /bridge/{server_id}, or "server" in the body')
-        return await self._serve(server, members)
+        return await self._call_server(server, members)
 
     def _configured(self, members: dict[str, Raw]) -> str:
         """Take the program out of a body, and return the server that it is."""
@@ -64,7 +67,7 @@ class BridgeFace:
                     return config.id
         raise _names_a_program(named)
 
-    async def _serve(self, server: str, members: dict[str, Raw]) -> web.Response:
+    async def _call_server(self, server: str, members: dict[str, Raw]) -> web.Response:
         if named := [key for key in PROGRAM_KEYS if key in members]:
             raise _names_a_program(named)
         is_bare = "jsonrpc" not in members and "id" not in members

@@ -18,18 +18,17 @@ class Drain:
         self.admits = True  # new sessions
         self.running = 0
         self._quiet = asyncio.Event()
-        self._quiet.set()
         self.begun = False
 
     def __enter__(self) -> None:
         """Count a call. Raises :class:`Rejection` (503) once draining has begun."""
-        self.check()
+        if self.begun:
+            self.check()
         self.running += 1
-        self._quiet.clear()
 
     def __exit__(self, *_: object) -> None:
         self.running -= 1
-        if self.running == 0:
+        if self.begun and self.running == 0:
             self._quiet.set()
 
     def check(self) -> None:
@@ -46,6 +45,8 @@ class Drain:
     def begin(self) -> int:
         """Refuse new work from now on; return how many calls still run."""
         self.begun = True
+        if self.running == 0:
+            self._quiet.set()
         return self.running
 
     async def wait(self, seconds: float) -> int:

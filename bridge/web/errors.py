@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -12,8 +11,6 @@ from bridge.protocol import messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 
 log = logging.getLogger(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: What aiohttp refuses by itself, in our words.
 _OWN_FAULTS = {404: Fault.UNKNOWN_PATH, 405: Fault.BAD_METHOD, 413: Fault.BODY_TOO_LARGE}
@@ -35,7 +32,7 @@ def refusal(error: BridgeError, request_id: bytes | None = None, status: int | N
     return response
 
 
-def answer_to(error: Exception, request: web.Request) -> web.StreamResponse:
+def answer_to(error: Exception, request: web.BaseRequest) -> web.StreamResponse:
     """Return the answer to what a handler raised; no traceback reaches a client."""
     if isinstance(error, BridgeError):
         return refusal(error)

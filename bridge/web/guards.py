@@ -14,6 +14,7 @@ from aiohttp import web
 
 from bridge.config.settings import Settings
 from bridge.protocol.errors import Fault, Rejection
+from bridge.web.principal import ANONYMOUS, digest, set_owner
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 #: Probes, which never need a token and never tell names.
@@ -27,22 +28,27 @@ class Guards:
     """The checks that stand before every route."""
 
     def __init__(self, settings: Settings) -> None:
+        # Everyone who may come in has the same token, or none: they are one user.
+        self._owner = digest(ANONYMOUS if settings.access_token is None else "ACCESS_TOKEN")
         self._token = settings.access_token.encode() if settings.access_token else None
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
         self._seen: set[str] = set()  # allowed ones as they are sent, so that most requests need one look
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
 
-    def check(self, request: web.Request) -> None:
+    def check(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless this request may come in."""
         headers = request.headers
         self._check_host(headers.get("Host", ""))
         origin = headers.get("Origin")
         if origin is not None:
             self._check_origin(origin)
-        if self._token is not None and request.path not in OPEN_PATHS:
-            self._check_token(headers.get("Authorization", ""))
+        set_owner(request, self._owner)
+        if self._token is not None and not self.knows(request) and request.path not in OPEN_PATHS:
+            raise Rejection(
+                Fault.UNAUTHORIZED, "a token is needed: send Authorization: Bearer with the value of ACCESS_TOKEN"
+            )
 
-    def knows(self, request: web.Request) -> bool:
+    def knows(self, request: web.BaseRequest) -> bool:
         """Whether the caller may see names: there is no token, or it brings the right one."""
         return self._token is None or self._is_token(request.headers.get("Authorization", ""))
 
@@ -69,13 +75,6 @@ class Guards:
         raise Rejection(
             Fault.FORBIDDEN, f"Origin {origin[:100]!r} is not allowed; add it to ALLOWED_ORIGINS if you trust its pages"
         )
-
-    def _check_token(self, authorization: str) -> None:
-        if not self._is_token(authorization):
-            raise Rejection(
-                Fault.UNAUTHORIZED,
-                "a token is needed: send Authorization: Bearer with the value of ACCESS_TOKEN",
-            )
 
     def _is_token(self, authorization: str) -> bool:
         kind, _, token = authorization.partition(" ")

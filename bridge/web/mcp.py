@@ -12,6 +12,8 @@ from aiohttp import web
 
 from bridge.children.connection import Exchange
 from bridge.children.registry import Registry
+from bridge.children.silence import SilenceWatch
+from bridge.children.stream import Kind, Stream
 from bridge.protocol import messages
 from bridge.protocol.era import is_modern
 from bridge.protocol.errors import (
@@ -54,6 +56,7 @@ class McpFace:
         modern: ModernFace,
         timing: Timing,
         drain: Drain,
+        silence: SilenceWatch[Stream],
         *,
         implicit: bool,
     ) -> None:
@@ -63,22 +66,29 @@ class McpFace:
         self._sessions = sessions
         self._timing = timing
         self._drain = drain
+        self._silence = silence
 
     async def post(self, request: web.Request) -> web.StreamResponse:
-        """Take one message of the client."""
-        server = request.match_info["server_id"]
+        """Take what a client says."""
+        return await self.serve(request, request.match_info["server_id"])
+
+    async def serve(self, request: web.BaseRequest, server: str) -> web.StreamResponse:
+        """Take what a client says to this server."""
         self._registry.pool(server)  # 404 before anything else is looked at
         check_accept(request, JSON_TYPE, SSE_TYPE)
         body = await read_json(request)
         if body.lstrip()[:1] == b"[":
-            return await self._batch(request, body)
+            return await self._batch(request, server, body)
         message = messages.parse(body)
-        request_id = message.id if isinstance(message, Request) else None
         try:
             if is_modern(request.headers.get(VERSION_HEADER), message):
                 return await self._modern.post(request, server, message)
-            return await self._take(request, server, message)
+            if isinstance(message, Request):
+                with self._drain:
+                    return await self._call(request, server, message)
+            return self._take(request, server, message)
         except BridgeError as error:
+            request_id = message.id if isinstance(message, Request) else None
             return refusal(error, request_id, status=200 if error.fault in OF_THE_SERVER else None)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -86,37 +96,32 @@ class McpFace:
         _check_handshake(request)
         check_accept(request, SSE_TYPE)
         self._drain.check()
-        entry = self._session(request)
+        entry = self._session(request, request.match_info["server_id"])
         with self._sessions.pool.using(entry) as session:
             last_id = request.headers.get(LAST_EVENT_HEADER)
             if last_id is None:
-                return await as_events(request, session, session.listen())
+                return await as_events(request, session, session.listen(), self._silence)
             track, missed = session.resume(last_id)
-            return await as_events(request, session, track, missed=missed)
+            return await as_events(request, session, track, self._silence, missed=missed)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """End a session."""
         _check_handshake(request)
-        self._sessions.delete(self._session(request))
+        self._sessions.delete(self._session(request, request.match_info["server_id"]))
         return web.Response(status=204)
 
-    def _session(self, request: web.Request) -> SessionEntry:
-        server = request.match_info["server_id"]
+    def _session(self, request: web.BaseRequest, server: str) -> SessionEntry:
         self._registry.pool(server)
         session_id = request.headers.get(SESSION_HEADER)
         if session_id is None:
             raise Rejection(Fault.NO_SESSION_ID, f"{SESSION_HEADER} is missing; send initialize first")
         return self._sessions.find(session_id, server, owner_of(request))
 
-    async def _take(
-        self, request: web.Request, server: str, message: Request | Notification | Response
-    ) -> web.StreamResponse:
-        if isinstance(message, Request):
-            with self._drain:
-                return await self._call(request, server, message)
+    def _take(self, request: web.BaseRequest, server: str, message: Notification | Response) -> web.Response:
+        """Take what wants no answer."""
         if self._implicit and SESSION_HEADER not in request.headers:
             return web.Response(status=202)  # about a handshake that the bridge has done itself
-        session = self._session(request).session
+        session = self._session(request, server).session
         if isinstance(message, Notification):
             session.tell(message)
         elif not session.answer(message):
@@ -125,11 +130,11 @@ class McpFace:
             log.debug("session %s: an answer to nothing that was asked in it is dropped", session.label)
         return web.Response(status=202)
 
-    async def _batch(self, request: web.Request, body: bytes) -> web.StreamResponse:
+    async def _batch(self, request: web.BaseRequest, server: str, body: bytes) -> web.StreamResponse:
         """Take several messages at once (specification 2025-03-26 only)."""
         if is_modern(request.headers.get(VERSION_HEADER), None):
             raise Rejection(Fault.NOT_A_MESSAGE, "batches do not exist in this version; send one message")
-        session = self._session(request).session
+        session = self._session(request, server).session
         if session.version != BATCH_VERSION:
             raise Rejection(Fault.BATCH, f"batches exist in {BATCH_VERSION} only; send one message")
         found = messages.parse_batch(body)
@@ -149,38 +154,39 @@ class McpFace:
                 else:
                     silence = self._timing.silence(session.server)
                     await session.take(message, silence=silence, into=batch, on_end=batch.one_ended)
-            return await _follow_batch(request, session, batch)
+            return await self._follow_batch(request, session, batch)
 
-    async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
-        if SESSION_HEADER not in request.headers:
+    async def _call(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
+        if SESSION_HEADER not in request.headers and (message.method == "initialize" or self._implicit):
             self._drain.check_new_session()
             if message.method == "initialize":
                 return await self._initialize(request, server, message)
-            if self._implicit:
-                session = (await self._sessions.open_greeted(server, owner_of(request))).session
-                return await self._follow_call(request, session, message)
-        entry = self._session(request)
-        if message.method == "initialize":
-            if not entry.session.is_fresh:
-                text = f"initialize opens a new session; send it without {SESSION_HEADER}"
-                raise Rejection(Fault.NOT_A_MESSAGE, text)
-            exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
-            return await _follow(request, entry.session, exchange, as_json)
-        if not self._implicit and entry.session.is_fresh:
-            raise Rejection(Fault.NOT_A_MESSAGE, "this session is new: send initialize first")
-        return await self._follow_call(request, entry.session, message)
+            session = (await self._sessions.open_greeted(server, owner_of(request))).session
+        else:
+            entry = self._session(request, server)
+            session = entry.session
+            if message.method == "initialize":
+                return await self._initialize_created(request, entry, message)
+            if session.is_fresh and not self._implicit:
+                raise Rejection(Fault.NOT_A_MESSAGE, "this session is new: send initialize first")
+        exchange = await session.call(message, silence=self._timing.silence(server))
+        return await self._follow(request, session, exchange, Prebuilt)
 
-    async def _follow_call(
-        self, request: web.Request, session: StreamableSession, message: Request
+    async def _initialize_created(
+        self, request: web.BaseRequest, entry: SessionEntry, message: Request
     ) -> web.StreamResponse:
-        exchange = await session.call(message, silence=self._timing.silence(session.server))
-        return await _follow(request, session, exchange, Prebuilt)
+        """The first ``initialize`` of a session that was made by ``POST /api/v1/sessions``."""
+        if not entry.session.is_fresh:
+            why = f"initialize opens a new session; send it without {SESSION_HEADER}"
+            raise Rejection(Fault.NOT_A_MESSAGE, why)
+        exchange = await self._sessions.initialize(entry, message, self._timing.start(entry.session.server))
+        return await self._follow(request, entry.session, exchange, as_json)
 
-    async def _initialize(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
+    async def _initialize(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         entry = await self._sessions.open(server, owner_of(request))
         try:
             exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
-            response = await _follow(request, entry.session, exchange, as_json)
+            response = await self._follow(request, entry.session, exchange, as_json)
         except BaseException:
             # The client has gone before it could learn the id: nobody will ever use this session.
             self._sessions.end(entry, "its client left during initialize")
@@ -193,40 +199,41 @@ class McpFace:
             del response.headers[SESSION_HEADER]
         return response
 
+    async def _follow(
+        self,
+        request: web.BaseRequest,
+        session: StreamableSession,
+        exchange: Exchange,
+        as_json: Callable[[bytes, str], web.Response],
+    ) -> web.StreamResponse:
+        """Answer a request of a session: JSON if its answer comes first, else events.
+
+        A disconnect does not cancel the call (specification, sending messages).
+        """
+        try:
+            first = await exchange.first_within(self._silence)
+        except asyncio.CancelledError:
+            session.hung_up(exchange)
+            raise
+        if first is not None and first[1] is Kind.ANSWER:
+            return as_json(first[0], session.id)
+        return await as_events(request, session, session.backlog.open(exchange, [exchange.request.id]), self._silence)
+
+    async def _follow_batch(
+        self, request: web.BaseRequest, session: StreamableSession, batch: Batch
+    ) -> web.StreamResponse:
+        """Answer a batch: one JSON array if nothing but answers comes, else events."""
+        try:
+            answers = await batch.answers(reply.KEEP_ALIVE)
+        except asyncio.CancelledError:
+            session.hung_up(batch)
+            raise
+        if answers is not None:
+            return as_json(b"[%b]" % b",".join(answers), session.id)
+        return await as_events(request, session, session.backlog.open(batch, batch.asked), self._silence)
+
 
 def _check_handshake(request: web.Request) -> None:
     """GET and DELETE exist in the handshake era only."""
     if is_modern(request.headers.get(VERSION_HEADER), None):
         raise Rejection(Fault.BAD_METHOD, f"{request.method} does not exist in this version")
-
-
-async def _follow(
-    request: web.Request,
-    session: StreamableSession,
-    exchange: Exchange,
-    as_json: Callable[[bytes, str], web.Response],
-) -> web.StreamResponse:
-    """Answer a request of a session: JSON if its answer comes first, else events.
-
-    A disconnect does not cancel the call (specification, sending messages).
-    """
-    try:
-        first = await exchange.first_within(reply.KEEP_ALIVE)
-    except asyncio.CancelledError:
-        session.hung_up(exchange)
-        raise
-    if first is not None and first is exchange.answer:
-        return as_json(first, session.id)
-    return await as_events(request, session, session.backlog.open(exchange, [exchange.request.id]))
-
-
-async def _follow_batch(request: web.Request, session: StreamableSession, batch: Batch) -> web.StreamResponse:
-    """Answer a batch: one JSON array if nothing but answers comes, else events."""
-    try:
-        answers = await batch.answers(reply.KEEP_ALIVE)
-    except asyncio.CancelledError:
-        session.hung_up(batch)
-        raise
-    if answers is not None:
-        return as_json(b"[%b]" % b",".join(answers), session.id)
-    return await as_events(request, session, session.backlog.open(batch, batch.asked))

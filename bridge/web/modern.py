@@ -8,45 +8,45 @@ from collections.abc import Iterator, Mapping
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from bridge.children.stream import Kind
+from bridge.children.silence import SilenceWatch
+from bridge.children.stream import Kind, Stream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.messages import Message, Notification, Request, Response
+from bridge.protocol.messages import Message, Notification, Response
 from bridge.protocol.modern import LISTEN, check_envelope, status_of
 from bridge.sessions.modern import ModernAnswer, ModernCalls
 from bridge.web.drain import Drain
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import owner_of
-from bridge.web.reply import JSON_TYPE, KEEP_ALIVE, SSE_HEADERS, plain_event, pump
+from bridge.web.reply import JSON_TYPE, SSE_HEADERS, plain_event, pump
 
 
 class ModernFace:
     """The handler of modern requests."""
 
-    def __init__(self, calls: ModernCalls, drain: Drain) -> None:
+    def __init__(self, calls: ModernCalls, drain: Drain, silence: SilenceWatch[Stream]) -> None:
         self._calls = calls
         self._drain = drain
+        self._silence = silence
 
-    async def post(self, request: web.Request, server: str, message: Message) -> web.StreamResponse:
+    async def post(self, request: web.BaseRequest, server: str, message: Message) -> web.StreamResponse:
         """Take one message that claims to be modern. Raises :class:`BridgeError` for what cannot be served."""
         if isinstance(message, Notification):
             return web.Response(status=202)  # clients of this era have none; they cancel by closing the stream
         if isinstance(message, Response):
             raise Rejection(Fault.NOT_A_MESSAGE, "no request of the server waits for an answer in this era")
         with self._drain:
-            return await self._call(request, server, message)
-
-    async def _call(self, request: web.Request, server: str, message: Request) -> web.StreamResponse:
-        headers = _Headers(request.headers)
-        asked = check_envelope(message, headers)
-        answer = await self._calls.answer(server, asked, headers, owner_of(request))
-        try:
-            if asked.method == LISTEN:
-                return await _events(request, answer)
-            return await _json_or_events(request, answer)
-        finally:
-            if not answer.stream.ended:
-                answer.cancel()
+            headers = _Headers(request.headers)
+            asked = check_envelope(message, headers)
+            answer = await self._calls.answer(server, asked, headers, owner_of(request))
+            try:
+                first = None if asked.method == LISTEN else await answer.stream.first_within(self._silence)
+                if first is not None and first[1] is Kind.ANSWER:
+                    return _json(first[0])
+                return await _events(request, answer, self._silence)
+            finally:
+                if not answer.stream.ended:
+                    answer.cancel()
 
 
 class _Headers(Mapping[str, list[str]]):
@@ -65,14 +65,9 @@ class _Headers(Mapping[str, list[str]]):
         return len(set(self))
 
 
-async def _json_or_events(request: web.Request, answer: ModernAnswer) -> web.StreamResponse:
-    first = await answer.stream.first_within(KEEP_ALIVE)
-    if first is None:
-        return await _events(request, answer)
-    if answer.stream.waiting[0][1] is Kind.ANSWER:
-        status = _status(first)
-        return Prebuilt(first) if status == 200 else web.Response(body=first, content_type=JSON_TYPE, status=status)
-    return await _events(request, answer)
+def _json(answer: bytes) -> web.Response:
+    status = _status(answer)
+    return Prebuilt(answer) if status == 200 else web.Response(body=answer, content_type=JSON_TYPE, status=status)
 
 
 def _status(answer: bytes) -> int:
@@ -83,10 +78,10 @@ def _status(answer: bytes) -> int:
     return status_of(code if isinstance(code, int) else None)
 
 
-async def _events(request: web.Request, answer: ModernAnswer) -> web.StreamResponse:
+async def _events(request: web.BaseRequest, answer: ModernAnswer, silence: SilenceWatch[Stream]) -> web.StreamResponse:
     response = web.StreamResponse(headers=SSE_HEADERS)
     with contextlib.suppress(ConnectionError):  # the client has gone, which cancels
         await response.prepare(request)
-        await pump(response, answer.stream, plain_event)
+        await pump(response, answer.stream, plain_event, silence)
         await response.write_eof()
     return response

@@ -8,7 +8,8 @@ from aiohttp import web
 
 #: Where no token is needed, everyone is the same.
 ANONYMOUS = "anonymous"
-_KEY = "owner"
+_OWNER = web.RequestKey("owner", str)
+_ADMIN = web.RequestKey("admin", bool)
 
 
 def digest(name: str) -> str:
@@ -18,16 +19,14 @@ def digest(name: str) -> str:
 
 def set_owner(request: web.BaseRequest, owner: str) -> None:
     """Say who a request comes from; ``owner`` is a digest."""
-    request[_KEY] = owner
+    request[_OWNER] = owner
 
 
 def owner_of(request: web.BaseRequest) -> str:
     """The digest of the principal that a request comes from."""
-    owner: str = request.get(_KEY, ANONYMOUS)
-    return owner
+    return request[_OWNER]
 
 
 def is_admin(request: web.BaseRequest) -> bool:
     """Whether it may see and change what others have: everyone may as long as all have the same token."""
-    admin: bool = request.get("admin", True)
-    return admin
+    return bool(request.get(_ADMIN, True))

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Stream, StreamEnded
 from bridge.protocol import messages
 from bridge.sessions.backlog import Track
@@ -35,6 +36,11 @@ SSE_HEADERS = {
 PING = b": ping\n\n"
 
 
+def keep_alive() -> SilenceWatch[Stream]:
+    """Watches for silence on the streams of all answers. Must be made on the event loop."""
+    return SilenceWatch(KEEP_ALIVE, Stream.wake, asyncio.get_running_loop())
+
+
 def as_json(message: bytes, session_id: str) -> web.Response:
     """The answer that came first."""
     return web.Response(body=message, content_type=JSON_TYPE, headers={SESSION_HEADER: session_id})
@@ -46,9 +52,10 @@ def json_answer(value: Any, status: int = 200) -> web.Response:
 
 
 async def as_events(
-    request: web.Request,
+    request: web.BaseRequest,
     session: StreamableSession,
     track: Track,
+    silence: SilenceWatch[Stream],
     *,
     missed: Sequence[tuple[str, bytes]] = (),
 ) -> web.StreamResponse:
@@ -63,7 +70,9 @@ async def as_events(
         await response.prepare(request)
         head = _primer(track.last_id) if session.primes and not missed else PING
         await response.write(head + b"".join(event(message, event_id) for event_id, message in missed))
-        await pump(response, stream, lambda message: event(message, session.backlog.record(track, message)), reader)
+        await pump(
+            response, stream, lambda message: event(message, session.backlog.record(track, message)), silence, reader
+        )
         with contextlib.suppress(ConnectionError):
             await response.write_eof()
     except ConnectionError:  # the client has gone: nothing is wrong with us
@@ -77,19 +86,19 @@ async def as_events(
 
 
 async def pump(
-    response: web.StreamResponse, stream: Stream, as_event: Callable[[bytes], bytes], reader: int = 0
+    response: web.StreamResponse,
+    stream: Stream,
+    as_event: Callable[[bytes], bytes],
+    silence: SilenceWatch[Stream],
+    reader: int = 0,
 ) -> None:
     """Write what comes on a stream until it ends, and a comment whenever it has been silent for long."""
     while True:
         try:
-            async with asyncio.timeout(KEEP_ALIVE):
-                message = await stream.receive(reader)
-        except TimeoutError:
-            await response.write(PING)
+            message = await stream.receive_within(silence, reader)
         except StreamEnded:
             return
-        else:
-            await response.write(as_event(message))
+        await response.write(PING if message is None else as_event(message))
 
 
 def plain_event(message: bytes) -> bytes:

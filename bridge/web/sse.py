@@ -11,7 +11,8 @@ import contextlib
 from aiohttp import web
 
 from bridge.children.registry import Registry
-from bridge.children.stream import RequestStream
+from bridge.children.silence import SilenceWatch
+from bridge.children.stream import RequestStream, Stream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
@@ -26,11 +27,19 @@ from bridge.web.reply import SSE_HEADERS, plain_event, pump
 class SseFace:
     """The handlers of ``/sse`` and ``/messages``."""
 
-    def __init__(self, registry: Registry, sessions: SessionDirectory, timing: Timing, drain: Drain) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        sessions: SessionDirectory,
+        timing: Timing,
+        drain: Drain,
+        silence: SilenceWatch[Stream],
+    ) -> None:
         self._registry = registry
         self._sessions = sessions
         self._timing = timing
         self._drain = drain
+        self._silence = silence
         self._streams: dict[str, RequestStream] = {}
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
@@ -46,7 +55,7 @@ class SseFace:
                 session.listen(stream)
                 await response.prepare(request)
                 await response.write(f"event: endpoint\ndata: /messages/{server}?session_id={session.id}\n\n".encode())
-                await pump(response, stream, plain_event)
+                await pump(response, stream, plain_event, self._silence)
         finally:
             del self._streams[session.id]
             self._sessions.end(entry, "its client closed the stream")

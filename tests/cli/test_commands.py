@@ -66,6 +66,12 @@ class Served:
         return await self.process.wait()
 
 
+def below_of(served: Served) -> list[psutil.Process]:
+    """Every process that a bridge has started for its servers, the watchdog left out."""
+    below = psutil.Process(served.process.pid).children(recursive=True)
+    return [process for process in below if "watchdog.py" not in " ".join(process.cmdline())]
+
+
 Serve = Callable[..., Awaitable[Served]]
 
 
@@ -119,7 +125,7 @@ async def test_serve_runs_until_sigterm_and_leaves_nothing(serve: Serve, http: a
         f"{served.url}/mcp/peer", json=tool("grandchild", 2, new_session=True), headers=headers
     ) as response:
         assert response.status == 200
-    below = psutil.Process(served.process.pid).children(recursive=True)
+    below = below_of(served)
     assert len(below) == 3
     assert await served.stop() == 0
     assert not [process for process in below if process.is_running() and process.status() != "zombie"]
@@ -139,7 +145,7 @@ async def test_a_second_signal_kills(serve: Serve, http: aiohttp.ClientSession) 
         assert response.status == 200
         served.process.send_signal(signal.SIGTERM)
         await served.line_with("waiting for 1 running call")
-        [child] = psutil.Process(served.process.pid).children()
+        [child] = below_of(served)
         assert await served.stop() == 1
         assert not child.is_running() or child.status() == "zombie"
 
@@ -154,7 +160,7 @@ async def test_idle_sessions_and_their_processes_end_within_ttl_and_a_third(
     async with http.post(f"{served.url}/bridge/peer", json={"method": "ping"}) as response:
         assert response.status == 200
     begun = time.monotonic()
-    below = psutil.Process(served.process.pid).children(recursive=True)
+    below = below_of(served)
     assert len(below) == 2
     loop = asyncio.get_running_loop()
     _, alive = await loop.run_in_executor(None, psutil.wait_procs, below, 3 + 1 + 1)

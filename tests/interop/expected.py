@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.interop.conftest import PACKAGES
+from tests.interop.conftest import AUTO, PACKAGES, Bridge
+
+LATEST = "2025-11-25"
 
 #: What the clients fill into a form that has all these fields.
 FORM = {"name": "Ada Lovelace", "check": True, "integer": 7}
@@ -28,6 +30,26 @@ TEXT = 'Grüße, 世界 \U0001f309 \u2028 \\ " \n'
 RESOURCE = "demo://resource/static/document/features.md"
 PROMPTED = "What's weather in Paris, Texas?"
 DEMO_STEPS = [[step, 4, f"step {step} of 4"] for step in (1, 2, 3, 4)]
+
+
+def check_course(name: str, seen: dict[str, Any], served: Bridge) -> None:
+    """Everything was answered well, from the first request to the last, and no session is left."""
+    assert "error" not in seen, seen
+    wire = list(seen["wire"])
+    if name in AUTO:
+        assert seen["protocol"] == "2026-07-28"
+        assert set(wire) <= {"POST 200"}, "the modern era has neither sessions nor GET nor DELETE"
+    else:
+        assert seen["protocol"] == LATEST
+        assert wire[0] == "POST 200"
+        assert wire.pop() == "DELETE 204"
+        assert set(wire) <= {"POST 200", "POST 202", "GET 200"}
+    assert streamable(served) == []
+
+
+def streamable(served: Bridge) -> list[dict[str, Any]]:
+    """The sessions that clients hold; modern requests have none, and use the bridge's own clients."""
+    return [row for row in served.get("/sessions") if row["pool"] == "streamable"]
 
 
 def entity_of(name: str) -> dict[str, Any]:

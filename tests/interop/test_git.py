@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import PATIENCE, Bridge, Reports, run_all
+from tests.interop.conftest import ALL_SDKS, PATIENCE, Bridge, Reports, run_all
+from tests.interop.expected import check_course
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * PATIENCE)]
 
@@ -42,13 +43,15 @@ def commits(served: Bridge) -> Reports:
         served,
         "git",
         "git",
+        names=ALL_SDKS,
         options=lambda name: {"repo": str(make_repo(repo_of(served, name))), "files": [FILE], "message": MESSAGE},
     )
 
 
+@pytest.mark.parametrize("name", ALL_SDKS)
 def test_git(name: str, commits: Reports, served: Bridge) -> None:
     seen = commits[name].result()
-    assert "error" not in seen, seen
+    check_course(name, seen, served)
     assert {"git_add", "git_commit", "git_diff", "git_log", "git_status"} < set(seen["tools"])
     assert (
         f'Untracked files:\n  (use "git add <file>..." to include in what will be committed)\n\t{FILE}'
@@ -62,4 +65,3 @@ def test_git(name: str, commits: Reports, served: Bridge) -> None:
     assert head in seen["log"]
     assert MESSAGE in seen["log"]
     assert git(repo, "log", "--format=%s", "--name-only").split("\n") == [MESSAGE, "", FILE, "first", ""]
-    assert served.sessions("git") == []

@@ -29,12 +29,11 @@ from tests.interop.conftest import (
     send,
 )
 from tests.interop.cut import Cut
-from tests.interop.expected import DEMO_STEPS, TEXT, check_everything, entity_of
+from tests.interop.expected import DEMO_STEPS, TEXT, check_course, check_everything, entity_of, streamable
 
 #: Every scenario starts real servers and several clients; clients that hang are given up one after the other.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * PATIENCE)]
 
-LATEST = "2025-11-25"
 LAST_WORDS = "disk full on volume 7"
 DEMO_TOOLS = ["add", "count", "echo", "greet", "slow"]
 
@@ -42,26 +41,6 @@ DEMO_TOOLS = ["add", "count", "echo", "greet", "slow"]
 def content_of(name: str) -> str:
     """What a client writes into its file."""
     return f"{name}: {TEXT}"
-
-
-def check_course(name: str, seen: dict[str, Any], served: Bridge) -> None:
-    """Everything was answered well, from the first request to the last, and no session is left."""
-    assert "error" not in seen, seen
-    wire = list(seen["wire"])
-    if name in AUTO:
-        assert seen["protocol"] == "2026-07-28"
-        assert set(wire) <= {"POST 200"}, "the modern era has neither sessions nor GET nor DELETE"
-    else:
-        assert seen["protocol"] == LATEST
-        assert wire[0] == "POST 200"
-        assert wire.pop() == "DELETE 204"
-        assert set(wire) <= {"POST 200", "POST 202", "GET 200"}
-    assert streamable(served) == []
-
-
-def streamable(served: Bridge) -> list[dict[str, Any]]:
-    """The sessions that clients hold; modern requests have none, and use the bridge's own clients."""
-    return [row for row in served.get("/sessions") if row["pool"] == "streamable"]
 
 
 @pytest.fixture(scope="module")

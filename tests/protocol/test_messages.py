@@ -444,3 +444,90 @@ def test_what_is_no_object_has_no_fields(raw: bytes) -> None:
 def test_an_error_line_carries_id_code_message_and_data(line: bytes, expected: dict[str, Any]) -> None:
     assert b"\n" not in line
     assert json.loads(line) == {"jsonrpc": "2.0", **expected}
+
+
+@pytest.mark.parametrize(
+    ("line", "number"),
+    [
+        (b'{"jsonrpc":"2.0","id":12,"result":{"n":NaN}}', 12),
+        (b'{"jsonrpc": "2.0", "id": 12, "error": {"n": NaN}}', 12),
+        (b'{"id":12,"result":"\xff"}', 12),
+        (b'{"jsonrpc":"2.0","id":12,"result":{"half', 12),
+        (rb'{"result":{"s":"\ud83d"},"jsonrpc":"2.0","id":12}', 12),  # as the TypeScript SDK orders it
+        (rb'{"jsonrpc":"2.0","result":{"s":"\ud83d"},"id":12} ', 12),
+        (rb'{"result":{"s":"\ud83d"},"id":12,"jsonrpc":"2.0"}', 12),
+        (b'{"jsonrpc":"2.0","id":12,"result":1,"error":2}', 12),
+        (b'{"jsonrpc":"2.0","id":12,"method":"sampling/createMessage","params":{"n":NaN}}', None),  # its own number
+        (b'{"method":"x","params":{"n":NaN},"jsonrpc":"2.0","id":12}', None),
+        (b'{"jsonrpc":"2.0","id":"12","result":NaN}', None),
+        (b'{"jsonrpc":"2.0","result":{"id":12},"n":NaN}', None),
+        (b'{"jsonrpc":"2.0","result":{"id":12', None),
+        (b'result {"jsonrpc":"2.0","id":12,"result":NaN}', None),
+        (b"", None),
+    ],
+)
+def test_a_broken_line_tells_what_it_answers_only_when_it_is_certain(line: bytes, number: int | None) -> None:
+    assert messages.id_in_broken(line) == number
+
+
+# One member of an object
+
+
+TEXTS = st.sampled_from(
+    [
+        b"1",
+        b'"1"',
+        b"11",
+        b"{}",
+        b'{"a":1}',
+        b'{ "a" : [1, 1e999] }',
+        b'"?"',
+        b'"!"',
+        rb'"\u0031"',
+        b'{"b":{"a":1}}',
+        b"[1]",
+    ]
+)
+NAMES = st.sampled_from([b'"a"', b'"b"', rb'"\u0061"', b'"_meta"', b'"1"'])
+BLANKS = st.sampled_from([b"", b" ", b"\t "])
+
+
+@st.composite
+def objects(draw: st.DrawFn) -> tuple[bytes, int, int]:
+    """An object with a member "a", and from where to where the value stands that counts for it."""
+    members = draw(st.lists(st.tuples(NAMES, TEXTS), max_size=6))
+    members.insert(draw(st.integers(0, len(members))), (b'"a"', draw(TEXTS)))
+    text, start, end = b"{", 0, 0
+    for index, (name, value) in enumerate(members):
+        text += (b"," if index else b"") + draw(BLANKS) + name + draw(BLANKS) + b":" + draw(BLANKS)
+        if name in (b'"a"', rb'"\u0061"'):
+            start, end = len(text), len(text) + len(value)
+        text += value + draw(BLANKS)
+    return text + b"}", start, end
+
+
+@given(objects(), TEXTS)
+def test_one_member_is_replaced_and_every_other_byte_stays(given: tuple[bytes, int, int], value: bytes) -> None:
+    text, start, end = given
+    assert messages.replaced(text, "a", value) == text[:start] + value + text[end:]
+
+
+def test_a_text_that_stands_in_too_many_places_is_replaced_all_the_same() -> None:
+    text = b'{"a":1,"n":[%b]}' % b",".join([b"1"] * 1000)
+    assert messages.replaced(text, "a", b"2") == text.replace(b'"a":1', b'"a":2')
+    spread = text.replace(b'"a":', b'"a": ')
+    assert messages.replaced(spread, "a", b"2") == text.replace(b'"a":1', b'"a":2')  # written anew
+
+
+@pytest.mark.parametrize(
+    ("raw", "name", "may"),
+    [
+        (b'{"_meta":{}}', b"_meta", True),
+        (rb'{"\u005fmeta":{}}', b"_meta", True),
+        (rb'{"_meta":{"progre\u0073sToken":1}}', b"progressToken", True),
+        (rb'{"text":"one\ntwo \"quoted\" \/ \\"}', b"_meta", False),
+        (b"", b"_meta", False),
+    ],
+)
+def test_a_name_that_may_be_there_is_found_however_it_is_written(raw: bytes, name: bytes, may: bool) -> None:
+    assert messages.may_have(raw, name) is may

@@ -68,8 +68,12 @@ class Stage:
     def __init__(self) -> None:
         self.store = Flaky()
         self.time = FakeTime()
+        self.returns = 0
         self.adopted: list[tuple[SessionRecord, list[Event]]] = []
-        self.keeper = Keeper(self.store, lambda *found: self.adopted.append(found), self.time.sleep)
+        self.keeper = Keeper(self.store, lambda *found: self.adopted.append(found), self._returned, self.time.sleep)
+
+    def _returned(self) -> None:
+        self.returns += 1
 
     async def start(self) -> None:
         await self.keeper.start()
@@ -162,6 +166,7 @@ async def test_a_store_that_is_away_owes_nobody_an_answer_and_gets_everything_wh
     await stage.time.advance(60)
     assert await stage.ids() == ["a", "b"]
     assert stage.keeper.problem is None
+    assert stage.returns == 1
     assert stage.keeper.holds("a")
     warnings = [each.message for each in caplog.records if each.levelname == "WARNING"]
     assert len(warnings) == 1  # however often it is tried

@@ -121,7 +121,7 @@ class Bridge:
         timing = Timing(read_settings({}), SERVERS)
         self.pool: SessionPool[StreamableSession] = SessionPool("streamable", clock, limit=12)
         self.room = Room(self.pool, per_user=8, per_server=lambda _: None)
-        self.keeper = Keeper(store, lambda record, events: self.sessions.adopt(record, events))
+        self.keeper = Keeper(store, lambda record, events: self.sessions.adopt(record, events), lambda: None)
         kept = Kept(self.keeper, registry, self.pool, required=False, wall=clock)
         self.sessions = SessionDirectory(registry, self.pool, timing, self.room, kept)
         self.reaper = Reaper(self.pool, STREAM_WORDS, ttl=300.0, interval=100.0, enabled=True)

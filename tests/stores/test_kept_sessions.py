@@ -305,6 +305,9 @@ async def test_redis_that_goes_away_under_load_fails_no_call_and_gets_what_it_mi
     key = f"persistent_session:{meanwhile.id}"
     assert json.loads(redis.cli("GET", key))["metadata"] == {"n": 1}
     assert redis.cli("TTL", key) == "-1"
+    # It has come back empty, and holds what it held before all the same.
+    held = set(redis.cli("KEYS", "persistent_session:*").split())
+    assert held == {f"persistent_session:{session.id}" for session in (*before, meanwhile)}
 
 
 async def test_a_required_store_that_is_away_is_503(start_bridge: StartBridge, start_redis: Start) -> None:

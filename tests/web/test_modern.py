@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 
 from bridge.protocol.modern import CAPABILITIES, CLIENT_INFO, LOG_LEVEL, SERVER_INFO, SUBSCRIPTION_ID, VERSION
 from bridge.sessions import parking
-from tests.conftest import INITIALIZE, PEERS, Running, StartBridge, events, last, message, peer
+from tests.conftest import INITIALIZE, PEERS, Running, StartBridge, events, message, peer
+from tests.modern_client import ModernClient
 
 SERVERS = {
     "old": peer(),
@@ -65,39 +68,6 @@ TALKS = """ask("q", "elicitation/create")
             note("message", level="info", data="meanwhile")
             os.rename("talk", "talked")"""
 PARTICULAR_SERVER = {"command": sys.executable, "args": ["-I", "-S", "-c", PARTICULAR]}
-
-
-class ModernClient:
-    """What a modern client sends."""
-
-    def __init__(self, bridge: Running, server: str, capabilities: dict[str, Any] | None = None) -> None:
-        self.bridge = bridge
-        self.path = f"/mcp/{server}"
-        self.capabilities = capabilities or {}
-
-    def body(self, method: str, id_: Any = 1, meta: dict[str, Any] | None = None, **params: Any) -> dict[str, Any]:
-        envelope = {
-            VERSION: "2026-07-28",
-            CAPABILITIES: self.capabilities,
-            CLIENT_INFO: {"name": "modern", "version": "1"},
-            **(meta or {}),
-        }
-        return {"jsonrpc": "2.0", "id": id_, "method": method, "params": {**params, "_meta": envelope}}
-
-    def send(self, body: dict[str, Any], **headers: str) -> Any:
-        params = body.get("params", {})
-        named = params.get("name") or params.get("uri")
-        given = {"MCP_Protocol_Version": "2026-07-28", "Mcp_Method": body["method"]}
-        if named:
-            given["Mcp_Name"] = named
-        return self.bridge.post(self.path, body, **{**given, **headers})
-
-    async def ask(self, method: str, id_: Any = 1, meta: dict[str, Any] | None = None, **params: Any) -> dict[str, Any]:
-        async with self.send(self.body(method, id_, meta, **params)) as response:
-            return await last(response)
-
-    async def call(self, name: str, id_: Any = 1, meta: dict[str, Any] | None = None, **arguments: Any) -> Any:
-        return await self.ask("tools/call", id_, meta, name=name, arguments=arguments)
 
 
 @pytest.fixture
@@ -460,6 +430,75 @@ async def test_a_subscription_that_the_server_refuses_is_not_acknowledged(start_
         acknowledged = await anext(events(response))
     honored = {"toolsListChanged": True, "resourceSubscriptions": ["a://b"]}
     assert acknowledged["params"]["notifications"] == honored
+
+
+CHANGING = peer(args=[*peer()["args"], "--changes"])
+
+
+@contextlib.asynccontextmanager
+async def listening(client: ModernClient, **wanted: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    """A subscription that has been acknowledged."""
+    async with client.send(client.body("subscriptions/listen", 1, notifications=wanted)) as response:
+        stream = events(response)
+        acknowledged = await anext(stream)
+        assert acknowledged["params"]["notifications"] == wanted
+        yield stream
+
+
+@pytest.mark.parametrize("capabilities", [{}, {"elicitation": {}}, {"elicitation": {}, "sampling": {}}])
+async def test_a_subscription_hears_of_the_children_that_calls_hold_alone(
+    start_bridge: StartBridge, capabilities: dict[str, Any]
+) -> None:
+    bridge = await start_bridge({"old": CHANGING})
+    client = ModernClient(bridge, "old", capabilities)
+    alone = {LOG_LEVEL: "emergency"}  # so that the call of a client that offers nothing has a child for itself too
+    async with listening(client, toolsListChanged=True, resourceSubscriptions=["a://b"]) as stream:
+        await client.call("list_changed", 1, alone)
+        assert (await anext(stream))["method"] == "notifications/tools/list_changed"
+        await client.call("updated", 1, alone, uri="x://y")
+        await client.call("updated", 1, alone, uri="a://b")
+        updated = await anext(stream)
+    assert len(bridge.service.registry.children()) == 2
+    assert updated["params"] == {"uri": "a://b", "_meta": {SUBSCRIPTION_ID: 1}}
+
+
+async def test_an_update_reaches_only_those_who_subscribed_to_it_and_offer_the_same(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"old": CHANGING})
+    one, other = ModernClient(bridge, "old", {"roots": {}}), ModernClient(bridge, "old", {"sampling": {}})
+    async with (
+        listening(one, resourceSubscriptions=["a://1"]) as first,
+        listening(one, resourceSubscriptions=["a://2"]) as second,
+        listening(other, resourceSubscriptions=["a://1"]) as third,
+    ):
+        await one.call("updated", uri="a://1")
+        await one.call("updated", uri="a://2")
+        assert (await anext(first))["params"]["uri"] == "a://1"
+        assert (await anext(second))["params"]["uri"] == "a://2"
+        await other.call("updated", uri="a://1/part")
+        assert (await anext(third))["params"]["uri"] == "a://1/part"
+
+
+async def test_all_children_that_calls_may_hold_are_subscribed_as_long_as_anybody_listens(
+    start_bridge: StartBridge,
+) -> None:
+    bridge = await start_bridge({"old": CHANGING})
+    client = ModernClient(bridge, "old", {"roots": {}})
+
+    async def seen() -> Any:
+        return (await client.call("seen"))["result"]["subscriptions"]
+
+    assert await seen() == []
+    async with listening(client, resourceSubscriptions=["a://1"]):
+        assert await seen() == [["subscribe", "a://1"]], "one that was there before"
+        body = client.body("tools/call", 1, {LOG_LEVEL: "debug"}, name="wait", arguments={"key": "k"})
+        async with client.send(body) as held:
+            await anext(events(held))
+            assert await seen() == [["subscribe", "a://1"]], "one that has just started"
+            async with listening(client, resourceSubscriptions=["a://1"]):
+                pass
+            assert await seen() == [["subscribe", "a://1"]], "another one still listens"
+    while await seen() != [["subscribe", "a://1"], ["unsubscribe", "a://1"]]:
+        pass
 
 
 # Handshake clients on a modern server

@@ -15,9 +15,10 @@ from tests.conftest import Running, StartBridge, events, last, message, peer, to
 
 
 async def test_silence_turns_an_answer_into_a_stream_with_comments(
-    bridge: Running, monkeypatch: pytest.MonkeyPatch
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reply, "KEEP_ALIVE", 0.02)
+    bridge = await start_bridge()
     session = await bridge.session()
     async with session.post(tool("never", 1)) as response:
         assert response.content_type == "text/event-stream"
@@ -32,8 +33,11 @@ async def test_a_get_stream_begins_with_a_comment_at_once(bridge: Running) -> No
         assert await response.content.readline() == b": ping\n"
 
 
-async def test_an_sse_stream_is_kept_open_by_comments(bridge: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_sse_stream_is_kept_open_by_comments(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reply, "KEEP_ALIVE", 0.02)
+    bridge = await start_bridge()
     async with bridge.http.get(bridge.url + "/sse/peer") as response:
         text = b""
         while b": ping\n\n: ping" not in text:

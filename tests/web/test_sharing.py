@@ -174,6 +174,35 @@ async def test_the_death_of_a_pooled_child_fails_its_request_only(start_bridge: 
     assert (await session.call("echo", a=1))["result"] == {"a": 1}
 
 
+async def test_what_pooled_children_announce_reaches_whom_it_concerns(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, {"holders": 1, "hold": "exchange", "limit": 2})
+    one, two = await bridge.session(), await bridge.session()
+    assert (await _ask(one, "resources/subscribe", uri="a://b"))["result"] == {}
+    assert "error" in await _ask(two, "resources/subscribe", uri="refuse://me")
+    async with two.post(tool("wait", 1, key="a")):  # holds the child that was asked; the next one is subscribed too
+        assert (await two.call("seen"))["result"]["subscriptions"] == [["subscribe", "a://b"]]
+        async with one.get() as first, two.get() as second:
+            await two.call("updated", uri="a://b")
+            await two.call("list_changed")
+            stream = events(first)
+            assert (await anext(stream))["params"] == {"uri": "a://b"}
+            assert (await anext(stream))["method"] == "notifications/tools/list_changed"
+            assert (await anext(events(second)))["method"] == "notifications/tools/list_changed"
+        assert (await _ask(one, "resources/unsubscribe", uri="a://b"))["result"] == {}
+        assert (await two.call("seen"))["result"]["subscriptions"][-1] == ["unsubscribe", "a://b"]
+
+
+async def test_the_end_of_a_session_ends_what_pooled_children_were_subscribed_to_for_it(
+    start_bridge: StartBridge,
+) -> None:
+    bridge = await _shared(start_bridge, {"holders": 1, "hold": "exchange", "limit": 1})
+    one, two = await bridge.session(), await bridge.session()
+    await _ask(one, "resources/subscribe", uri="a://b")
+    async with one.delete() as response:
+        assert response.status == 204
+    assert (await two.call("seen"))["result"]["subscriptions"] == [["subscribe", "a://b"], ["unsubscribe", "a://b"]]
+
+
 @pytest.mark.parametrize("entry", [{"warm": 2}, {"sharing": {"holders": 1, "hold": "session", "warm": 2}}])
 async def test_warm_children_wait_for_sessions(start_bridge: StartBridge, entry: dict[str, Any]) -> None:
     bridge = await start_bridge({"peer": peer(**entry)})

@@ -32,6 +32,12 @@ async function text(name, args, requestOptions) {
   return joined;
 }
 
+async function failure(name, args) {
+  const result = await call(name, args);
+  if (!result.isError) throw new Error(`${name} did not fail: ${JSON.stringify(result)}`);
+  return result.content.map((content) => content.text).join("\n");
+}
+
 async function progress(name, args) {
   const steps = [];
   const onprogress = (step) => steps.push([step.progress, step.total ?? null, step.message ?? null]);
@@ -112,6 +118,21 @@ const scenarios = {
     seen.commit = await text("git_commit", { ...repo, message: options.message });
     seen.after = await text("git_status", repo);
     seen.log = await text("git_log", { ...repo, max_count: 5 });
+  },
+  async fetch() {
+    const { page, closed } = options;
+    seen.tools = await toolNames();
+    seen.page = await text("fetch", { url: page });
+    seen.part = await text("fetch", { url: page, max_length: 10, start_index: 2 });
+    seen.raw = await text("fetch", { url: page, raw: true });
+    seen.closed = await failure("fetch", { url: closed });
+    seen.prompt = (await client.getPrompt({ name: "fetch", arguments: { url: closed } })).messages;
+  },
+  async time() {
+    const there = { source_timezone: "Asia/Tokyo", time: "16:30", target_timezone: "Asia/Kolkata" };
+    seen.tools = await toolNames();
+    seen.converted = JSON.parse(await text("convert_time", there));
+    seen.nowhere = await failure("get_current_time", { timezone: "Nowhere/Land" });
   },
   async late() {
     seen.hurry = await text("hurry");

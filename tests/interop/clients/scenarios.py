@@ -88,6 +88,13 @@ class Client:
             raise RuntimeError(f"{tool}: {text}")
         return text
 
+    async def failure(self, tool: str, arguments: dict[str, Any]) -> str:
+        """Call a tool that must fail; return what it says."""
+        result = await self.call(tool, arguments)
+        if not result.get("isError"):
+            raise RuntimeError(f"{tool} did not fail: {result}")
+        return "\n".join(content["text"] for content in result["content"])
+
     async def progress(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Call a tool and collect its progress."""
         steps: list[Any] = []
@@ -193,6 +200,25 @@ async def git(client: Client) -> None:
     client.seen["log"] = await client.text("git_log", {**repo, "max_count": 5})
 
 
+async def fetch(client: Client) -> None:
+    """Read a page whole, in part and as it is; and one that robots may not read, which a person may."""
+    page, closed = client.options["page"], client.options["closed"]
+    client.seen["tools"] = await client.names("tools")
+    client.seen["page"] = await client.text("fetch", {"url": page})
+    client.seen["part"] = await client.text("fetch", {"url": page, "max_length": 10, "start_index": 2})
+    client.seen["raw"] = await client.text("fetch", {"url": page, "raw": True})
+    client.seen["closed"] = await client.failure("fetch", {"url": closed})
+    client.seen["prompt"] = wire_form(await client.session.get_prompt("fetch", {"url": closed}))["messages"]
+
+
+async def time(client: Client) -> None:
+    """Ask for the time elsewhere."""
+    there = {"source_timezone": "Asia/Tokyo", "time": "16:30", "target_timezone": "Asia/Kolkata"}
+    client.seen["tools"] = await client.names("tools")
+    client.seen["converted"] = json.loads(await client.text("convert_time", there))
+    client.seen["nowhere"] = await client.failure("get_current_time", {"timezone": "Nowhere/Land"})
+
+
 async def late(client: Client) -> None:
     """The server gives up on its question before the person has answered; everything must go on."""
     client.seen["hurry"] = await client.text("hurry")
@@ -233,6 +259,8 @@ SCENARIOS: dict[str, Callable[[Client], Awaitable[None]]] = {
         share,
         remember,
         git,
+        fetch,
+        time,
         late,
         shutdown,
         start,

@@ -1,0 +1,87 @@
+"""Who hears what a child says to nobody in particular: a list that changed concerns everyone, an updated resource those
+who subscribed to it, or to what it is a part of (specification 2025-11-25, resources: subscriptions).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bridge.protocol import messages
+from bridge.protocol.mux import Undirected
+
+UPDATED = "notifications/resources/updated"
+LIST_CHANGED = frozenset(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
+
+
+class Member(Protocol):
+    """One of those who listen."""
+
+    def hear(self, message: Undirected) -> None:
+        """Something that concerns this one."""
+        ...
+
+
+class Audience:
+    """Members, and who of them subscribed to what."""
+
+    def __init__(self) -> None:
+        self._members: list[Member] = []
+        self._subscribers: dict[str, set[Member]] = {}
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def subscriptions(self) -> list[str]:
+        """What anybody subscribed to."""
+        return list(self._subscribers)
+
+    def join(self, member: Member) -> None:
+        """One more who listens."""
+        self._members.append(member)
+
+    def part(self, member: Member) -> list[str]:
+        """A member has gone; return what only it had subscribed to."""
+        if member not in self._members:
+            return []
+        self._members.remove(member)
+        return [uri for uri in self.subscriptions if self.unsubscribe(member, uri)]
+
+    def subscribe(self, member: Member, uri: str) -> None:
+        """A member wants to hear of updates of a resource."""
+        self._subscribers.setdefault(uri, set()).add(member)
+
+    def unsubscribe(self, member: Member, uri: str) -> bool:
+        """A member does not want them any more; whether nobody does now."""
+        members = self._subscribers.get(uri, set())
+        members.discard(member)
+        if not members:
+            self._subscribers.pop(uri, None)
+        return not members
+
+    def hear(self, message: Undirected) -> bool:
+        """Pass a change on to those whom it concerns; False for what is no change."""
+        if message.method in LIST_CHANGED:
+            concerned = list(self._members)
+        elif message.method == UPDATED:
+            concerned = self._subscribers_of(uri_of(messages.member(message.message, "params")))
+        else:
+            return False
+        for member in concerned:
+            member.hear(message)
+        return True
+
+    def _subscribers_of(self, uri: str) -> list[Member]:
+        subscribed = {
+            member for wanted, members in self._subscribers.items() if _covers(wanted, uri) for member in members
+        }
+        return [member for member in self._members if member in subscribed]
+
+
+def uri_of(params: bytes) -> str:
+    """The resource that the params of a subscription or an update name."""
+    return messages.string(messages.member(params, "uri")) or ""
+
+
+def _covers(wanted: str, uri: str) -> bool:
+    return uri == wanted or uri.startswith(f"{wanted.rstrip('/')}/")

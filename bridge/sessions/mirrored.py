@@ -1,0 +1,195 @@
+"""Which arguments of which tools a client must repeat in headers (specification 2026-07-28, ``x-mcp-header``).
+
+The input schemas tell, so the tools are listed once for each set of capabilities that clients of a server have: some
+tools are there only for clients that can be asked. They are listed anew when the server says that they have changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from bridge.children.connection import Exchange
+from bridge.children.registry import Registry
+from bridge.children.seat import PooledSeat, Seat
+from bridge.children.stream import Kind, RequestStream
+from bridge.protocol import messages, translate
+from bridge.protocol.capabilities import declares
+from bridge.protocol.errors import METHOD_NOT_FOUND
+from bridge.protocol.messages import Request
+from bridge.protocol.modern import LISTEN, ModernRequest, mirrored_parameters
+from bridge.protocol.mux import Undirected
+from bridge.sessions.bridge import BridgeClient
+from bridge.sessions.down import children_of, is_alone
+from bridge.sessions.pool import Entry, SessionPool
+from bridge.sessions.timing import Timing
+
+#: Sets of capabilities of one server whose tools are known at the same time; over it the oldest one is forgotten.
+MOST_SETS = 64
+#: Pages of one list: there are servers whose lists never end.
+MOST_PAGES = 1000
+TOOLS_CHANGED = "notifications/tools/list_changed"
+_CHANGES = b'{"notifications":{"toolsListChanged":true}}'
+
+#: By tool: which arguments headers repeat.
+Mirrored = dict[str, dict[str, tuple[str, ...]]]
+#: Requests that see the same tools: what their client offers, and whether they want no log.
+_Key = tuple[bytes, bool]
+
+
+class MirroredArguments:
+    """What is known of the tools of all servers."""
+
+    def __init__(self, registry: Registry, pool: SessionPool[BridgeClient], timing: Timing) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._timing = timing
+        self._servers: dict[str, _Server] = {}
+
+    def known(self, entry: Entry[BridgeClient], asked: ModernRequest) -> Mirrored | None:
+        """What the client of a request must repeat; None when :meth:`read` has to find out.
+
+        ``entry`` is the bridge's client at the server: another one may find other tools there.
+        """
+        server = self._servers.get(entry.session.server)
+        return server.known.get(_key(asked)) if server is not None and server.entry is entry else None
+
+    async def read(self, entry: Entry[BridgeClient], asked: ModernRequest) -> Mirrored:
+        """List the tools that the client of a request sees. Raises what :meth:`Seat.send` raises."""
+        name = entry.session.server
+        server = self._servers.get(name)
+        if server is None or server.entry is not entry:
+            if server is not None:
+                server.forget()
+            server = await self._begin(entry)
+        key = _key(asked)
+        reading = server.reading.get(key)
+        if reading is None:
+            reading = server.reading[key] = asyncio.create_task(self._read(server, asked), name=f"tools of {name}")
+            reading.add_done_callback(lambda done: server.has_read(key, done))
+        return await asyncio.shield(reading)
+
+    async def _begin(self, entry: Entry[BridgeClient]) -> _Server:
+        """Hear of changes from now on."""
+        name = entry.session.server
+        server = self._servers[name] = _Server(entry)
+        try:
+            await self._hear_of_changes(server)
+        except BaseException:
+            del self._servers[name]
+            raise
+        return server
+
+    async def _hear_of_changes(self, server: _Server) -> None:
+        seat = server.entry.session.seat
+        if not self._registry.speaks_modern(server.entry.session.server):
+            seat.listen(server.hear)
+        elif declares(seat.greeting, "tools", "listChanged"):
+            request = Request(b"0", LISTEN, translate.params_up(_CHANGES, b"{}", b"", None))
+            await seat.send(Exchange(request, into=_Changes(server.changed)), None)
+
+    async def _read(self, server: _Server, asked: ModernRequest) -> Mirrored:
+        seat = self._seat(server, asked)
+        changes = server.changes
+        found = await self._list(server.entry, seat, asked.capabilities)
+        if found is None:
+            return {}  # the next call asks again
+        if changes == server.changes:
+            server.keep(_key(asked), found)
+        return found
+
+    def _seat(self, server: _Server, asked: ModernRequest) -> Seat:
+        """Where the client of a request sees its tools."""
+        name = server.entry.session.server
+        if self._registry.speaks_modern(name) or not is_alone(asked):
+            return server.entry.session.seat
+        seat = server.seats.get(_key(asked))
+        if seat is None:
+            seat = server.seats[_key(asked)] = PooledSeat(self._registry.pool(name), children_of(asked), b"")
+            seat.listen(server.hear)
+            while len(server.seats) > MOST_SETS:
+                server.seats.pop(next(iter(server.seats))).release()
+        return seat
+
+    async def _list(self, entry: Entry[BridgeClient], seat: Seat, capabilities: bytes) -> Mirrored | None:
+        found: Mirrored = {}
+        cursor: str | None = None
+        modern = self._registry.speaks_modern(entry.session.server)
+        silence = self._timing.bridge_silence(entry.session.server)
+        for _ in range(MOST_PAGES):
+            params = b"{}" if cursor is None else messages.encode({"cursor": cursor})
+            if modern:
+                params = translate.params_up(params, capabilities, b"", None)
+            exchange = Exchange(Request(b"0", "tools/list", params))
+            with self._pool.using(entry):
+                await seat.send(exchange, silence)
+                answer = messages.fields(await exchange.receive())
+            if "error" in answer:
+                code = messages.decode(messages.member(bytes(answer["error"]), "code"))
+                return {} if code == METHOD_NOT_FOUND else None
+            result = messages.fields(bytes(answer.get("result", b"")))
+            for tool in messages.items(bytes(result.get("tools", b""))):
+                members = messages.fields(bytes(tool))
+                name = messages.string(bytes(members.get("name", b"")))
+                mirrored = mirrored_parameters(messages.decode(bytes(members.get("inputSchema", b""))))
+                if name is not None and mirrored:
+                    found[name] = mirrored
+            cursor = messages.string(bytes(result.get("nextCursor", b"")))
+            if cursor is None:
+                break
+        return found
+
+
+def _key(asked: ModernRequest) -> _Key:
+    return asked.capabilities, asked.log_level is None
+
+
+class _Server:
+    """What is known of one server's tools, as long as the bridge's client there is the same."""
+
+    def __init__(self, entry: Entry[BridgeClient]) -> None:
+        self.entry = entry
+        self.changes = 0
+        self.known: dict[_Key, Mirrored] = {}
+        self.seats: dict[_Key, Seat] = {}
+        self.reading: dict[_Key, asyncio.Task[Mirrored]] = {}
+
+    def hear(self, message: Undirected) -> None:
+        """What a child announces."""
+        if message.method == TOOLS_CHANGED:
+            self.changed()
+
+    def changed(self) -> None:
+        """Nothing that is known can be relied on."""
+        self.changes += 1
+        self.known.clear()
+
+    def keep(self, key: _Key, found: Mirrored) -> None:
+        """Remember what has been read."""
+        self.known[key] = found
+        while len(self.known) > MOST_SETS:
+            del self.known[next(iter(self.known))]
+
+    def has_read(self, key: _Key, task: asyncio.Task[Mirrored]) -> None:
+        """A list has come, or failed, which has been raised to all who waited."""
+        del self.reading[key]
+        if not task.cancelled():
+            task.exception()
+
+    def forget(self) -> None:
+        """The bridge's client at this server is another one now."""
+        for seat in self.seats.values():
+            seat.release()
+
+
+class _Changes(RequestStream):
+    """What a modern child says to a subscription of ours."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__()
+        self._changed = changed
+
+    def put(self, message: bytes, kind: Kind = Kind.ANSWER) -> None:
+        """Look at one message, and keep none."""
+        if kind is Kind.NOTE and messages.fields(message).get("method") == messages.Raw(messages.encode(TOOLS_CHANGED)):
+            self._changed()

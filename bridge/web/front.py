@@ -1,0 +1,65 @@
+"""What stands before every route: who may come in, errors as answers, and the short way for calls.
+
+A POST to a configured server goes from here to its handler; everything else is found by the routes of the application.
+The short way saves a sixth of what a call costs (docs/decisions/020), and nothing but time: guards, limits and errors
+are the same on both, and the routes name the same handlers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Container, Mapping
+
+from aiohttp import web
+
+from bridge.web.errors import answer_to
+from bridge.web.guards import Guards
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+#: Takes a POST to the server of this id.
+ServerHandler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
+
+
+class Front:
+    """Answers every request of a server. ``posts`` are the handlers of ``/{name}/{server_id}`` by name, ``servers``
+    the ids that may follow, ``routes`` the handler of all that is neither.
+    """
+
+    def __init__(
+        self, guards: Guards, posts: Mapping[str, ServerHandler], servers: Container[str], routes: Handler
+    ) -> None:
+        self._guards = guards
+        self._posts = posts
+        self._servers = servers
+        self._routes = routes
+        self._ways: dict[str, tuple[ServerHandler, str]] = {}  # short ones that have been taken, by what was sent
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request; what a handler raises becomes its answer."""
+        begun = time.perf_counter() if log.isEnabledFor(logging.DEBUG) else None
+        try:
+            self._guards.check(request)
+            way = self._ways.get(request.raw_path) or self._way(request.raw_path)
+            if way is not None and request.method == "POST" and "Expect" not in request.headers:
+                handler, server = way
+                response = await handler(request, server)
+            else:
+                response = await self._routes(request)
+        except Exception as error:
+            response = answer_to(error, request)
+        if begun is not None:
+            spent = (time.perf_counter() - begun) * 1000
+            log.debug("%s %s %d %.1fms", request.method, request.path, response.status, spent)
+        return response
+
+    def _way(self, path: str) -> tuple[ServerHandler, str] | None:
+        """The short way, None when there is none: to an id that is written with escapes, or with a query behind it."""
+        name, _, server = path[1:].partition("/")
+        handler = self._posts.get(name)
+        if handler is None or server not in self._servers:
+            return None
+        way = self._ways[path] = handler, server
+        return way
