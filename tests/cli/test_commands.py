@@ -296,3 +296,67 @@ async def test_the_env_file_is_read(tmp_path: Path) -> None:
     code, _, err = await run(tmp_path, "check")
     assert code == 2
     assert "PORT: is 'nonsense'" in err
+
+
+async def test_sessions_of_a_running_bridge_are_listed_shown_and_ended(
+    tmp_path: Path, serve: Serve, http: aiohttp.ClientSession
+) -> None:
+    served = await serve(servers={"peer": peer()}, ACCESS_TOKEN="sesame")
+    http.headers["Authorization"] = "Bearer sesame"
+    where = ["--port", served.url.rpartition(":")[2]]
+    header = await initialize(http, f"{served.url}/mcp/peer")
+    session_id = header["Mcp-Session-Id"]
+    code, out, _ = await run(tmp_path, "sessions", *where, ACCESS_TOKEN="sesame")
+    assert code == 0
+    head, row = out.splitlines()
+    assert head.split()[:3] == ["SESSION", "POOL", "SERVER"]
+    assert row.split()[:5] == [session_id, "streamable", "peer", "idle", "0"]
+    code, out, _ = await run(tmp_path, "sessions", "ls", "--server", "nobody", "--json", *where, ACCESS_TOKEN="sesame")
+    assert (code, json.loads(out)) == (0, [])
+    code, out, _ = await run(tmp_path, "sessions", "show", session_id, *where, ACCESS_TOKEN="sesame")
+    assert (code, json.loads(out)["session_id"]) == (0, session_id)
+    for expected in (0, 1):
+        code, _, err = await run(tmp_path, "sessions", "rm", session_id, *where, ACCESS_TOKEN="sesame")
+        assert code == expected
+    assert "no such session" in err
+    code, _, err = await run(tmp_path, "sessions", *where, ACCESS_TOKEN="wrong")
+    assert (code, "token" in err) == (1, True)
+    code, _, err = await run(tmp_path, "sessions", "rm", *where)
+    assert (code, "give an ID" in err) == (2, True)
+
+
+async def test_without_a_bridge_the_exit_code_is_3(tmp_path: Path) -> None:
+    code, _, err = await run(tmp_path, "sessions", "--port", "1")
+    assert code == 3
+    assert "no bridge answers at http://127.0.0.1:1" in err
+
+
+@pytest.mark.parametrize("by", ["signal", "request"])
+async def test_draining_takes_no_new_sessions_and_ends_after_the_last(
+    serve: Serve, http: aiohttp.ClientSession, tmp_path: Path, by: str
+) -> None:
+    served = await serve(
+        servers={"peer": peer(), "kept": peer(persistent=True)}, SESSION_STORE="file", SESSION_DIR=str(tmp_path / "s")
+    )
+    url = f"{served.url}/mcp/peer"
+    header = await initialize(http, url)
+    await initialize(http, f"{served.url}/mcp/kept")
+    if by == "signal":
+        served.process.send_signal(signal.SIGUSR1)
+        await served.line_with("draining")
+    else:
+        async with http.post(f"{served.url}/api/v1/drain") as response:
+            assert (response.status, await response.json()) == (202, {"status": "draining"})
+    async with http.post(url, json=message("initialize", 1, **INITIALIZE)) as response:
+        assert response.status == 503
+        assert "Retry-After" in response.headers
+    async with http.post(url, json=tool("count"), headers=header) as response:
+        assert response.status == 200
+    async with http.get(f"{served.url}/health") as response:
+        assert "draining: no new sessions" in (await response.json())["reasons"]
+    async with http.delete(url, headers=header) as response:
+        assert response.status == 204
+    await served.line_with("stopped")
+    assert await served.process.wait() == 0
+    again = await serve(SESSION_STORE="file", SESSION_DIR=str(tmp_path / "s"))
+    assert "1 kept session(s)" in "".join(again.lines)

@@ -1,0 +1,157 @@
+"""``idleStopMs``: the process of a session that idles ends, the session does not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from bridge.protocol.states import SessionState
+from bridge.sessions.room import SessionEntry
+from tests.conftest import Running, Session, StartBridge, peer, sse, tool
+
+IDLE = 100.0  # seconds
+RICH = {"peer": {**peer(idleStopMs=IDLE * 1000), "args": [*peer()["args"], "--changes"]}}
+
+
+@pytest.fixture
+async def bridge(start_bridge: StartBridge) -> Running:
+    """A bridge whose sessions lose their process after a while; when that has passed, a test says."""
+    return await start_bridge(RICH, STREAM_SESSION_TTL_MS="never")
+
+
+def entry_of(bridge: Running, session: Session) -> SessionEntry:
+    entry = bridge.service._sessions.pool.find(session.id)
+    assert entry is not None
+    return entry
+
+
+def pass_time(bridge: Running, *sessions: Session) -> int:
+    """Let the idle time of sessions pass, and have the bridge look; return how many processes it stops."""
+    for session in sessions:
+        entry_of(bridge, session).last_used -= IDLE
+    return bridge.service._upkeep.look()
+
+
+async def no_children(bridge: Running) -> None:
+    async with asyncio.timeout(10):
+        while await bridge.get("/children"):
+            pass
+
+
+async def test_an_idle_session_loses_its_process_and_gets_another(bridge: Running) -> None:
+    session = await bridge.session()
+    await session.ask("logging/setLevel", level="warning")
+    assert pass_time(bridge) == 0
+    assert pass_time(bridge, session) == 1
+    await no_children(bridge)
+    [row] = await bridge.get("/sessions")
+    assert (row["state"], row["pid"], row["restored"]) == ("dormant", None, False)
+    assert (await session.call("count"))["result"]["count"] == 1
+    assert (await session.call("seen"))["result"]["levels"] == ["warning"]
+    assert entry_of(bridge, session).state is SessionState.IDLE
+
+
+async def test_a_call_in_flight_keeps_the_process(bridge: Running) -> None:
+    session = await bridge.session()
+    async with session.post(tool("wait", 1, key="k")) as stream:
+        assert pass_time(bridge, session) == 0
+        await session.call("release", 2, key="k")
+        await stream.read()
+    assert pass_time(bridge, session) == 1
+
+
+async def test_a_question_keeps_the_process(bridge: Running) -> None:
+    session = await bridge.session()
+    await session.call("ask_later")  # a question that belongs to no call
+    async with asyncio.timeout(10):
+        while not (await bridge.get("/children"))[0]["open_questions"]:
+            pass
+    assert pass_time(bridge, session) == 0
+
+
+async def test_a_stream_that_waits_for_nothing_does_not_keep_the_process(bridge: Running) -> None:
+    """Clients keep one open all the time; it goes on when the session has a process again."""
+    session = await bridge.session(protocolVersion="2025-11-25")
+    async with session.get() as stream:
+        found = sse(stream)
+        await anext(found)  # the primer
+        assert pass_time(bridge, session) == 1
+        assert entry_of(bridge, session).state is SessionState.DORMANT
+        await session.call("list_changed")
+        _, note = await anext(found)
+        assert note["method"] == "notifications/tools/list_changed"
+        assert entry_of(bridge, session).state is SessionState.ACTIVE
+
+
+async def test_a_stream_that_waits_for_updates_keeps_the_process(bridge: Running) -> None:
+    session = await bridge.session()
+    await session.ask("resources/subscribe", uri="file:///a")
+    async with session.get():
+        assert pass_time(bridge, session) == 0
+    async with asyncio.timeout(10):
+        while (await bridge.get("/sessions"))[0]["in_use"]:
+            pass
+    assert pass_time(bridge, session) == 1
+
+
+async def test_a_session_that_sleeps_can_be_deleted(bridge: Running) -> None:
+    session = await bridge.session()
+    pass_time(bridge, session)
+    async with session.delete() as response:
+        assert response.status == 204
+    assert await bridge.get("/sessions") == []
+
+
+async def test_a_session_that_is_deleted_while_it_wakes_leaves_no_process(bridge: Running) -> None:
+    session = await bridge.session()
+    pass_time(bridge, session)
+    call = asyncio.create_task(_answer(session))
+    await waking(bridge)
+    async with session.delete() as response:
+        assert response.status == 204
+    assert "session ended" in (await call)["error"]["message"]
+    await no_children(bridge)
+
+
+async def waking(bridge: Running) -> None:
+    async with asyncio.timeout(10):
+        while (await bridge.get("/sessions"))[0]["state"] != "opening":
+            pass
+
+
+async def _answer(session: Session) -> Any:
+    async with session.post(tool("count")) as response:
+        return await response.json()
+
+
+async def test_a_server_with_a_memory_keeps_its_process(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(idleStopMs=IDLE * 1000, restore="refuse")})
+    session = await bridge.session()
+    assert pass_time(bridge, session) == 0
+
+
+async def test_a_cancelled_call_does_not_reach_the_process_that_it_woke(bridge: Running) -> None:
+    session = await bridge.session()
+    pass_time(bridge, session)
+    call = asyncio.create_task(_answer(session))
+    await waking(bridge)
+    async with session.post(
+        {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+    ) as response:
+        assert response.status == 202
+    assert "cancelled" in (await call)["error"]["message"]
+    assert (await session.call("count", 2))["result"]["count"] == 1
+
+
+async def test_where_there_are_too_many_processes_an_idle_session_gives_up_its_own(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer()}, MAX_CHILDREN=2)
+    first, second = await bridge.session(), await bridge.session()
+    async with first.get():  # the older one, in use
+        third = await bridge.session()
+        assert "result" in await third.call("count")
+        async with second.post(tool("count")) as response:
+            assert response.status == 404
+            assert "MAX_CHILDREN" in (await response.json())["error"]["message"]
+    assert "result" in await first.call("count")
