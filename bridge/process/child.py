@@ -31,6 +31,8 @@ SHOWN = 200
 STDIN_BACKLOG = 64 * 1024 * 1024
 #: Seconds for what a dead child still has in the pipe, when something else holds that pipe open.
 EXIT_DRAIN = 0.25
+#: Most seconds that what a child leaves behind gets to end, and then to be gone when it has been killed.
+LEFTOVERS = 1.0
 
 LineHandler = Callable[[bytes | Oversized], None]
 
@@ -182,9 +184,11 @@ class ChildProcess:
         if await self._loop.run_in_executor(None, tree.refresh):
             self._signal_group(signal.SIGTERM)
             tree.signal(signal.SIGTERM)
-            await self._loop.run_in_executor(None, tree.wait, min(patience, 1.0))
+            await self._loop.run_in_executor(None, tree.wait, min(patience, LEFTOVERS))
+            tree.signal(signal.SIGKILL)
+            self._signal_group(signal.SIGKILL)
+            await self._loop.run_in_executor(None, tree.wait, LEFTOVERS)
         self._signal_group(signal.SIGKILL)
-        tree.signal(signal.SIGKILL)
 
     async def _exits_within(self, seconds: float) -> bool:
         done, _ = await asyncio.wait([self.exited], timeout=seconds)
