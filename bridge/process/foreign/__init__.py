@@ -1,0 +1,1 @@
+"""What runs under the Python of a server, each as one file: may import the standard library only."""
