@@ -113,6 +113,19 @@ async def test_the_grandchildren_of_a_stopped_child_end_too(start: Start, new_se
     assert not lives(grandchild)
 
 
+@pytest.mark.parametrize("new_session", [False, True])
+async def test_a_grandchild_that_ignores_sigterm_is_gone_when_the_stop_is_over(start: Start, new_session: bool) -> None:
+    it = await start(
+        "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"p = subprocess.Popen(['sleep', '1000'], start_new_session={new_session}); "
+        "print(p.pid, flush=True); sys.stdin.read()",
+        python=True,
+    )
+    grandchild = int(await it.line())
+    await it.child.stop(0.05)
+    assert not lives(grandchild)
+
+
 async def test_a_frozen_child_is_killed(start: Start) -> None:
     it = await start("cat")
     os.kill(it.child.pid, signal.SIGSTOP)
