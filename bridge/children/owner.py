@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from bridge.children.child import Child
 from bridge.children.connection import ChildConnection, Exchange
 from bridge.children.crowd import SET_LEVEL, Crowd
+from bridge.children.launcher import Launcher
 from bridge.children.policy import Greeting, Sharing
 from bridge.children.remote import RemoteServer
+from bridge.children.starts import Slot
 from bridge.children.transport import Hearing, Transport
 from bridge.config.server import ServerConfig
 from bridge.process.child import ChildProcess
-from bridge.process.spawn import Command, SpawnError
+from bridge.process.spawn import Command, Process, SpawnError
 from bridge.protocol import handshake, messages, translate
 from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed, OtherEra, StartFailed
 from bridge.protocol.handshake import Greeted, Refused
@@ -49,10 +51,13 @@ class Owner:
         config: ServerConfig,
         limits: ChildLimits,
         sharing: Sharing,
+        launcher: Launcher,
         on_stderr: Callable[[bytes], None],
     ) -> None:
         self._config = config
         self._limits = limits
+        self._launcher = launcher
+        self._slot: Slot | None = None
         self._closed = asyncio.Event()
         connection = ChildConnection(config.id, self._connect, on_stderr)
         connection.on_closed.append(self._connection_closed)
@@ -101,12 +106,23 @@ class Owner:
             limit = self._limits.message_bytes
             return RemoteServer(config.id, config.url, config.headers, limit=limit, hearing=hearing)
         return ChildProcess(
-            Command(config.argv, config.env, config.cwd),
+            self._launcher.command,
             limit=self._limits.message_bytes,
             on_line=hearing.on_line,
             on_stderr=hearing.on_stderr,
             on_end=hearing.on_end,
+            start=self._launch,
+            on_up=self._leave_slot,
         )
+
+    async def _launch(self, _command: Command) -> Process:
+        process, self._slot = await self._launcher.launch(lambda: self.child.holders > 0)
+        return process
+
+    def _leave_slot(self) -> None:
+        """It no longer counts as starting."""
+        if self._slot is not None:
+            self._slot.leave()
 
     async def _bring_up(self) -> None:
         config, child = self._config, self.child
@@ -162,6 +178,7 @@ class Owner:
     def _connection_closed(self) -> None:
         """The connection has ended; nobody who holds it knows yet."""
         self._closed.set()
+        self._leave_slot()
         child = self.child
         if child.ends_by_itself:
             tail = child.connection.transport.last_words
@@ -180,6 +197,7 @@ class Owner:
 
     async def _take_down(self) -> None:
         child = self.child
+        self._leave_slot()
         try:
             if child.state is not ChildState.STARTING and not child.connection.closed:
                 child.move(ChildEvent.STOP)

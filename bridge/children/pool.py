@@ -14,8 +14,10 @@ from weakref import WeakValueDictionary
 
 from bridge.children.child import Child
 from bridge.children.connection import ChildConnection
+from bridge.children.launcher import Launcher
 from bridge.children.owner import ChildLimits, Owner
 from bridge.children.policy import Sharing
+from bridge.children.starts import Starts
 from bridge.children.watch import Watch
 from bridge.config.server import ServerConfig
 from bridge.protocol.errors import AtCapacity, ChildUnavailable
@@ -24,16 +26,19 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which a spare child of a pool waits for the next exchange.
 LINGER = 30.0
+#: Seconds until a warm child that has been taken is replaced: a new session's first answer comes first.
+REFILL = 0.1
 #: Seconds that an exchange waits for a child of a pool to come back.
 LEASE_PATIENCE = 30.0
 
 
 class Capacity:
-    """How many children may live at once, over all servers (``MAX_CHILDREN``)."""
+    """How many children may live at once, over all servers (``MAX_CHILDREN``), and how many may be starting."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.used = 0
+        self.starts = Starts()
 
     def take(self, server: str) -> None:
         """Count one more. Raises :class:`ChildUnavailable` when there is no room."""
@@ -85,7 +90,10 @@ class ChildPool:
         self._limits = limits
         self._capacity = capacity
         self._on_stderr = on_stderr
+        seconds = config.start_timeout or limits.start_timeout
+        self._launcher = Launcher(config, capacity.starts, seconds, on_stderr)
         self._closing = False
+        self._refilling: set[Sharing] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._watches: WeakValueDictionary[Sharing, Watch] = WeakValueDictionary()  # as long as anyone has a use for it
         self.children: list[Child] = []
@@ -103,16 +111,19 @@ class ChildPool:
         child = await self._free(sharing)
         child.holders += 1
         child.used = True
+        self._launcher.hurry()
         try:
             await asyncio.shield(child.ready)
         except BaseException:
             self.returned(child)
             raise
-        self.keep_warm(sharing)
+        self._refill_soon(sharing)
         return Lease(self, child)
 
     def keep_warm(self, sharing: Sharing) -> None:
-        """Start as many children as the policy wants ready before anyone asks, as far as there is room."""
+        """Start what the policy wants ready before anyone asks, as far as there is room for children."""
+        if not self._closing:
+            self._launcher.prepare()
         free = sum(1 for child in self.children if child.sharing == sharing and child.is_free)
         try:
             while free < sharing.warm and not self._closing:
@@ -121,6 +132,16 @@ class ChildPool:
                 free += 1
         except ChildUnavailable as full:
             log.debug("%s", full)
+
+    def _refill_soon(self, sharing: Sharing) -> None:
+        """Replace a warm child that has been taken, when its holder has had the processor for a moment."""
+        if sharing.warm and sharing not in self._refilling:
+            self._refilling.add(sharing)
+            asyncio.get_running_loop().call_later(REFILL, self._refill, sharing)
+
+    def _refill(self, sharing: Sharing) -> None:
+        self._refilling.remove(sharing)
+        self.keep_warm(sharing)
 
     def returned(self, child: Child) -> None:
         """A holder has gone. A child that nobody holds is stopped, or kept for the next exchange if it is clean."""
@@ -146,6 +167,7 @@ class ChildPool:
             child.stop()
         if owners:
             await asyncio.wait(owners)
+        await self._launcher.close()
 
     def _keeps(self, child: Child) -> bool:
         """Whether a child that has come back is clean and wanted (pgbouncer: a dirty connection is never lent on)."""
@@ -212,7 +234,7 @@ class ChildPool:
 
     def _start(self, sharing: Sharing) -> Child:
         self._capacity.take(self.config.id)
-        owner = Owner(self.config, self._limits, sharing, self._on_stderr)
+        owner = Owner(self.config, self._limits, sharing, self._launcher, self._on_stderr)
         child = owner.child
         self.children.append(child)
         if sharing.hold == "exchange":

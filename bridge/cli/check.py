@@ -8,6 +8,9 @@ from bridge.config.advice import advice
 from bridge.config.server import ServerConfig
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
+from bridge.process.program import python_program
+from bridge.process.python import NotPython
+from bridge.process.spawn import Command
 
 EXIT_CONFIG = 2
 
@@ -22,7 +25,7 @@ def check(settings: Settings, servers: Servers) -> int:
     print(f"{servers.source}: {len(servers.entries)} usable server(s)")
     for server in servers.entries.values():
         print(f"  {server.id}: {_state(server)}")
-        for note in server.notes:
+        for note in (*server.notes, *_preload(server)):
             print(f"    note: {note}")
     for problem in servers.problems:
         print(f"{'error' if problem.fatal else 'warning'}: {problem.text}")
@@ -53,6 +56,16 @@ def _state(server: ServerConfig) -> str:
     if found is None and not (server.cwd and (server.cwd / program).exists()):
         return f"warning: command {program!r} not found on the PATH of its environment"
     return f"ok, {' '.join(server.argv)[:100]}"
+
+
+def _preload(server: ServerConfig) -> tuple[str, ...]:
+    if server.preload is None or server.disabled:
+        return ()
+    try:
+        python_program(Command(server.argv, server.env, server.cwd))
+    except NotPython as why:
+        return (f'"preload" does nothing: {why}',)
+    return ()
 
 
 def _shown(url: str) -> str:

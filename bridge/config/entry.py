@@ -77,6 +77,7 @@ class EntryReader:
             max_children=self._get("maxChildren", values.whole(1, 1_000_000), None),
             sharing=self._sharing(),
             warm=self._get("warm", values.whole(0, 1000), 0),
+            preload=self._get("preload", values.modules, None) if url is None else None,
             child_era=self._get("childEra", values.choice("auto", "handshake", "modern"), "auto"),
             notes=tuple(self._notes),
         )
@@ -268,18 +269,14 @@ KNOWN_KEYS = frozenset(
             "sharing",
             "childEra",
             "warm",
+            "preload",
         ),
     )
 )
 #: Keys that say how to start a program.
-PROGRAM_KEYS = frozenset(("args", "env", "cwd", "envFile", "inheritEnv"))
+PROGRAM_KEYS = frozenset(("args", "env", "cwd", "envFile", "inheritEnv", "preload"))
 #: Keys of the contract that a later version will read: said, not silently dropped.
-LATER_KEYS = frozenset(
-    (
-        "preload",
-        *("maxRestarts", "restartDelay", "limits", "allowedTools", "disabledTools"),
-    )
-)
+LATER_KEYS = frozenset((*("maxRestarts", "restartDelay", "limits", "allowedTools", "disabledTools"),))
 
 
 def _is_address(url: str) -> bool:

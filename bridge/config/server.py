@@ -32,7 +32,11 @@ SHARINGS: dict[str, SharingConfig | None] = {
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """One entry: what to start, or where it runs already, and how. Durations are seconds."""
+    """One entry: what to start, or where it runs already, and how. Durations are seconds.
+
+    ``preload``: modules that its processes find imported, none for those that its program imports first; None: nothing
+    is imported beforehand.
+    """
 
     id: str
     argv: tuple[str, ...]
@@ -52,6 +56,7 @@ class ServerConfig:
     sharing: SharingConfig | None = None
     child_era: Literal["auto", "handshake", "modern"] = "auto"
     warm: int = 0
+    preload: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     url: str | None = field(default=None, repr=False)  # of a remote server, which has no argv; may hold a key
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # for its requests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", ""})
 _NEVER = frozenset({"null", "none", "never"})
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class Unset:
@@ -115,6 +117,16 @@ def path(value: Any) -> Path:
         return Path(text(value)).expanduser()
     except RuntimeError:
         raise Wanted("a path; there is no such home directory") from None
+
+
+def modules(value: Any) -> tuple[str, ...] | None:
+    """Read ``true`` as no names, ``false`` as None, or a list of names of Python modules."""
+    if isinstance(value, list) and value and all(isinstance(name, str) and _MODULE.fullmatch(name) for name in value):
+        return tuple(value)
+    try:
+        return () if flag(value) else None
+    except Wanted:
+        raise Wanted("true, false or a list of names of Python modules") from None
 
 
 def names(value: Any) -> tuple[str, ...]:

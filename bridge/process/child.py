@@ -11,13 +11,12 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable
 
 from bridge.process.pipes import Pipe
-from bridge.process.spawn import Command, spawn
+from bridge.process.spawn import Command, Process, Start, start_plainly
 from bridge.process.tree import ProcessTree
 from bridge.protocol.framing import LineSplitter, Oversized
 
@@ -31,6 +30,8 @@ SHOWN = 200
 STDIN_BACKLOG = 64 * 1024 * 1024
 #: Seconds for what a dead child still has in the pipe, when something else holds that pipe open.
 EXIT_DRAIN = 0.25
+#: Most seconds that what a child leaves behind gets to end, and then to be gone when it has been killed.
+LEFTOVERS = 1.0
 
 LineHandler = Callable[[bytes | Oversized], None]
 
@@ -43,7 +44,8 @@ class ChildProcess:
     """Pipes and process group of one child.
 
     ``on_line`` gets each line of stdout, ``on_stderr`` each line of stderr, ``on_end`` is called once, when nothing
-    more will come: after the exit, or after end-of-file on stdout of a child that lives on.
+    more will come: after the exit, or after end-of-file on stdout of a child that lives on. ``start`` is how the
+    program is started; ``on_up`` is called with the first line of stdout, when it has obviously done so.
     """
 
     def __init__(
@@ -54,16 +56,21 @@ class ChildProcess:
         on_line: LineHandler,
         on_stderr: Callable[[bytes], None],
         on_end: Callable[[], None],
+        start: Start = start_plainly,
+        on_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._command = command
-        self._on_line = on_line
+        self._start = start
+        self._on_up = on_up
+        self._on_later_line = on_line
+        self._on_line: LineHandler = self._first_line
         self._on_stderr = on_stderr
         self._on_end = on_end
         self._ended = False
         self._stdout_open = self._stderr_open = True
         self._stdout_lines = LineSplitter(limit)
         self._stderr_lines = LineSplitter(STDERR_LINE)
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._turn_has_written = False
         self._lines_of_turn: list[bytes] = []
@@ -71,17 +78,17 @@ class ChildProcess:
         self._pipes: list[Pipe] = []
         self._loop = asyncio.get_running_loop()
         self._drain: asyncio.TimerHandle | None = None
-        self.exited: asyncio.Future[int] = self._loop.create_future()
+        self.exited: asyncio.Future[int | None] = self._loop.create_future()
         self.stderr_tail: deque[str] = deque(maxlen=STDERR_TAIL)
 
     @property
     def pid(self) -> int | None:
         """Process id, None before :meth:`start`."""
-        return None if self._popen is None else self._popen.pid
+        return None if self._process is None else self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        """Exit code, negative for a signal, None while it runs."""
+        """Exit code, negative for a signal, None while it runs and when nobody knows it any more."""
         return self.exited.result() if self.exited.done() else None
 
     @property
@@ -89,7 +96,7 @@ class ChildProcess:
         """How it ended, in words: its exit, and the last it said on stderr."""
         code = self.returncode
         if code is None:
-            how = "it closed its output"
+            how = "it ended, with an exit code that is not known" if self.exited.done() else "it closed its output"
         elif code < 0:
             how = f"it was killed by signal {-code}"
         else:
@@ -104,13 +111,10 @@ class ChildProcess:
 
     async def start(self) -> None:
         """Start the program and attach its pipes. Raises :class:`bridge.process.spawn.SpawnError`."""
-        popen = self._popen = spawn(self._command)
-        self._watch_exit(popen.pid)
-        assert popen.stdin is not None
-        assert popen.stdout is not None
-        assert popen.stderr is not None
+        process = self._process = await self._start(self._command)
+        self._watch_exit(process)
         loop = self._loop
-        stdin, stdout, stderr = self._pipes = [Pipe(file, loop) for file in (popen.stdin, popen.stdout, popen.stderr)]
+        stdin, stdout, stderr = self._pipes = [Pipe(file, loop) for file in process.pipes]
         self._stdin, _ = await loop.connect_write_pipe(lambda: _Stdin(self), stdin)
         stdin.attached()
         self._readers.append((await loop.connect_read_pipe(lambda: _Stdout(self), stdout))[0])
@@ -160,9 +164,9 @@ class ChildProcess:
         End-of-file, ``patience`` seconds, SIGTERM to the group, ``patience`` seconds, SIGKILL to the whole tree. What
         the child leaves behind in its group, or had started outside of it, is ended too.
         """
-        if self._popen is None:
+        if self._process is None:
             return
-        tree = await self._loop.run_in_executor(None, ProcessTree, self._popen.pid)
+        tree = await self._loop.run_in_executor(None, ProcessTree, self._process.pid)
         self.close_stdin()
         if not await self._exits_within(patience):
             self._signal_group(signal.SIGTERM)
@@ -175,30 +179,34 @@ class ChildProcess:
 
     def kill(self) -> None:
         """SIGKILL to the group, now: for a bridge that has no time left."""
-        if self._popen is not None and not self.exited.done():
+        if self._process is not None and not self.exited.done():
             self._signal_group(signal.SIGKILL)
 
     async def _end_leftovers(self, tree: ProcessTree, patience: float) -> None:
         if await self._loop.run_in_executor(None, tree.refresh):
             self._signal_group(signal.SIGTERM)
             tree.signal(signal.SIGTERM)
-            await self._loop.run_in_executor(None, tree.wait, min(patience, 1.0))
+            await self._loop.run_in_executor(None, tree.wait, min(patience, LEFTOVERS))
+            tree.signal(signal.SIGKILL)
+            self._signal_group(signal.SIGKILL)
+            await self._loop.run_in_executor(None, tree.wait, LEFTOVERS)
         self._signal_group(signal.SIGKILL)
-        tree.signal(signal.SIGKILL)
 
     async def _exits_within(self, seconds: float) -> bool:
         done, _ = await asyncio.wait([self.exited], timeout=seconds)
         return bool(done)
 
     def _signal_group(self, number: int) -> None:
+        assert self._process is not None
+        if self.exited.done() and not self._process.keeps_number:
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            assert self._popen is not None
-            os.killpg(self._popen.pid, number)
+            os.killpg(self._process.pid, number)
 
     def _release(self) -> None:
         """Reap the zombie and close our ends of the pipes."""
-        assert self._popen is not None
-        self._popen.wait()
+        assert self._process is not None
+        self._process.reap()
         self._end()
         for transport in self._readers:
             transport.close()
@@ -207,31 +215,32 @@ class ChildProcess:
         for pipe in self._pipes:
             pipe.close_unless_attached()
 
-    def _watch_exit(self, pid: int) -> None:
+    def _watch_exit(self, process: Process) -> None:
         loop = self._loop
         if not hasattr(os, "pidfd_open"):  # not Linux
 
             def wait() -> None:
-                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
                 with contextlib.suppress(RuntimeError):  # the loop may have ended before the child
-                    loop.call_soon_threadsafe(self._exit_seen)
+                    loop.call_soon_threadsafe(process.exit_code, self._exit_seen)
 
-            threading.Thread(target=wait, name=f"wait-{pid}", daemon=True).start()
+            threading.Thread(target=wait, name=f"wait-{process.pid}", daemon=True).start()
             return
-        fd = os.pidfd_open(pid)
+        try:
+            fd = os.pidfd_open(process.pid)
+        except ProcessLookupError:  # its parent is gone, and so is what it might have told
+            loop.call_soon(process.exit_code, self._exit_seen)
+            return
 
         def readable() -> None:
             loop.remove_reader(fd)
             os.close(fd)
-            self._exit_seen()
+            process.exit_code(self._exit_seen)
 
         loop.add_reader(fd, readable)
 
-    def _exit_seen(self) -> None:
-        assert self._popen is not None
-        info = os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        assert info is not None
-        self.exited.set_result(info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
+    def _exit_seen(self, code: int | None) -> None:
+        self.exited.set_result(code)
         # What the child wrote last is still in the pipes: end-of-file comes behind it, unless something holds them.
         if not (self._stdout_open or self._stderr_open):
             self._end()
@@ -242,6 +251,11 @@ class ChildProcess:
         """Bytes from the child's stdout."""
         for line in self._stdout_lines.feed(data):
             self._on_line(line)
+
+    def _first_line(self, line: bytes | Oversized) -> None:
+        self._on_line = self._on_later_line
+        self._on_up()
+        self._on_line(line)
 
     def stdin_ended(self) -> None:
         """The pipe to the child is closed, by whom ever. That alone is no end: it may still have something to say."""

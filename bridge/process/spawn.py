@@ -3,28 +3,90 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Protocol
 
 from bridge.process.watchdog import marked
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to start: the program and its arguments, its whole environment, its working directory."""
+    """What to start: the program and its arguments, its whole environment, its working directory.
+
+    ``fds`` are descriptors that it gets beside its standard streams, under the numbers they have here.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)  # may hold secrets
     cwd: Path | None = None
+    fds: tuple[int, ...] = ()
 
 
 class SpawnError(Exception):
     """The operating system refused to start the program; the text says why and what to do."""
 
 
-def spawn(command: Command) -> subprocess.Popen[bytes]:
+class Process(Protocol):
+    """A program that has been started, whoever is its parent. It leads a session and a process group.
+
+    ``pipes`` are our ends of its stdin, stdout and stderr.
+    """
+
+    pid: int
+    pipes: tuple[IO[bytes], IO[bytes], IO[bytes]]
+
+    @property
+    def keeps_number(self) -> bool:
+        """Whether its process id is still its own after its end, because nobody has reaped it."""
+        ...
+
+    def exit_code(self, tell: Callable[[int | None], None]) -> None:
+        """Tell the exit code of a process that has ended, negative for a signal, None when nobody knows it any more."""
+        ...
+
+    def reap(self) -> None:
+        """Let the system forget a process that has ended."""
+        ...
+
+
+#: Starts a program. Raises :class:`SpawnError`.
+Start = Callable[[Command], Awaitable[Process]]
+
+
+class Spawned:
+    """A program whose parent we are."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        assert popen.stdin is not None
+        assert popen.stdout is not None
+        assert popen.stderr is not None
+        self.pid = popen.pid
+        self.pipes: tuple[IO[bytes], IO[bytes], IO[bytes]] = (popen.stdin, popen.stdout, popen.stderr)
+        self.keeps_number = True
+        self._popen = popen
+
+    def exit_code(self, tell: Callable[[int | None], None]) -> None:
+        """Tell the exit code of a process that has ended."""
+        info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        assert info is not None
+        tell(info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
+
+    def reap(self) -> None:
+        """Let the system forget it."""
+        self._popen.wait()
+        self.keeps_number = False
+
+
+async def start_plainly(command: Command) -> Process:
+    """Start a program as everyone does. Raises :class:`SpawnError`."""
+    return spawn(command)
+
+
+def spawn(command: Command) -> Spawned:
     """Start a program with pipes on its three standard streams. Raises :class:`SpawnError`.
 
     ``start_new_session`` makes the child the leader of a session and of a process group, so that signals to the group
@@ -32,15 +94,18 @@ def spawn(command: Command) -> subprocess.Popen[bytes]:
     however large the bridge is.
     """
     try:
-        return subprocess.Popen(
-            command.argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=marked(command.env),
-            cwd=command.cwd,
-            start_new_session=True,
-            bufsize=0,
+        return Spawned(
+            subprocess.Popen(
+                command.argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=marked(command.env),
+                cwd=command.cwd,
+                pass_fds=command.fds,
+                start_new_session=True,
+                bufsize=0,
+            )
         )
     except OSError as error:
         raise SpawnError(_why(command, error)) from None

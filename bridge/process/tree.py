@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 import psutil
+
+#: Seconds between two looks at whether they have ended.
+POLL = 0.01
 
 
 class ProcessTree:
@@ -40,8 +44,10 @@ class ProcessTree:
                 process.send_signal(number)
 
     def wait(self, seconds: float) -> None:
-        """Wait until all have ended, at most ``seconds``."""
-        psutil.wait_procs(list(self._known), timeout=seconds)
+        """Wait until all have ended, at most ``seconds``. What only waits to be reaped has ended."""
+        deadline = time.monotonic() + seconds
+        while any(map(_lives, self._known)) and time.monotonic() < deadline:
+            time.sleep(POLL)  # they are not our children, so that nothing tells of their ends
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -10,8 +10,9 @@ import pytest
 
 from bridge.children.connection import Exchange
 from bridge.children.owner import ChildLimits
-from bridge.children.policy import DEDICATED, SHARED
+from bridge.children.policy import DEDICATED, SHARED, Sharing
 from bridge.children.pool import Capacity, ChildPool
+from bridge.children.starts import Starts
 from bridge.config.servers import parse_servers
 from bridge.protocol.errors import ChildUnavailable, ConnectionClosed, StartFailed
 from bridge.protocol.messages import Request
@@ -19,9 +20,11 @@ from bridge.protocol.states import ChildState
 from tests.conftest import peer
 
 
-def _pool(capacity: int = 100, **entry: object) -> ChildPool:
+def _pool(capacity: int = 100, starts: Starts | None = None, **entry: object) -> ChildPool:
     config = parse_servers(json.dumps({"peer": {**peer(), **entry}}), "servers.json", {}).entries["peer"]
-    return ChildPool(config, ChildLimits(1_000_000, 60), Capacity(capacity), lambda _line: None)
+    room = Capacity(capacity)
+    room.starts = starts or room.starts
+    return ChildPool(config, ChildLimits(1_000_000, 60), room, lambda _line: None)
 
 
 @pytest.fixture
@@ -110,6 +113,37 @@ async def test_max_children_of_a_server_holds() -> None:
     await pool.lease(DEDICATED)
     with pytest.raises(ChildUnavailable, match="maxChildren"):
         await pool.lease(DEDICATED)
+    await pool.close()
+
+
+async def test_a_few_children_start_at_a_time() -> None:
+    pool = _pool(command="sh", args=["-c", "while read line; do echo '{}'; done"], starts=Starts(2, silence=1000))
+    leasing = [asyncio.create_task(pool.lease(DEDICATED)) for _ in range(5)]
+    one, two = [await task for task in leasing[:2]]
+    assert [child.pid is not None for child in pool.children] == [True, True, False, False, False]
+    one.connection.transport.write(b"speak")
+    three = await leasing[2]
+    two.release()  # its end is as good as a word of it
+    four = await leasing[3]
+    assert not leasing[4].done()
+    assert {lease.child.state for lease in (one, three, four)} == {ChildState.GREETING}
+    leasing[4].cancel()
+    await pool.close()
+
+
+async def test_a_warm_child_that_was_taken_is_replaced_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.children.pool.REFILL", 0)
+    pool = _pool(warm=1)
+    warm = Sharing(holders=1, hold="session", warm=1)
+    pool.keep_warm(warm)
+    [first] = pool.children
+    await first.ready
+    lease = await pool.lease(warm)
+    assert pool.children == [lease.child] == [first], "its holder has the processor first"
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(pool.children) == 2
+    assert (await pool.lease(warm)).child is pool.children[1]
     await pool.close()
 
 

@@ -215,13 +215,19 @@ async def test_a_port_in_use_is_said_in_one_line(serve: Serve, tmp_path: Path) -
 
 
 async def test_check_tells_what_would_run(tmp_path: Path) -> None:
-    servers = {"good": peer(), "off": {"command": "x", "disabled": True}, "lost": {"command": "no-such-thing"}}
+    servers = {
+        "good": peer(preload=True),
+        "off": {"command": "x", "disabled": True, "preload": True},
+        "lost": {"command": "no-such-thing"},
+        "shell": {"command": "sh", "preload": True},
+    }
     (tmp_path / "servers.json").write_text(json.dumps(servers))
     code, out, _ = await run(tmp_path, "check")
     assert code == 0
     assert "good: ok" in out
     assert "off: disabled" in out
     assert "lost: warning: command 'no-such-thing' not found" in out
+    assert re.findall(r".*preload.*", out) == ["    note: \"preload\" does nothing: 'sh' is no Python script"]
 
 
 @pytest.mark.parametrize(

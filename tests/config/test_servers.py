@@ -224,6 +224,11 @@ def test_an_entry_says_only_its_command_and_the_settings_decide_the_rest() -> No
         ({"requestTimeout": 500}, "request_timeout", 0.5),
         ({"requestTimeout": None}, "request_timeout", None),
         ({"startTimeout": 500}, "start_timeout", 0.5),
+        ({"preload": True}, "preload", ()),
+        ({"preload": "yes"}, "preload", ()),
+        ({"preload": False}, "preload", None),
+        ({}, "preload", None),
+        ({"preload": ["mcp.server", "numpy"]}, "preload", ("mcp.server", "numpy")),
         ({"maxChildren": 3}, "max_children", 3),
         ({"maxChildren": "3"}, "max_children", 3),
         ({"icon": "i.png", "tags": ["a"]}, "id", "git"),
@@ -293,6 +298,13 @@ def test_a_tilde_is_our_home(key: str, tmp_path: Path, monkeypatch: pytest.Monke
         ({"maxChildren": 0}, '"maxChildren" is 0, must be a whole number from 1 to 1000000'),
         ({"maxChildren": 1.5}, '"maxChildren" is 1.5, must be a whole number from 1 to 1000000'),
         ({"maxChildren": None}, '"maxChildren" is null, must be a whole number from 1 to 1000000'),
+        *(
+            (
+                {"preload": value},
+                f'"preload" is {json.dumps(value)}, must be true, false or a list of names of Python modules',
+            )
+            for value in ([], [""], ["a.b", 5], ["a,b"], ["-"], [".a"], ["1a"], {}, "mcp", 2)
+        ),
         ({"args": ["${NOPE}"]}, '"args": variable NOPE is not set; set it, or write ${NOPE:-default}'),
         ({"env": {"KEY": "${NOPE:?get one}"}}, '"env": variable NOPE is not set: get one'),
     ],

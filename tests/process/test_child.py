@@ -12,23 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bridge.process.child import STDIN_BACKLOG, ChildProcess, ChildStalled
+from bridge.process.child import STDIN_BACKLOG, ChildStalled
 from bridge.process.spawn import Command, SpawnError, spawn
 from bridge.process.usage import UsageMeter
 from bridge.protocol.framing import Oversized
-
-
-class Watched:
-    """A child and what it said."""
-
-    def __init__(self, command: Command) -> None:
-        self.lines: asyncio.Queue[bytes | Oversized] = asyncio.Queue()
-        self.stderr: asyncio.Queue[bytes] = asyncio.Queue()
-        self.ended = asyncio.Event()
-        self.child = ChildProcess(
-            command, limit=1000, on_line=self.lines.put_nowait, on_stderr=self.stderr.put_nowait, on_end=self.ended.set
-        )
-
+from tests.process.watched import Watched, lives
 
 Start = Callable[..., Awaitable[Watched]]
 
@@ -58,6 +46,14 @@ async def test_lines_go_in_and_come_out(start: Start) -> None:
     assert await it.lines.get() == b"two"
 
 
+async def test_the_first_line_tells_that_it_has_started(start: Start) -> None:
+    it = await start("read line; echo one; echo two; cat")
+    assert it.ups == 0
+    it.child.write(b"go")
+    assert [await it.line(), await it.line()] == ["one", "two"]
+    assert it.ups == 1
+
+
 async def test_stderr_is_drained_and_its_end_is_remembered(start: Start) -> None:
     it = await start("seq 1 100 >&2; exit 3")
     await it.ended.wait()
@@ -78,7 +74,7 @@ async def test_an_exit_is_seen_while_a_grandchild_holds_the_pipes(start: Start) 
         await it.ended.wait()
     assert it.child.returncode == 4
     await it.child.stop(0.01)
-    assert not _lives(grandchild)
+    assert not lives(grandchild)
 
 
 async def test_a_polite_child_ends_at_end_of_file(start: Start) -> None:
@@ -114,7 +110,20 @@ async def test_the_grandchildren_of_a_stopped_child_end_too(start: Start, new_se
     grandchild = int(await it.lines.get())
     await it.child.stop(5)
     assert it.child.returncode == 0
-    assert not _lives(grandchild)
+    assert not lives(grandchild)
+
+
+@pytest.mark.parametrize("new_session", [False, True])
+async def test_a_grandchild_that_ignores_sigterm_is_gone_when_the_stop_is_over(start: Start, new_session: bool) -> None:
+    it = await start(
+        "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"p = subprocess.Popen(['sleep', '1000'], start_new_session={new_session}); "
+        "print(p.pid, flush=True); sys.stdin.read()",
+        python=True,
+    )
+    grandchild = int(await it.line())
+    await it.child.stop(0.05)
+    assert not lives(grandchild)
 
 
 async def test_a_frozen_child_is_killed(start: Start) -> None:
@@ -183,10 +192,3 @@ def test_usage_is_measured_for_those_who_live() -> None:
     found = UsageMeter().measure([os.getpid(), 2**22 + 1])
     assert list(found) == [os.getpid()]
     assert found[os.getpid()].resident_bytes > 1_000_000
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
