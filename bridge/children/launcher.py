@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from bridge.children.starts import Slot, Starts
 from bridge.config.server import ServerConfig
+from bridge.process.limits import Limits
 from bridge.process.spawn import Command, Process, spawn
 from bridge.process.zygote import Zygote, ZygoteError
 
@@ -39,7 +40,8 @@ class Launcher:
     @property
     def command(self) -> Command:
         """What is started."""
-        return Command(self._config.argv, self._config.env, self._config.cwd)
+        config = self._config
+        return Command(config.argv, config.env, config.cwd, limits=Limits(**config.limits))
 
     def prepare(self) -> None:
         """Begin to preload, if that is wanted and has not begun."""

@@ -17,6 +17,7 @@ from bridge.children.crowd import SET_LEVEL, Crowd
 from bridge.children.launcher import Launcher
 from bridge.children.policy import Greeting, Sharing
 from bridge.children.remote import RemoteServer
+from bridge.children.restart import PROVEN, Restarts
 from bridge.children.starts import Slot
 from bridge.children.transport import Hearing, Transport
 from bridge.config.server import ServerConfig
@@ -52,12 +53,15 @@ class Owner:
         limits: ChildLimits,
         sharing: Sharing,
         launcher: Launcher,
+        restarts: Restarts,
         on_stderr: Callable[[bytes], None],
     ) -> None:
         self._config = config
         self._limits = limits
         self._launcher = launcher
+        self._restarts = restarts
         self._slot: Slot | None = None
+        self._is_judged = False
         self._closed = asyncio.Event()
         connection = ChildConnection(config.id, self._connect, on_stderr)
         connection.on_closed.append(self._connection_closed)
@@ -69,6 +73,7 @@ class Owner:
 
     async def run(self) -> None:
         """Start the child and see it to its end."""
+        proven = asyncio.get_running_loop().call_later(PROVEN, self._prove)
         try:
             if await self._unless_stopped(self._bring_up()):
                 await self._unless_stopped(self._closed.wait())
@@ -78,12 +83,31 @@ class Owner:
             self._fail_start(verdict)
         except BridgeError as error:
             log.error("%s", error)
+            self._judge(str(error))
             self._fail_start(error)
         except Exception as error:
             log.exception("child of server %s: unexpected error", self._config.id)
             self._fail_start(StartFailed(self._config.id, f"internal error: {type(error).__name__}"))
         finally:
+            proven.cancel()
+            self._judge()
             await self._take_down()
+
+    def _prove(self) -> None:
+        if self.child.state is ChildState.READY:  # else it takes its time to start, and may still fail
+            self._judge()
+
+    def _judge(self, failure: str = "") -> None:
+        """Tell once how the start went, as soon as that is known: whoever comes next must find it."""
+        if self._is_judged:
+            return
+        self._is_judged = True
+        if failure:
+            self._restarts.failed(failure)
+        elif self.child.state is ChildState.READY:
+            self._restarts.proven()
+        else:
+            self._restarts.undecided()
 
     async def _unless_stopped(self, work: Coroutine[None, None, object]) -> bool:
         """Do something unless the child's end is asked for; True when it was done."""
@@ -181,6 +205,7 @@ class Owner:
         self._leave_slot()
         child = self.child
         if child.ends_by_itself:
+            self._judge(child.connection.obituary())
             tail = child.connection.transport.last_words
             log.error(
                 "server %s: child pid=%s ended by itself: %s%s",

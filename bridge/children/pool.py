@@ -17,10 +17,11 @@ from bridge.children.connection import ChildConnection
 from bridge.children.launcher import Launcher
 from bridge.children.owner import ChildLimits, Owner
 from bridge.children.policy import Sharing
+from bridge.children.restart import FIRST_DELAY, Restarts
 from bridge.children.starts import Starts
 from bridge.children.watch import Watch
 from bridge.config.server import ServerConfig
-from bridge.protocol.errors import AtCapacity, ChildUnavailable
+from bridge.protocol.errors import AtCapacity, ChildUnavailable, Resting
 
 log = logging.getLogger(__name__)
 
@@ -90,13 +91,18 @@ class ChildPool:
         self._limits = limits
         self._capacity = capacity
         self._on_stderr = on_stderr
-        seconds = config.start_timeout or limits.start_timeout
-        self._launcher = Launcher(config, capacity.starts, seconds, on_stderr)
+        self._launcher = self._new_launcher()
+        first = config.restart_delay or FIRST_DELAY
+        self.restarts = Restarts(config.id, config.max_restarts, first)
         self._closing = False
         self._refilling: set[Sharing] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._watches: WeakValueDictionary[Sharing, Watch] = WeakValueDictionary()  # as long as anyone has a use for it
         self.children: list[Child] = []
+
+    def _new_launcher(self) -> Launcher:
+        seconds = self.config.start_timeout or self._limits.start_timeout
+        return Launcher(self.config, self._capacity.starts, seconds, self._on_stderr)
 
     def __repr__(self) -> str:
         held = sum(1 for child in self.children if child.holders)
@@ -157,17 +163,30 @@ class ChildPool:
             watch = self._watches[sharing] = Watch()
         return watch
 
-    async def close(self) -> None:
-        """Stop every child and wait until none is left."""
-        self._closing = True
-        while self._waiting:
-            self._wake_one()
+    async def halt(self) -> None:
+        """Stop every child, start none before :meth:`resume`."""
+        self.restarts.stop()
+        await self._stop_all()
+
+    def resume(self) -> None:
+        """Forget failures, and an earlier :meth:`halt`: the next request starts a child at once."""
+        self.restarts.forgive()
+        self._launcher = self._new_launcher()
+
+    async def _stop_all(self) -> None:
         owners = [child.owner for child in self.children if child.owner is not None]
         for child in self.children:
             child.stop()
         if owners:
             await asyncio.wait(owners)
         await self._launcher.close()
+
+    async def close(self) -> None:
+        """Stop every child and wait until none is left."""
+        self._closing = True
+        while self._waiting:
+            self._wake_one()
+        await self._stop_all()
 
     def _keeps(self, child: Child) -> bool:
         """Whether a child that has come back is clean and wanted (pgbouncer: a dirty connection is never lent on)."""
@@ -186,6 +205,8 @@ class ChildPool:
         while True:
             try:
                 return self._choose(sharing)
+            except Resting:
+                raise
             except ChildUnavailable:
                 if sharing.hold == "session" or self._closing:
                     raise
@@ -234,7 +255,12 @@ class ChildPool:
 
     def _start(self, sharing: Sharing) -> Child:
         self._capacity.take(self.config.id)
-        owner = Owner(self.config, self._limits, sharing, self._launcher, self._on_stderr)
+        try:
+            self.restarts.begin()
+        except Resting:
+            self._capacity.give_back()
+            raise
+        owner = Owner(self.config, self._limits, sharing, self._launcher, self.restarts, self._on_stderr)
         child = owner.child
         self.children.append(child)
         if sharing.hold == "exchange":

@@ -9,11 +9,13 @@ from bridge.children.child import Child
 from bridge.children.owner import ChildLimits
 from bridge.children.policy import MODERN, Need, choose
 from bridge.children.pool import Capacity, ChildPool
+from bridge.children.restart import Restarts
 from bridge.children.seat import Seat, take_seat
 from bridge.children.upseat import UpSeat
 from bridge.config.server import ServerConfig
 from bridge.process.pressure import Reading
 from bridge.protocol.errors import Fault, OtherEra, Rejection
+from bridge.protocol.states import ChildState
 
 
 class Registry:
@@ -76,6 +78,29 @@ class Registry:
             except OtherEra:
                 self.learn_modern_only(server)
         return UpSeat(await take_seat(pool, MODERN))
+
+    async def stop(self, server: str) -> None:
+        """End every child of a server, and start none before :meth:`start`. Raises :class:`Rejection`."""
+        await self.pool(server).halt()
+
+    def start(self, server: str) -> None:
+        """Let children of a server start again, whatever has happened. Raises :class:`Rejection`."""
+        pool = self.pool(server)
+        pool.resume()
+        pool.keep_warm(choose(self.entries[server], Need.SESSION))
+
+    def restarts(self, server: str) -> Restarts | None:
+        """What became of the last starts of a server; None for one that is disabled."""
+        pool = self._pools.get(server)
+        return None if pool is None else pool.restarts
+
+    def troubles(self) -> list[str]:
+        """Which servers cannot be started just now, and why."""
+        return [
+            f"server {server} is in {pool.restarts.state.value}: {pool.restarts.last_error}"
+            for server, pool in self._pools.items()
+            if pool.restarts.state is not ChildState.STARTING
+        ]
 
     def keep_warm(self) -> None:
         """Start what should be ready before anyone asks."""

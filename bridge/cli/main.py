@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.cli import servers as servers_verb
 from bridge.cli import sessions as sessions_verb
 from bridge.cli.check import check
 from bridge.config.errors import ConfigError
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.verb == "version":
         print(f"mcp-bridge {__version__}")
         return 0
-    if options.verb == "sessions":
+    if options.verb in ("sessions", "servers"):
         return _ask(options)
     try:
         settings, servers = _configure(options, command)
@@ -61,11 +62,13 @@ def _serve(settings: Settings, servers: Servers) -> int:
 def _ask(options: argparse.Namespace) -> int:
     """A verb that asks a running bridge."""
     from bridge.cli.client import Client, NotRunning, Refused
+    from bridge.cli.servers import servers
     from bridge.cli.sessions import sessions
 
+    verb = {"sessions": sessions, "servers": servers}[options.verb]
     try:
         environ = load_environment(os.environ, options.env_file)
-        return sessions(Client(read_settings(environ, _overrides(options))), options)
+        return verb(Client(read_settings(environ, _overrides(options))), options)
     except ConfigError as error:
         print(f"mcp-bridge: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -133,7 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     check = verbs.add_parser("check", help="read the configuration and say what is wrong with it")
     sessions = verbs.add_parser("sessions", help="list, show or end sessions of a running bridge")
     sessions_verb.add_arguments(sessions)
-    for verb in (serve, check, sessions):
+    servers = verbs.add_parser("servers", help="list, start, stop or restart servers of a running bridge")
+    servers_verb.add_arguments(servers)
+    for verb in (serve, check, sessions, servers):
         verb.add_argument("--env-file", type=Path, metavar="FILE", help="settings file (default .env, if there is one)")
         verb.add_argument("--host", help="address of the bridge (HOST, default 127.0.0.1)")
         verb.add_argument(

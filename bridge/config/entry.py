@@ -71,6 +71,9 @@ class EntryReader:
             persistent=self._get("persistent", values.flag, False),
             restore=self._get("restore", values.choice("replay", "refuse"), "replay"),
             idle_stop=self._get("idleStopMs", values.milliseconds_or_never, None),
+            max_restarts=self._get("maxRestarts", values.optional(values.whole(1, 1_000_000)), None),
+            restart_delay=self._get("restartDelay", values.milliseconds, None),
+            limits=self._limits(),
             max_sessions=self._get("maxSessions", values.whole(1, 10_000_000), None),
             request_timeout=self._request_timeout(),
             start_timeout=self._get("startTimeout", values.milliseconds, None),
@@ -230,6 +233,23 @@ class EntryReader:
             holders, hold, read("warm", values.whole(0, 1000), 0), read("limit", values.whole(1, 1_000_000), None)
         )
 
+    def _limits(self) -> dict[str, int]:
+        given = self._raw.get("limits") or {}
+        if not isinstance(given, dict):
+            raise BadEntry(f'"limits" must be an object, not {kind_of(given)}')
+        unknown = sorted(given.keys() - LIMITS.keys())
+        if unknown:
+            raise BadEntry(f'"limits" has unknown keys {", ".join(unknown)}; it may have {", ".join(LIMITS)}')
+        found: dict[str, int] = {}
+        for key, (name, least) in LIMITS.items():
+            if given.get(key) is None:
+                continue
+            try:
+                found[name] = values.whole(least, 2**50)(given[key])
+            except values.Wanted as wanted:
+                raise BadEntry(f'"limits": "{key}" is {json.dumps(given[key])}, must be {wanted}') from None
+        return found
+
     def _disabled(self) -> bool:
         disabled = self._get("disabled", values.flag, None)
         enabled = self._get("enabled", values.flag, None)
@@ -249,6 +269,13 @@ class EntryReader:
         return taken
 
 
+#: ``limits``: the key, what we call it, and the least that a program can live with.
+LIMITS = {
+    "memoryBytes": ("memory_bytes", 1024 * 1024),
+    "cpuSeconds": ("cpu_seconds", 1),
+    "openFiles": ("open_files", 8),
+    "processes": ("processes", 1),
+}
 #: Keys this version reads.
 KNOWN_KEYS = frozenset(
     (
@@ -262,6 +289,9 @@ KNOWN_KEYS = frozenset(
             "restore",
             "idleStopMs",
             "maxSessions",
+            "maxRestarts",
+            "restartDelay",
+            "limits",
             "requestTimeout",
             "startTimeout",
             "timeout",
@@ -274,9 +304,9 @@ KNOWN_KEYS = frozenset(
     )
 )
 #: Keys that say how to start a program.
-PROGRAM_KEYS = frozenset(("args", "env", "cwd", "envFile", "inheritEnv", "preload"))
+PROGRAM_KEYS = frozenset(("args", "env", "cwd", "envFile", "inheritEnv", "preload", "limits"))
 #: Keys of the contract that a later version will read: said, not silently dropped.
-LATER_KEYS = frozenset((*("maxRestarts", "restartDelay", "limits", "allowedTools", "disabledTools"),))
+LATER_KEYS = frozenset(("allowedTools", "disabledTools"))
 
 
 def _is_address(url: str) -> bool:

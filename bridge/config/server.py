@@ -50,6 +50,9 @@ class ServerConfig:
     restore: Literal["replay", "refuse"] = "replay"
     idle_stop: float | None = None  # a session idle for that long loses its child, and gets another when it calls
     max_sessions: int | None = None
+    max_restarts: int | None = None  # failures in a row after which only an operator starts it again
+    restart_delay: float | None = None  # the first wait after failures
+    limits: Mapping[str, int] = field(default_factory=dict)  # by the names of ``bridge.process.limits``
     request_timeout: float | Unset | None = UNSET
     start_timeout: float | None = None
     max_children: int | None = None

@@ -54,6 +54,11 @@ def whole(low: int, high: int) -> Callable[[Any], int]:
     return read
 
 
+def optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a reader that takes ``null`` for nothing as well."""
+    return lambda value: None if value is None else read(value)
+
+
 def milliseconds(value: Any) -> float:
     """Read a positive number of milliseconds as seconds."""
     try:

@@ -112,6 +112,7 @@ class ChildProcess:
     async def start(self) -> None:
         """Start the program and attach its pipes. Raises :class:`bridge.process.spawn.SpawnError`."""
         process = self._process = await self._start(self._command)
+        self._command.limits.apply(process.pid)
         self._watch_exit(process)
         loop = self._loop
         stdin, stdout, stderr = self._pipes = [Pipe(file, loop) for file in process.pipes]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
+from bridge.process.limits import NO_LIMITS, Limits
 from bridge.process.watchdog import marked
 
 
@@ -24,6 +25,7 @@ class Command:
     env: Mapping[str, str] = field(repr=False)  # may hold secrets
     cwd: Path | None = None
     fds: tuple[int, ...] = ()
+    limits: Limits = NO_LIMITS
 
 
 class SpawnError(Exception):

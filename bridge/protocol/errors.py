@@ -106,6 +106,10 @@ class ChildUnavailable(BridgeError):
         self.retry_in = retry_in
 
 
+class Resting(ChildUnavailable):
+    """A server has failed too often, or was stopped: no child of it is started now."""
+
+
 class AtCapacity(ChildUnavailable):
     """There are too many children; one less would do. ``of_server``: of this server, else of all."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from bridge.children.registry import Registry
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.principal import is_admin
 from bridge.web.reply import json_answer
@@ -14,14 +15,39 @@ from bridge.web.reply import json_answer
 class AdminFace:
     """The handlers of administration. ``drain`` begins the slow way out."""
 
-    def __init__(self, drain: Callable[[], None]) -> None:
+    def __init__(self, registry: Registry, drain: Callable[[], None]) -> None:
+        self._registry = registry
         self._drain = drain
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """End every child of a server, and start none before somebody says so."""
+        server = _server(request)
+        await self._registry.stop(server)
+        return json_answer({"id": server, "state": "stopped"})
+
+    async def start(self, request: web.Request) -> web.Response:
+        """Let a server start again that was stopped, or failed too often."""
+        server = _server(request)
+        self._registry.start(server)
+        return json_answer({"id": server, "state": "started"})
+
+    async def restart(self, request: web.Request) -> web.Response:
+        """End every child of a server; the next request starts another."""
+        server = _server(request)
+        await self._registry.stop(server)
+        self._registry.start(server)
+        return json_answer({"id": server, "state": "restarted"})
 
     async def drain(self, request: web.Request) -> web.Response:
         """Take no new sessions, and end when the open ones have ended or are kept."""
         _check_admin(request)
         self._drain()
         return json_answer({"status": "draining"}, status=202)
+
+
+def _server(request: web.Request) -> str:
+    _check_admin(request)
+    return request.match_info["server_id"]
 
 
 def _check_admin(request: web.Request) -> None:

@@ -141,7 +141,7 @@ class Service:
                     self._guards,
                 ),
                 SessionsFace(self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time),
-                AdminFace(self.drain),
+                AdminFace(self.registry, self.drain),
             )
         )
         self._runner: web.ServerRunner | None = None
@@ -184,6 +184,7 @@ class Service:
         troubles = [f"{text} in use" for text in self._relief.reasons]
         if self._sessions.kept.problem is not None:
             troubles.append(self._sessions.kept.problem)
+        troubles += self.registry.troubles()
         if not self._drain.admits:
             troubles.append("draining: no new sessions")
         return troubles
@@ -264,6 +265,9 @@ def _application(
     app.add_routes(
         [
             web.post("/api/v1/drain", admin.drain),
+            web.post("/api/v1/servers/{server_id}/stop", admin.stop),
+            web.post("/api/v1/servers/{server_id}/start", admin.start),
+            web.post("/api/v1/servers/{server_id}/restart", admin.restart),
             web.post("/api/v1/sessions", sessions.create),
             web.get("/api/v1/sessions/stats", sessions.stats),
             web.get("/api/v1/sessions/{session_id}", sessions.get),

@@ -12,8 +12,10 @@ from aiohttp import web
 
 from bridge.children.child import Child
 from bridge.children.registry import Registry
+from bridge.children.restart import Restarts
 from bridge.config.servers import Problem
 from bridge.process.usage import Usage, UsageMeter
+from bridge.protocol.states import ChildState
 from bridge.sessions.parking import Parking
 from bridge.sessions.pool import Entry
 from bridge.version import __version__
@@ -65,7 +67,8 @@ class StatusFace:
             {
                 "id": server,
                 "description": config.description,
-                "state": _server_state(config.disabled, children[server]),
+                "state": _server_state(config.disabled, children[server], self._registry.restarts(server)),
+                **_restarts(self._registry.restarts(server)),
                 "children": children[server],
                 "sessions": sessions[server],
                 "parked_calls": self._parking.count(server),
@@ -89,10 +92,24 @@ class StatusFace:
         return [entry for pool in self._pools for entry in pool.entries()]
 
 
-def _server_state(disabled: bool, children: int) -> str:
-    if disabled:
+def _server_state(disabled: bool, children: int, restarts: Restarts | None) -> str:
+    if disabled or restarts is None:
         return "disabled"
+    if restarts.stopped:
+        return "stopped"
+    if restarts.state is not ChildState.STARTING:
+        return str(restarts.state.value)
     return "running" if children else "idle"
+
+
+def _restarts(restarts: Restarts | None) -> dict[str, Any]:
+    if restarts is None:
+        return {}
+    return {
+        "restarts": restarts.total,
+        "retry_in_s": round(restarts.retry_in, 1) if restarts.state is ChildState.BACKOFF else None,
+        "last_error": restarts.last_error or None,
+    }
 
 
 def _child_row(child: Child, usage: Usage | None, now: float) -> dict[str, Any]:

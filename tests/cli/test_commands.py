@@ -331,6 +331,25 @@ async def test_sessions_of_a_running_bridge_are_listed_shown_and_ended(
     assert (code, "give an ID" in err) == (2, True)
 
 
+async def test_servers_of_a_running_bridge_are_listed_stopped_and_started(tmp_path: Path, serve: Serve) -> None:
+    served = await serve(servers={"peer": peer(), "wrong": {"command": []}})
+    where = ["--port", served.url.rpartition(":")[2]]
+    code, out, _ = await run(tmp_path, "servers", *where)
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        ["SERVER", "STATE"],
+        ["peer", "idle"],
+        ["wrong", "invalid"],
+    ]
+    for action, state in (("stop", "stopped"), ("start", "idle"), ("restart", "idle")):
+        code, _, _ = await run(tmp_path, "servers", action, "peer", *where)
+        assert code == 0
+        _, out, _ = await run(tmp_path, "servers", "--json", *where)
+        assert json.loads(out)[0]["state"] == state
+    code, _, err = await run(tmp_path, "servers", "stop", "nobody", *where)
+    assert (code, 'no server "nobody"' in err) == (1, True)
+
+
 async def test_without_a_bridge_the_exit_code_is_3(tmp_path: Path) -> None:
     code, _, err = await run(tmp_path, "sessions", "--port", "1")
     assert code == 3

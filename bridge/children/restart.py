@@ -1,0 +1,122 @@
+"""When a server may be started again that keeps ending: at once, later, or not before an operator says so.
+
+Children start when somebody needs one, so a crash loop turns as fast as clients call. A start fails when its child
+never gets ready, or ends by itself soon after. After a few failures in a row starts wait (BACKOFF), each time twice as
+long, and then one start at a time shows whether the server works again. After ``most`` of them it is FATAL.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from bridge.protocol.errors import Resting
+from bridge.protocol.states import CHILD_TRANSITIONS, ChildEvent, ChildState, advance
+
+#: Failures in a row before starts have to wait.
+FREE_FAILURES = 5
+#: Seconds that a child has to live for its start to count as a success.
+PROVEN = 10.0
+#: Seconds of the first wait, where the server says nothing, and of the longest one.
+FIRST_DELAY = 1.0
+LONGEST_DELAY = 30.0
+
+
+class Restarts:
+    """The starts of one server. ``most`` failures in a row are FATAL, None for never; ``first`` is in seconds.
+
+    ``clock`` is monotonic; ``jitter`` gives a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        most: int | None = None,
+        first: float = FIRST_DELAY,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._server = server
+        self._most = most
+        self._first = first
+        self._clock = clock
+        self._jitter = jitter
+        self._failures = 0
+        self._until = 0.0
+        self._probing = False
+        self._stopped = False
+        #: STARTING where a start is allowed, else BACKOFF or FATAL.
+        self.state = ChildState.STARTING
+        self.last_error = ""
+        self.total = 0  # starts after a failure
+
+    @property
+    def retry_in(self) -> float:
+        """Seconds until a start is allowed again; 0 when it is, or when only an operator can allow it."""
+        return max(0.0, self._until - self._clock()) if self.state is ChildState.BACKOFF else 0.0
+
+    def begin(self) -> None:
+        """A child is about to be started. Raises :class:`Resting` when that has to wait."""
+        if self._stopped:
+            raise Resting(self._server, f"it was stopped; to start it: mcp-bridge servers start {self._server}")
+        if self.state is ChildState.FATAL:
+            raise Resting(
+                self._server,
+                f"it failed {self._failures} times in a row and is not started any more (maxRestarts); when it is "
+                f"repaired: mcp-bridge servers start {self._server}. The last time: {self.last_error}",
+            )
+        if self.state is ChildState.BACKOFF:
+            if self.retry_in > 0 or self._probing:
+                raise Resting(
+                    self._server,
+                    f"it failed {self._failures} times in a row; the next start waits. Last time: {self.last_error}",
+                    retry_in=max(1.0, self.retry_in),
+                )
+            self._probing = True
+        if self._failures:
+            self.total += 1
+
+    def proven(self) -> None:
+        """A child has lived long enough."""
+        self._failures = 0
+        self._probing = False
+        if self.state is ChildState.BACKOFF:
+            self.state = advance(CHILD_TRANSITIONS, self.state, ChildEvent.RETRY)
+
+    def undecided(self) -> None:
+        """A child was stopped before anyone could tell."""
+        self._probing = False
+
+    def failed(self, why: str) -> None:
+        """A child did not get ready, or ended by itself soon after."""
+        self._failures += 1
+        self._probing = False
+        self.last_error = why
+        if self.state is ChildState.FATAL:
+            return
+        if self._most is not None and self._failures >= self._most:
+            self.state = advance(CHILD_TRANSITIONS, ChildState.EXITED, ChildEvent.GAVE_UP)
+        elif self._failures >= FREE_FAILURES:
+            doublings = min(self._failures - FREE_FAILURES, 16)
+            delay = min(self._first * 2**doublings, LONGEST_DELAY)
+            # At least half of it, so that it is a wait; not all of them at once, so that servers do not retry in step.
+            self._until = self._clock() + delay * (0.5 + self._jitter() / 2)
+            self.state = advance(CHILD_TRANSITIONS, ChildState.EXITED, ChildEvent.RETRY)
+
+    def stop(self) -> None:
+        """An operator wants no start before :meth:`forgive`."""
+        self._stopped = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an operator has stopped it."""
+        return self._stopped
+
+    def forgive(self) -> None:
+        """An operator allows the next start at once."""
+        self._stopped = False
+        self._failures = 0
+        self._probing = False
+        if self.state is not ChildState.STARTING:
+            self.state = advance(CHILD_TRANSITIONS, self.state, ChildEvent.RETRY)

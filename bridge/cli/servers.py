@@ -1,0 +1,57 @@
+"""``mcp-bridge servers``: what a running bridge serves, and starting and stopping it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from bridge.cli.client import Client, Refused, quoted
+from bridge.cli.table import table
+
+_COLUMNS = {
+    "id": "SERVER",
+    "state": "STATE",
+    "children": "CHILDREN",
+    "sessions": "SESSIONS",
+    "restarts": "RESTARTS",
+    "error": "LAST ERROR",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words after ``servers``."""
+    actions = ("ls", "start", "stop", "restart")
+    parser.add_argument("action", nargs="?", choices=actions, default="ls", help="default: ls")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="server id, for start, stop and restart")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def servers(client: Client, options: argparse.Namespace) -> int:
+    """Do what the words say; return the exit code. Raises what :meth:`Client.ask` raises."""
+    if options.action == "ls":
+        return _list(client, as_json=options.json)
+    if not options.ids:
+        print(f"mcp-bridge: servers {options.action}: which? give an ID of: mcp-bridge servers", file=sys.stderr)
+        return 2
+    code = 0
+    for server in options.ids:
+        try:
+            done = client.ask("POST", f"/api/v1/servers/{quoted(server)}/{options.action}")
+        except Refused as refused:
+            print(f"mcp-bridge: {server}: {refused}", file=sys.stderr)
+            code = 1
+            continue
+        print(json.dumps(done) if options.json else f"{server}: {done['state']}")
+    return code
+
+
+def _list(client: Client, *, as_json: bool) -> int:
+    rows = client.ask("GET", "/api/v1/servers")
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    for row in rows:
+        row["error"] = row.get("error") or row.get("last_error")
+    print(table(rows, _COLUMNS))
+    return 0
