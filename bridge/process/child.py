@@ -28,6 +28,8 @@ STDERR_TAIL = 20
 SHOWN = 200
 #: Bytes that may wait for a child which does not read its stdin; past it, writing is refused.
 STDIN_BACKLOG = 64 * 1024 * 1024
+#: Lines up to this size in bytes are copied to join their end to them.
+COPIED = 64 * 1024
 #: Seconds for what a dead child still has in the pipe, when something else holds that pipe open.
 EXIT_DRAIN = 0.25
 #: Most seconds that what a child leaves behind gets to end, and then to be gone when it has been killed.
@@ -139,7 +141,10 @@ class ChildProcess:
             return
         self._turn_has_written = True
         self._loop.call_soon(self._end_turn)
-        stdin.write(line + b"\n")
+        if len(line) <= COPIED:
+            stdin.write(line + b"\n")
+        else:
+            stdin.writelines((line, b"\n"))
 
     def _end_turn(self) -> None:
         if not self._lines_of_turn:
@@ -151,7 +156,8 @@ class ChildProcess:
     def _write_turn(self) -> None:
         lines, self._lines_of_turn = self._lines_of_turn, []
         if lines and self._stdin is not None:
-            self._stdin.write(b"\n".join(lines) + b"\n")
+            lines.append(b"")
+            self._stdin.write(b"\n".join(lines))
 
     def close_stdin(self) -> None:
         """End-of-file: the polite way to ask a stdio server to end (specification, stdio shutdown)."""

@@ -20,11 +20,7 @@ def is_modern(header: str | None, message: Message | None) -> bool:
     """
     if header is not None and not is_handshake(header):
         return True
-    enveloped = isinstance(message, Request) and _has_envelope(message.params)
+    enveloped = isinstance(message, Request) and bool(message.meta) and VERSION in messages.fields(message.meta)
     if enveloped and header is not None:
         raise Rejection(Fault.HEADER_MISMATCH, f"header mcp-protocol-version says {header}, the body has an envelope")
     return enveloped
-
-
-def _has_envelope(params: bytes) -> bool:
-    return messages.may_have(params, b"_meta") and VERSION in messages.fields(messages.member(params, "_meta"))

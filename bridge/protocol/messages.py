@@ -10,6 +10,7 @@ import re
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from bridge.protocol.errors import Fault, Rejection
 
@@ -34,11 +35,19 @@ class _Envelope(msgspec.Struct, gc=False):
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """A call that wants an answer. ``id`` and ``params`` are JSON text; ``params`` may be empty."""
+    """A call that wants an answer. ``id`` and ``params`` are JSON text; ``params`` may be empty.
+
+    ``meta`` is ``params._meta``, empty where there is none; it is not given, but found.
+    """
 
     id: bytes
     method: str
     params: bytes = b""
+    meta: bytes = b""
+
+    def __post_init__(self) -> None:
+        if self.params:
+            force_setattr(self, "meta", _meta_in(self.params))
 
 
 class Notification(msgspec.Struct, frozen=True, gc=False):
@@ -200,10 +209,21 @@ def replaced(raw: bytes, name: str, value: bytes) -> bytes:
     return encode({**fields(raw), name: Raw(value)})
 
 
-def may_have(raw: bytes, name: bytes) -> bool:
-    """Whether an object may have a member of this name, of letters and underscores, somewhere inside. Cheap."""
+class _Params(msgspec.Struct, gc=False):
+    meta: Raw = msgspec.field(default=ABSENT, name="_meta")
+
+
+_params = msgspec.json.Decoder(_Params)
+#: Bytes up to which it is quicker to search for a name than to read.
+SEARCHED = 1024
+
+
+def _meta_in(params: bytes) -> bytes:
     # A name may be written with escapes; where there are such, only reading tells.
-    return name in raw or b"\\u00" in raw
+    if len(params) <= SEARCHED and b"_meta" not in params and b"\\u00" not in params:
+        return b""
+    found = read(_params, params)
+    return bytes(found.meta) if found else b""
 
 
 def items(raw: bytes) -> list[Raw]:

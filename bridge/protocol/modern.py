@@ -60,7 +60,6 @@ _ROUTING = ("mcp-protocol-version", "mcp-method", "mcp-name")
 class _Params(msgspec.Struct, gc=False):
     """What the checks want to know of params."""
 
-    meta: Raw = msgspec.field(default=ABSENT, name="_meta")
     name: Raw = ABSENT
     uri: Raw = ABSENT
 
@@ -102,8 +101,7 @@ def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> Modern
             if len(values) > 1:
                 raise Rejection(Fault.HEADER_MISMATCH, f"header {routing} is there more than once")
             said[routing] = values[0]
-    params = messages.read(_params, request.params) or _Params()
-    meta = messages.read(_meta, bytes(params.meta)) or _Meta()
+    meta = messages.read(_meta, request.meta) or _Meta()
     for key, value in ((VERSION, meta.version), (CAPABILITIES, meta.capabilities)):
         if value is ABSENT:
             raise Rejection(Fault.BAD_PARAMS, f'params._meta["{key}"] is missing')
@@ -116,6 +114,7 @@ def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> Modern
     named = _NAMED.get(request.method)
     subject = None
     if named:
+        params = messages.read(_params, request.params) or _Params()
         subject = messages.string(bytes(params.uri if named == "uri" else params.name))
         if subject is None:
             raise Rejection(Fault.BAD_PARAMS, f"params.{named} is missing")

@@ -101,7 +101,7 @@ class Mux(Generic[E]):
         """Give an exchange its number; return that and the line for the child."""
         self._last = number = self._last + 1
         wire = b"%d" % number
-        params, token = _swap_token(request.params, wire)
+        params, token = _swap_token(request, wire)
         self._open[number] = _Open(exchange, request.id, token, request.method == LISTEN)
         return number, messages.request_line(wire, request.method, params)
 
@@ -201,15 +201,13 @@ class Mux(Generic[E]):
         return Undirected(CANCELLED, messages.notification_line(CANCELLED, messages.encode(members)), number)
 
 
-def _swap_token(params: bytes, wire: bytes) -> tuple[bytes, Raw | None]:
+def _swap_token(request: Request, wire: bytes) -> tuple[bytes, Raw | None]:
     """Replace ``_meta.progressToken``; return the new params and the client's own token, None if it has none."""
-    if not messages.may_have(params, b"progressToken"):
-        return params, None
-    meta = messages.member(params, "_meta")
-    token = messages.member(meta, "progressToken")
+    token = messages.member(request.meta, "progressToken") if request.meta else b""
     if not token:
-        return params, None
-    return messages.replaced(params, "_meta", messages.replaced(meta, "progressToken", wire)), Raw(token)
+        return request.params, None
+    meta = messages.replaced(request.meta, "progressToken", wire)
+    return messages.replaced(request.params, "_meta", meta), Raw(token)
 
 
 def _renamed(holder: bytes, client_id: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 Building an aiohttp response - header map, writer, chunks - costs about as much as all the bridge's own work on a call.
 The answer of a call always has the same few headers, so its head is a constant with a length and an id in it. Whatever
-is not the usual case (HTTP/1.0, a connection that will close, a large body) goes the usual way.
+is not the usual case (HTTP/1.0, a connection that will close) goes the usual way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
 
-#: Bodies up to this size in bytes are copied behind their head; larger ones go out in pieces, with back-pressure.
+#: Bodies up to this size in bytes are copied behind their head; a larger one is written by itself, and waited for.
 COPIED = 64 * 1024
 
 _HEAD = (
@@ -72,7 +72,7 @@ class Prebuilt(web.Response):
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Decide which way it goes."""
         self._request = request
-        if request.version == HttpVersion11 and request.keep_alive and len(self._json) <= COPIED:
+        if request.version == HttpVersion11 and request.keep_alive:
             return None
         headers = {"Mcp-Session-Id": self._session_id} if self._session_id else {}
         self._usual = web.Response(body=self._json, content_type="application/json", headers=headers)
@@ -88,4 +88,10 @@ class Prebuilt(web.Response):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
         session = _SESSION % self._session_id.encode() if self._session_id else b""
-        transport.write(_HEAD % (len(self._json), session, _clock.date()) + self._json)
+        head = _HEAD % (len(self._json), session, _clock.date())
+        if len(self._json) <= COPIED:
+            transport.write(head + self._json)
+        else:
+            transport.write(head)
+            transport.write(self._json)
+            await self._request.writer.drain()

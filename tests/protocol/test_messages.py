@@ -519,15 +519,22 @@ def test_a_text_that_stands_in_too_many_places_is_replaced_all_the_same() -> Non
     assert messages.replaced(spread, "a", b"2") == text.replace(b'"a":1', b'"a":2')  # written anew
 
 
+@pytest.mark.parametrize("rest", [b"", b',"text":"%b"' % (b"x" * messages.SEARCHED)])
 @pytest.mark.parametrize(
-    ("raw", "name", "may"),
+    ("member", "meta"),
     [
-        (b'{"_meta":{}}', b"_meta", True),
-        (rb'{"\u005fmeta":{}}', b"_meta", True),
-        (rb'{"_meta":{"progre\u0073sToken":1}}', b"progressToken", True),
-        (rb'{"text":"one\ntwo \"quoted\" \/ \\"}', b"_meta", False),
-        (b"", b"_meta", False),
+        (b'"_meta":{"a":1}', b'{"a":1}'),
+        (rb'"\u005fmeta":{}', b"{}"),
+        (rb'"_m\u0065ta": { } ', b"{ }"),
+        (b'"_meta":{},"_meta":{"a":1}', b'{"a":1}'),
+        (b'"_meta":null', b"null"),
+        (rb'"text":"one\ntwo \"_meta\" \/ \u00e9"', b""),
+        (b'"arguments":{"_meta":{}}', b""),
     ],
 )
-def test_a_name_that_may_be_there_is_found_however_it_is_written(raw: bytes, name: bytes, may: bool) -> None:
-    assert messages.may_have(raw, name) is may
+def test_the_meta_of_a_request_is_found_however_it_is_written(member: bytes, meta: bytes, rest: bytes) -> None:
+    assert Request(b"1", "x", b"{%b%b}" % (member, rest)).meta == meta
+
+
+def test_without_params_there_is_no_meta() -> None:
+    assert Request(b"1", "x").meta == b""
