@@ -246,10 +246,7 @@ class ChildConnection:
         try:
             message = messages.parse(line)
         except Rejection as rejection:
-            shown = ascii(line[:SHOWN].decode(errors="replace"))
-            log.warning("server %s wrote a line that is skipped: %s: %s", self.server, rejection, shown)
-            why = f'server "{self.server}" answered with what cannot be passed on: {rejection}'
-            self._fail(messages.id_in_broken(line), why)
+            self._broken(line, rejection)
             return
         match self._mux.receive(message):
             case Deliver(exchange, text, True):
@@ -276,10 +273,21 @@ class ChildConnection:
         elif message.question is not None:
             self.refuse(message.question, f"no client here answers {message.method}")
 
+    def _broken(self, line: bytes, rejection: Rejection) -> None:
+        """A line that is no message. What it is meant to answer would wait for ever; the rest is skipped."""
+        if rejection.fault is Fault.BATCH and (batch := messages.objects(line)):  # 2025-03-26 has them on stdio too
+            for item in batch:
+                self._line(item)
+            return
+        shown = ascii(line[:SHOWN].decode(errors="replace"))
+        log.warning("server %s wrote a line that is skipped: %s: %s", self.server, rejection, shown)
+        why = f'server "{self.server}" answered with what cannot be passed on: {rejection}'
+        self._fail(messages.id_in_broken(line), why)
+
     def _oversized(self, line: Oversized) -> None:
         why = f'server "{self.server}" sent a message of {line.size} bytes, which is over MAX_MESSAGE_BYTES'
         log.warning("%s; it is skipped", why)
-        self._fail(messages.id_in_head(line.head), why)
+        self._fail(messages.id_in_broken(line.head + line.tail), why)
 
     def _fail(self, number: int | None, why: str) -> None:
         """End the exchange of this number, if there is one: its answer has come and cannot be used."""

@@ -151,14 +151,14 @@ class RemoteServer:
 
     def _too_long(self, line: Oversized, call: Call | None) -> Oversized:
         """Name the request that a message too long to be read answers, where its first bytes do not."""
-        number = messages.id_in_head(line.head)
+        number = messages.id_in_broken(line.head + line.tail)
         if number is None and call is not None and b'"method"' not in line.head:
             number = int(call.id)
         answered = None if number is None else self._calls.get(b"%d" % number)
         if answered is None:
             return line
         answered.answered.set()
-        return Oversized(b'{"id":%b,' % answered.id, line.size)
+        return Oversized(b'{"id":%b,"result":' % answered.id, line.size)
 
     async def _send_lines(self) -> None:
         while True:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """A line that was longer than the limit. Its ``head`` (the first bytes) may tell which request it answers."""
+    """A line that was longer than the limit. Its first and last bytes may tell which request it answers."""
 
     head: bytes
     size: int
+    tail: bytes = b""
 
 
-#: How much of an oversized line is kept: enough to hold ``{"jsonrpc":"2.0","id":...``.
+#: How much of either end of an oversized line is kept: enough to hold ``{"jsonrpc":"2.0","id":...``.
 HEAD_BYTES = 1024
 
 
@@ -56,28 +57,40 @@ class LineSplitter:
 
     def _keep(self, data: bytes) -> None:
         self._size += len(data)
-        if self._size <= self.limit:
-            self._parts.append(data)
-        else:
-            head = b"".join(self._parts) if self._parts else data
-            self._parts = [head[:HEAD_BYTES]]
+        self._parts.append(data)
+        if self._size > self.limit:
+            self._parts = [_ends(b"".join(self._parts))]
 
     def _take(self) -> bytes | Oversized:
         parts, size = self._parts, self._size
         self._parts, self._size = [], 0
         if size > self.limit:
-            return Oversized(b"".join(parts)[:HEAD_BYTES], size)
+            return _oversized(b"".join(parts), size)
         return _trim(b"".join(parts) if len(parts) != 1 else parts[0])
 
     def _measured(self, line: bytes) -> bytes | Oversized:
         if len(line) > self.limit:
-            return Oversized(line[:HEAD_BYTES], len(line))
+            return _oversized(line, len(line))
         return _trim(line)
 
 
+def _ends(line: bytes) -> bytes:
+    """The first and the last bytes of what has come of a line."""
+    return line if len(line) <= 2 * HEAD_BYTES else line[:HEAD_BYTES] + line[-HEAD_BYTES:]
+
+
+def _oversized(ends: bytes, size: int) -> Oversized:
+    return Oversized(ends[:HEAD_BYTES], size, ends[HEAD_BYTES:][-HEAD_BYTES:])
+
+
 def _trim(line: bytes) -> bytes:
-    """Without a carriage return (Windows children) and surrounding blanks, which JSON does not mind either."""
-    return line.strip() if line[:1] in _BLANK or line[-1:] in _BLANK else line
+    """Without a carriage return (Windows children), surrounding blanks, which JSON does not mind either, and the byte
+    order mark with which .NET begins (RFC 8259, 8.1: a parser may ignore it).
+    """
+    if line[:1] not in _TRIMMED and line[-1:] not in _TRIMMED:
+        return line
+    return line.strip().removeprefix(_MARK)
 
 
-_BLANK = (b" ", b"\t", b"\r", b"")
+_MARK = b"\xef\xbb\xbf"
+_TRIMMED = (b" ", b"\t", b"\r", b"", _MARK[:1])

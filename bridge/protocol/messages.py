@@ -231,6 +231,14 @@ def items(raw: bytes) -> list[Raw]:
     return read(_items, raw) or []
 
 
+def objects(raw: bytes) -> list[bytes]:
+    """Return the objects in a JSON array; ``[]`` for anything that is none, or cannot be read."""
+    try:
+        return [bytes(item) for item in items(raw) if is_object(item)]
+    except Rejection:
+        return []
+
+
 def is_object(raw: Raw) -> bool:
     """Whether this JSON text is an object."""
     return bytes(raw)[:1] == b"{"
@@ -302,28 +310,23 @@ def _one_line(raw: bytes) -> bytes:
     return raw
 
 
-_HEAD_ID = re.compile(rb'^\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,18})\s*[,}]')
-
-
-def id_in_head(head: bytes) -> int | None:
-    """The number of the request that a cut-off answer belongs to, if its first bytes tell.
-
-    Only for a line that is too long to be read; one that was read is decoded.
-    """
-    match = _HEAD_ID.match(head)
-    return int(match[1]) if match else None
-
-
+_VERSION = rb'"jsonrpc"\s*:\s*"?[\d.]{1,4}"?\s*,\s*'
 _BROKEN_HEAD = re.compile(
-    rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?(?:"id"\s*:\s*(\d{1,18})\s*,\s*)?"(?:result|error)"\s*:'
+    rb'\s*\{\s*(?:%b)?(?:"id"\s*:\s*(\d{1,18})\s*,\s*(?:%b)?)?"(?:result|error)"\s*:' % (_VERSION, _VERSION)
 )
-_BROKEN_TAIL = re.compile(rb'"id"\s*:\s*(\d{1,18})\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
+_BROKEN_TAIL = re.compile(rb',\s*"id"\s*:\s*(\d{1,18})\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
+_EMPTY = re.compile(rb'\s*\{\s*%b"id"\s*:\s*(\d{1,18})\s*\}\s*$' % _VERSION)
 
 
 def id_in_broken(line: bytes) -> int | None:
-    """The number of the request that a line was meant to answer which is no JSON, or no message, if its ends tell."""
+    """The number of the request that a line answers which is no message, or its two ends if it is too long to be read;
+    None unless that is certain: it must begin as an answer, because questions of a child have numbers of their own.
+    """
     head = _BROKEN_HEAD.match(line, 0, 100)
-    found = head if head is None or head[1] else _BROKEN_TAIL.search(line, max(0, len(line) - 100))
+    if head is None:
+        found = _EMPTY.match(line)
+    else:
+        found = head if head[1] else _BROKEN_TAIL.search(line, max(0, len(line) - 100))
     return int(found[1]) if found else None
 
 

@@ -30,15 +30,24 @@ def test_chunks_do_not_matter(whole: list[bytes], cuts: list[int], ended: bool) 
 def test_a_line_over_the_limit_costs_only_itself(extra: int, cuts: list[int]) -> None:
     big = b"y" * (21 + extra)
     out = feed_in_pieces(LineSplitter(20), b"before\n" + big + b"\nafter\n", cuts)
-    assert out == [b"before", Oversized(out[1].head, len(big)), b"after"]  # type: ignore[union-attr]
-    assert big.startswith(out[1].head)  # type: ignore[union-attr]
+    assert out == [b"before", Oversized(big, len(big)), b"after"]
+
+
+@given(st.integers(HEAD_BYTES, 3 * HEAD_BYTES), st.lists(st.integers(0, 5000), max_size=12))
+def test_both_ends_of_a_line_over_the_limit_are_kept(size: int, cuts: list[int]) -> None:
+    big = bytes(index % 251 + 1 for index in range(size)).replace(b"\n", b"-")
+    [line] = feed_in_pieces(LineSplitter(20), big + b"\n", cuts)
+    assert isinstance(line, Oversized)
+    assert line.size == size
+    assert line.head == big[:HEAD_BYTES]
+    assert line.tail == big[HEAD_BYTES:][-HEAD_BYTES:]
 
 
 def test_an_oversized_line_is_not_kept_in_memory() -> None:
     splitter = LineSplitter(10)
     for _ in range(1000):
         splitter.feed(b"z" * 1000)
-    assert sum(map(len, splitter._parts)) <= 2 * HEAD_BYTES
+    assert sum(map(len, splitter._parts)) <= 3 * HEAD_BYTES
     [line] = splitter.feed(b"\n")
     assert isinstance(line, Oversized)
     assert line.size == 1_000_000
@@ -46,3 +55,7 @@ def test_an_oversized_line_is_not_kept_in_memory() -> None:
 
 def test_carriage_returns_and_blank_lines_are_no_messages() -> None:
     assert LineSplitter(100).feed(b'{"a":1}\r\n\n  \r\n{"b":2}\n') == [b'{"a":1}', b'{"b":2}']
+
+
+def test_a_byte_order_mark_is_no_part_of_a_message() -> None:
+    assert LineSplitter(100).feed(b'\xef\xbb\xbf{"a":1}\n\xef\xbb\xbf\n {"b":2}\n') == [b'{"a":1}', b'{"b":2}']

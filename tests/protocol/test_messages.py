@@ -372,29 +372,58 @@ def test_strings_are_one_id_however_they_are_escaped(left: str, right: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("head", "number"),
+    ("line", "number"),
     [
-        (b'{"jsonrpc":"2.0","id":12,"result":{"conte', 12),
-        (b'{"id":12,"jsonrpc":"2.0","result":{"conte', 12),
-        (b' {\t"jsonrpc" : "2.0" ,\n "id" : 12 , "result"', 12),
-        (b'{"id":12}', 12),
-        (b'{"jsonrpc":"2.0","id":0,"', 0),
+        (b'{"jsonrpc":"2.0","id":12,"result":{"n":NaN}}', 12),
+        (b'{"jsonrpc": "2.0", "id": 12, "error": {"n": NaN}}', 12),
+        (b'{"id":12,"result":"\xff"}', 12),
+        (b'{"id":12,"jsonrpc":"2.0","result":NaN}', 12),
+        (b'{"jsonrpc":"1.0","id":12,"result":{}}', 12),
+        (b'{"jsonrpc":2,"id":12,"result":{}}', 12),
+        (b'{"jsonrpc":"2.0","id":12,"result":{"half', 12),
+        (b' {\t"jsonrpc" : "2.0" ,\n "id" : 12 , "result": "half', 12),
+        (b'{"jsonrpc":"2.0","id":0,"result":1,"error":2}', 0),
+        (b'{"jsonrpc":"2.0","id":12}', 12),
+        (rb'{"result":{"s":"\ud83d"},"jsonrpc":"2.0","id":12}', 12),  # as the TypeScript SDK orders it
+        (rb'{"jsonrpc":"2.0","result":{"s":"\ud83d"},"id":12} ', 12),
+        (rb'{"result":{"s":"\ud83d"},"id":12,"jsonrpc":"2.0"}', 12),
+        (b'{"jsonrpc":"2.0","result":{"text":"' + b"x" * 2000 + b'"},"id":12}', 12),
+        (b'{"jsonrpc":"2.0","id":12,"method":"sampling/createMessage","params":{"n":NaN}}', None),  # its own number
+        (b'{"method":"x","params":{"n":NaN},"jsonrpc":"2.0","id":12}', None),
+        (b'{"id":12}', None),  # any logger writes that
+        (b'{"id":12,"level":30,"msg":"NaN"', None),
         (b'{"jsonrpc":"2.0","id":12', None),  # it may go on with more digits
-        (b'{"jsonrpc":"2.0","id":12.5,"result"', None),
-        (b'{"jsonrpc":"2.0","id":"12","result"', None),
-        (b'{"jsonrpc":"2.0","id":-12,"result"', None),
-        (b'{"jsonrpc":"2.0","id":null,"error"', None),
-        (b'{"jsonrpc":"2.0","id":1234567890123456789012,"result"', None),
-        (b'{"jsonrpc":"2.0","result":{"id":12,"', None),
-        (b'{"result":{"id":12,"', None),
-        (b'{"jsonrpc":"2.0","method":"x","params":{"id":12,', None),
+        (b'{"jsonrpc":"2.0","id":12.5,"result":NaN}', None),
+        (b'{"jsonrpc":"2.0","id":"12","result":NaN}', None),
+        (b'{"jsonrpc":"2.0","id":-12,"result":NaN}', None),
+        (b'{"jsonrpc":"2.0","id":null,"error":NaN}', None),
+        (b'{"jsonrpc":"2.0","id":1234567890123456789012,"result":NaN}', None),
+        (b'{"jsonrpc":"2.0","result":{"id":12},"n":NaN}', None),
+        (b'{"jsonrpc":"2.0","result":{"id":12}', None),
+        (b'{"jsonrpc":"2.0","result":{"id":12', None),
+        (b'result {"jsonrpc":"2.0","id":12,"result":NaN}', None),
         (b'["id":12,', None),
         (b"", None),
         (b"x" * 1024, None),
     ],
 )
-def test_the_head_of_a_message_tells_its_id_only_when_it_is_certain(head: bytes, number: int | None) -> None:
-    assert messages.id_in_head(head) == number
+def test_a_broken_line_tells_what_it_answers_only_when_it_is_certain(line: bytes, number: int | None) -> None:
+    assert messages.id_in_broken(line) == number
+
+
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        (b'[{"a":1}, 5,{"b":2}]', [b'{"a":1}', b'{"b":2}']),
+        (b"[]", []),
+        (b'{"a":1}', []),
+        (b"[{", []),
+        (b"[" * 20_000, []),
+        (b"", []),
+    ],
+)
+def test_the_objects_of_an_array_are_the_bytes_that_came(raw: bytes, found: list[bytes]) -> None:
+    assert messages.objects(raw) == found
 
 
 @pytest.mark.parametrize(
@@ -444,30 +473,6 @@ def test_what_is_no_object_has_no_fields(raw: bytes) -> None:
 def test_an_error_line_carries_id_code_message_and_data(line: bytes, expected: dict[str, Any]) -> None:
     assert b"\n" not in line
     assert json.loads(line) == {"jsonrpc": "2.0", **expected}
-
-
-@pytest.mark.parametrize(
-    ("line", "number"),
-    [
-        (b'{"jsonrpc":"2.0","id":12,"result":{"n":NaN}}', 12),
-        (b'{"jsonrpc": "2.0", "id": 12, "error": {"n": NaN}}', 12),
-        (b'{"id":12,"result":"\xff"}', 12),
-        (b'{"jsonrpc":"2.0","id":12,"result":{"half', 12),
-        (rb'{"result":{"s":"\ud83d"},"jsonrpc":"2.0","id":12}', 12),  # as the TypeScript SDK orders it
-        (rb'{"jsonrpc":"2.0","result":{"s":"\ud83d"},"id":12} ', 12),
-        (rb'{"result":{"s":"\ud83d"},"id":12,"jsonrpc":"2.0"}', 12),
-        (b'{"jsonrpc":"2.0","id":12,"result":1,"error":2}', 12),
-        (b'{"jsonrpc":"2.0","id":12,"method":"sampling/createMessage","params":{"n":NaN}}', None),  # its own number
-        (b'{"method":"x","params":{"n":NaN},"jsonrpc":"2.0","id":12}', None),
-        (b'{"jsonrpc":"2.0","id":"12","result":NaN}', None),
-        (b'{"jsonrpc":"2.0","result":{"id":12},"n":NaN}', None),
-        (b'{"jsonrpc":"2.0","result":{"id":12', None),
-        (b'result {"jsonrpc":"2.0","id":12,"result":NaN}', None),
-        (b"", None),
-    ],
-)
-def test_a_broken_line_tells_what_it_answers_only_when_it_is_certain(line: bytes, number: int | None) -> None:
-    assert messages.id_in_broken(line) == number
 
 
 # One member of an object
