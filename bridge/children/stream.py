@@ -15,6 +15,8 @@ from bridge.children.silence import Loop, SilenceWatch
 
 #: Bytes that may wait for a reader before notifications are dropped.
 BACKLOG_BYTES = 16 * 1024 * 1024
+#: Bytes that are made room for at once: looking through all that waits for each message more would take for ever.
+SHED_BYTES = BACKLOG_BYTES // 4
 
 
 class Kind(enum.Enum):
@@ -34,6 +36,7 @@ class Stream:
 
     # Defaults stand on the class, because each call makes a stream and changes few of them.
     _bytes = 0
+    _room = BACKLOG_BYTES
     _reader = 0
     _waiter: asyncio.Future[None] | None = None
     ended = False
@@ -48,7 +51,7 @@ class Stream:
             return
         self._queue.append((message, kind))
         self._bytes += len(message)
-        if self._bytes > BACKLOG_BYTES:
+        if self._bytes > self._room:
             self._shed()
         self.wake()
 
@@ -121,12 +124,14 @@ class Stream:
     def _shed(self) -> None:
         kept: deque[tuple[bytes, Kind]] = deque()
         for message, kind in self._queue:
-            if kind is Kind.NOTE and self._bytes > BACKLOG_BYTES:
+            if kind is Kind.NOTE and self._bytes > BACKLOG_BYTES - SHED_BYTES:
                 self._bytes -= len(message)
                 self.dropped += 1
             else:
                 kept.append((message, kind))
         self._queue = kept
+        # What may not be dropped can be more than the limit; it need not be looked through each time either.
+        self._room = max(BACKLOG_BYTES, self._bytes + SHED_BYTES)
 
     def _is_silent(self, reader: int) -> bool:
         return reader == self._reader and not self._queue and not self.ended

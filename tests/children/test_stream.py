@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bridge.children.stream import BACKLOG_BYTES, Kind, Stream, StreamEnded
+from bridge.children.stream import BACKLOG_BYTES, SHED_BYTES, Kind, Stream, StreamEnded
 
 MIB = 1024 * 1024
 
@@ -60,5 +60,15 @@ async def test_notes_within_the_bound_are_all_kept() -> None:
         stream.put(b"x" * MIB, Kind.NOTE)
     assert stream.dropped == 0
     stream.put(b"y", Kind.NOTE)
-    assert stream.dropped == 1
+    assert stream.dropped == 1 + SHED_BYTES // MIB
     assert stream.waiting[-1][0] == b"y"
+
+
+async def test_room_is_made_for_many_at_once() -> None:
+    stream = Stream()
+    stream.put(b"a question that is never asked", Kind.QUESTION)
+    for _ in range(200_000):  # minutes, if each looked through all that waits
+        stream.put(b"x" * 1000, Kind.NOTE)
+    assert BACKLOG_BYTES - SHED_BYTES < sum(len(message) for message, _ in stream.waiting) < BACKLOG_BYTES
+    assert stream.dropped + len(stream.waiting) == 200_001
+    assert stream.waiting[0][1] is Kind.QUESTION

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bridge.children.stream import BACKLOG_BYTES
 from tests.conftest import Running, Session, StartBridge, events, tool
 from tests.faults.conftest import babbler, until
 
@@ -232,15 +233,9 @@ async def test_progress_that_nobody_reads_costs_its_request_nothing(bridge: Runn
         assert (await response.json())["result"] == {}
 
 
-async def test_logs_in_a_flood_wait_bounded_until_somebody_listens(bridge: Running) -> None:
+async def test_announcements_in_a_flood_wait_bounded_until_somebody_listens(bridge: Running) -> None:
     session = await bridge.session("babbler")
-    flood = {
-        "method": "notifications/message",
-        "params": {"level": "info"},
-        "times": FLOOD,
-        "size": 1000,
-        "after": True,
-    }
+    flood = {"method": "notifications/tools/list_changed", "params": {}, "times": FLOOD, "size": 1000, "after": True}
     assert (await session.call("flood", 1, flood=flood))["result"] == {}
     await _still_serves(session)  # the child answers only after it has written all that
     async with session.get() as response:
@@ -250,7 +245,7 @@ async def test_logs_in_a_flood_wait_bounded_until_somebody_listens(bridge: Runni
             if numbers[-1] == FLOOD - 1:
                 break
     assert numbers == list(range(numbers[0], FLOOD))  # the newest, in order, without a hole
-    assert 10_000 < len(numbers) < 20_000  # 16 MiB of them
+    assert 0.7 * BACKLOG_BYTES < 1070 * len(numbers) < 1.1 * BACKLOG_BYTES
 
 
 async def test_logs_in_a_flood_reach_the_request_in_flight(bridge: Running) -> None:
