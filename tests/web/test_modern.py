@@ -598,6 +598,30 @@ async def test_progress_cancellation_and_changes_reach_a_handshake_client(bridge
         assert (await anext(stream))["params"] == {"uri": "a://b"}
 
 
+async def test_its_subscriptions_are_granted_or_refused_by_the_server(bridge: Running) -> None:
+    session = await bridge.session("new")
+
+    async def wanted() -> Any:
+        return (await session.call("listens"))["result"]["structuredContent"]["wanted"][1:]
+
+    assert (await session.ask("resources/subscribe", uri="refuse://me"))["error"]["code"] == -32601
+    for _ in range(2):
+        assert (await session.ask("resources/subscribe", uri="a://b"))["result"] == {}
+    assert await wanted() == [{"resourceSubscriptions": ["a://b"]}]
+    assert (await session.ask("resources/unsubscribe", uri="a://b"))["result"] == {}
+    assert await wanted() == []
+
+
+async def test_list_changes_are_asked_for_once_for_all_sessions(bridge: Running) -> None:
+    sessions = [await bridge.session("new") for _ in range(5)]
+    wanted = (await sessions[0].call("listens"))["result"]["structuredContent"]["wanted"]
+    assert wanted == [{"toolsListChanged": True}]
+    async with sessions[1].get() as first, sessions[4].get() as second:
+        await sessions[0].call("changed")
+        for response in (first, second):
+            assert (await anext(events(response)))["method"] == "notifications/tools/list_changed"
+
+
 async def test_a_child_that_refused_the_handshake_is_not_left_behind(bridge: Running) -> None:
     session = await bridge.session("new")
     async with session.delete() as response:
