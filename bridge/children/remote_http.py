@@ -49,8 +49,8 @@ class HttpFailure(Exception):
         self.code = code
 
 
-class SessionGone(Exception):
-    """The server does not know the session any more (specification, session management)."""
+class Gone(Exception):
+    """What was agreed on with the server holds no longer: it has forgotten the session, or speaks another era now."""
 
 
 class HttpClient:
@@ -138,13 +138,13 @@ class HttpClient:
                 return Oversized(b"".join(parts)[:HEAD_BYTES], max(size, response.content_length or 0))
         return b"".join(parts)
 
-    async def failure(self, response: aiohttp.ClientResponse) -> HttpFailure:
-        """Put an HTTP answer that carries no message into words."""
+    async def failure(self, response: aiohttp.ClientResponse, body: bytes | None = None) -> HttpFailure:
+        """Put an HTTP answer that carries no message into words; ``body`` is what has been read of it already."""
         status = response.status
         if 200 <= status < 300:
             kind = self._clean(response.content_type)
             return HttpFailure(f"answered HTTP {status} with {kind} where a JSON-RPC message belongs", status=status)
-        text, code = await self._error(response)
+        text, code = await self._error(response, body)
         phrase = _PHRASES.get(status, "")
         words = f"answered HTTP {status} {phrase}".rstrip()
         if text:
@@ -157,11 +157,11 @@ class HttpClient:
         """Close every connection."""
         await self._session.close()
 
-    async def _error(self, response: aiohttp.ClientResponse) -> tuple[str, int]:
+    async def _error(self, response: aiohttp.ClientResponse, body: bytes | None) -> tuple[str, int]:
         """What the server says of its error, and its code where that is JSON-RPC."""
         try:
             async with asyncio.timeout(ERROR_PATIENCE):
-                raw = await response.content.read(ERROR_BYTES)
+                raw = await response.content.read(ERROR_BYTES) if body is None else body
         except (aiohttp.ClientError, OSError, TimeoutError):
             return "", INTERNAL_ERROR
         said = messages.decode(raw)

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
-from bridge.protocol.modern import NAMED, unwrap
+from bridge.protocol.modern import NAMED, mirrored_parameters, unwrap
 from bridge.protocol.versions import MODERN_VERSION
+
+#: Pages of one list of tools that are read: there are servers whose lists never end.
+MOST_PAGES = 1000
 
 
 def headers_of(request: Request, mirrored: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
@@ -32,6 +35,17 @@ def headers_of(request: Request, mirrored: Mapping[str, tuple[str, ...]]) -> dic
         if text is not None:
             headers[header] = text
     return headers
+
+
+def mirrored_tools(result: bytes) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return, for each tool in the result of ``tools/list``, which headers repeat which of its arguments."""
+    found = {}
+    for tool in messages.items(messages.member(result, "tools")):
+        members = messages.fields(bytes(tool))
+        name = messages.string(bytes(members.get("name", b"")))
+        if name is not None:
+            found[name] = mirrored_parameters(messages.decode(bytes(members.get("inputSchema", b""))))
+    return found
 
 
 def wrap(text: str) -> str:

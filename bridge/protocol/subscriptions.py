@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bridge.protocol import messages, translate
 from bridge.protocol.capabilities import declares
-from bridge.protocol.messages import Message, Notification, Raw, Request
+from bridge.protocol.messages import Message, Notification, Raw, Request, Response
 from bridge.protocol.modern import ACKNOWLEDGED, LISTEN, SUBSCRIPTION_ID, with_meta
 
 UPDATED = "notifications/resources/updated"
@@ -54,6 +54,12 @@ def acknowledges(message: Message, uri: str) -> bool:
     granted = messages.fields(messages.member(message.params, "notifications"))
     uris = messages.decode(bytes(granted.get("resourceSubscriptions", b"")))
     return isinstance(uris, list) and uri in uris
+
+
+def end_of(subscription: bytes) -> bytes:
+    """Return the line that ends a subscription in good order: the answer to the request that opened it."""
+    result = with_meta(b'{"resultType":"complete"}', {SUBSCRIPTION_ID: subscription})
+    return messages.response_line(Response(subscription, result))
 
 
 def named(method: str, params: bytes, subscription: bytes) -> bytes:

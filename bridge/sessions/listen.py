@@ -14,9 +14,9 @@ from bridge.children.seat import Seat
 from bridge.children.stream import Kind
 from bridge.children.watch import Watch
 from bridge.protocol import messages
-from bridge.protocol.modern import ACKNOWLEDGED, SUBSCRIPTION_ID, ModernRequest, with_meta
+from bridge.protocol.modern import ACKNOWLEDGED, ModernRequest
 from bridge.protocol.mux import Undirected
-from bridge.protocol.subscriptions import CHANGED, UPDATED, honored, named
+from bridge.protocol.subscriptions import CHANGED, UPDATED, end_of, honored, named
 from bridge.sessions.down import Answered
 
 #: Seconds for the child to accept a subscription to a resource.
@@ -28,7 +28,7 @@ class DownListen(Answered):
     calls of its client hold. ``on_end`` is called once.
     """
 
-    def __init__(self, asked: ModernRequest, seat: Seat, watch: Watch, on_end: Callable[[], None]) -> None:
+    def __init__(self, asked: ModernRequest, seat: Seat, watch: Watch, on_end: Callable[[], object]) -> None:
         super().__init__(asked.request.id)
         self._subscription = asked.request.id
         self._seat = seat
@@ -60,7 +60,7 @@ class DownListen(Answered):
     def finish(self) -> None:
         """End it in good order: the server has gone."""
         if not self.ended:
-            self.result(with_meta(b'{"resultType":"complete"}', {SUBSCRIPTION_ID: self._subscription}))
+            self._end(end_of(self._subscription))
             self._give_back()
 
     def close(self) -> None:

@@ -13,8 +13,9 @@ from bridge.children.registry import Registry
 from bridge.children.seat import PooledSeat, Seat
 from bridge.protocol import messages, translate
 from bridge.protocol.errors import METHOD_NOT_FOUND
+from bridge.protocol.headers import MOST_PAGES, mirrored_tools
 from bridge.protocol.messages import Request
-from bridge.protocol.modern import ModernRequest, mirrored_parameters
+from bridge.protocol.modern import ModernRequest
 from bridge.protocol.mux import Undirected
 from bridge.sessions.bridge import BridgeClient
 from bridge.sessions.down import children_of, is_alone
@@ -23,8 +24,6 @@ from bridge.sessions.timing import Timing
 
 #: Sets of capabilities of one server whose tools are known at the same time; over it the oldest one is forgotten.
 MOST_SETS = 64
-#: Pages of one list: there are servers whose lists never end.
-MOST_PAGES = 1000
 TOOLS_CHANGED = "notifications/tools/list_changed"
 
 #: By tool: which arguments headers repeat.
@@ -105,14 +104,9 @@ class MirroredArguments:
             if "error" in answer:
                 code = messages.decode(messages.member(bytes(answer["error"]), "code"))
                 return {} if code == METHOD_NOT_FOUND else None
-            result = messages.fields(bytes(answer.get("result", b"")))
-            for tool in messages.items(bytes(result.get("tools", b""))):
-                members = messages.fields(bytes(tool))
-                name = messages.string(bytes(members.get("name", b"")))
-                mirrored = mirrored_parameters(messages.decode(bytes(members.get("inputSchema", b""))))
-                if name is not None and mirrored:
-                    found[name] = mirrored
-            cursor = messages.string(bytes(result.get("nextCursor", b"")))
+            result = bytes(answer.get("result", b""))
+            found |= {name: mirrored for name, mirrored in mirrored_tools(result).items() if mirrored}
+            cursor = messages.string(messages.member(result, "nextCursor"))
             if cursor is None:
                 break
         return found

@@ -501,6 +501,18 @@ async def test_all_children_that_calls_may_hold_are_subscribed_as_long_as_anybod
         pass
 
 
+@pytest.mark.parametrize("server", ["old", "new"])
+async def test_a_shutdown_ends_subscriptions_in_good_order_and_does_not_wait_for_them(
+    start_bridge: StartBridge, server: str
+) -> None:
+    bridge = await start_bridge({**SERVERS, "old": CHANGING}, SHUTDOWN_TIMEOUT_MS=30_000)
+    async with listening(ModernClient(bridge, server), toolsListChanged=True) as stream:
+        async with asyncio.timeout(10):
+            await bridge.service.stop()
+        rest = [each async for each in stream]
+    assert rest == [{"jsonrpc": "2.0", "id": 1, "result": {"resultType": "complete", "_meta": {SUBSCRIPTION_ID: 1}}}]
+
+
 # Handshake clients on a modern server
 
 
