@@ -112,7 +112,8 @@ async def test_twenty_clients_with_equal_ids_and_tokens_share_a_process_and_keep
         assert got[-1]["id"] == 7
 
     await asyncio.gather(*(one(steps) for steps in range(20)))
-    assert len(bridge.service.registry.children()) == 1
+    living = [child for child in bridge.service.registry.children() if child.lives]  # a probed one may be ending
+    assert len(living) == 1
 
 
 async def test_events_of_this_era_have_no_ids(bridge: Running) -> None:
