@@ -28,6 +28,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CLIENTS = HERE / "clients"
 PACKAGES = CLIENTS / "node_modules" / "@modelcontextprotocol"
+#: A server with a tool for each thing that it may ask of its client, in either era alone.
+ASKING = ROOT / "tests" / "peers" / "conformance_server.py"
 #: Where the Python SDK 2.x is installed, and the servers on it.
 SDK2 = ROOT / ".cache" / "sdk2" / "bin"
 #: node itself; what is called node in .venv/bin is a Python program that starts it.
@@ -153,6 +155,9 @@ def servers(folder: Path) -> dict[str, Any]:
         "demo": demo,
         "demo-handshake": {**demo, "childEra": "handshake"},
         "demo-modern": {**demo, "childEra": "modern"},
+        **{
+            f"asking-{era}": {"command": python, "args": [str(ASKING), "--era", era]} for era in ("handshake", "modern")
+        },
         "git": {"command": str(SDK2 / "mcp-server-git")},
         "fetch": {
             "command": str(SDK2 / "mcp-server-fetch"),

@@ -145,6 +145,34 @@ def test_clients_of_the_other_era(server: str, name: str, crossed: dict[str, Rep
     assert seen["greet"] == "Hello Ada Lovelace"
 
 
+#: Servers of one era, and how many clients use one at once: what one changes on a modern server has changed for all.
+ASKING = {"asking-handshake": 2, "asking-modern": 1}
+
+
+@pytest.fixture(scope="module")
+def asked(served: Bridge) -> dict[str, Reports]:
+    options = {"root": "file:///some/where"}
+    return {
+        server: run_all(served, server, "inputs", names=ALL_SDKS, options=lambda _: options, at_once=at_once)
+        for server, at_once in ASKING.items()
+    }
+
+
+@pytest.mark.parametrize("server", ASKING)
+@pytest.mark.parametrize("name", ALL_SDKS)
+def test_a_server_asks_and_announces_across_the_eras(
+    server: str, name: str, asked: dict[str, Reports], served: Bridge
+) -> None:
+    seen = asked[server][name].result()
+    check_course(name, seen, served)
+    assert seen["sampling"] == "LLM response: sampled <say cheese>"
+    assert seen["roots"] == "Roots: ['file:///some/where']"
+    assert seen["three"] == "Answered: ['client_roots', 'greeting', 'user_name']"
+    assert seen["twice"] == "Ada Lovelace likes blue"
+    assert seen["steps"] == [[done, 100, None] for done in (0, 50, 100)]
+    assert set(seen["tools"]) - set(seen["changed"]) == {"test_sometimes_tool"}
+
+
 def test_all_clients_use_one_server_at_the_same_time(served: Bridge, gather: Gather) -> None:
     processes = gather("together", dict.fromkeys(SDKS, f"{served.url}/mcp/demo"))
     sessions = streamable(served)
