@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,16 +58,21 @@ class Bridge:
     _reader: threading.Thread | None = None
 
     @classmethod
-    def start(cls, folder: Path) -> Bridge:
-        """Start it on a free port and wait until it listens. ``folder`` gets everything it writes."""
+    def start(
+        cls, folder: Path, entries: dict[str, Any] | None = None, environ: Mapping[str, str] | None = None
+    ) -> Bridge:
+        """Start it on a free port and wait until it listens. ``folder`` gets everything it writes.
+
+        ``entries`` are its servers, if not all of :func:`servers`; ``environ`` is added to its environment.
+        """
         folder = folder.resolve()
         config = folder / "servers.json"
-        config.write_text(json.dumps({"mcpServers": servers(folder)}))
+        config.write_text(json.dumps({"mcpServers": servers(folder) if entries is None else entries}))
         settings = setting_names()
-        environ = {name: value for name, value in os.environ.items() if name not in settings}
+        ours = {name: value for name, value in os.environ.items() if name not in settings}
         process = subprocess.Popen(
             [sys.executable, "-m", "bridge", "serve", "-c", str(config), "--port", "0"],
-            env={**environ, "LOG_DIR": str(folder / "logs")},
+            env={**ours, "LOG_DIR": str(folder / "logs"), **(environ or {})},
             cwd=folder,  # no .env of this checkout
             stderr=subprocess.PIPE,
             text=True,

@@ -93,6 +93,17 @@ def check_everything(name: str, seen: dict[str, Any], *, one_stream: bool = Fals
     assert seen["resource"] == [{"uri": RESOURCE, "mimeType": "text/markdown", "text": resource_text()}]
 
 
+def check_inputs(seen: dict[str, Any]) -> None:
+    """The scenario ``inputs``: what the server asked, and what it announced."""
+    assert seen["sampling"] == "LLM response: sampled <say cheese>"
+    assert seen["roots"] == "Roots: ['file:///some/where']"
+    assert seen["three"] == "Answered: ['client_roots', 'greeting', 'user_name']"
+    assert seen["twice"] == "Ada Lovelace likes blue"
+    assert seen["steps"] == [[done, 100, None] for done in (0, 50, 100)]
+    assert set(seen["tools"]) - set(seen["changed"]) == {"test_sometimes_tool"}
+    assert seen.get("where") == ("Zürich" if "where" in seen["tools"] else None)
+
+
 def resource_text() -> str:
     """What is in the file behind the resource."""
     return (PACKAGES / "server-everything" / "dist" / "docs" / "features.md").read_text(encoding="utf-8")

@@ -128,6 +128,7 @@ const scenarios = {
     seen.three = await text("test_input_required_result_multiple_inputs");
     seen.twice = await text("test_input_required_result_multi_round");
     seen.steps = (await progress("test_tool_with_progress")).steps;
+    if (seen.tools.includes("where")) seen.where = await text("where", { region: "Zürich" });
     const modern = seen.protocol === "2026-07-28";
     const subscription = modern ? await client.listen({ toolsListChanged: true }) : undefined;
     await text("test_trigger_tool_change");

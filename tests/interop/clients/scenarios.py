@@ -225,6 +225,8 @@ async def inputs(client: Client) -> None:
     client.seen["three"] = await client.text("test_input_required_result_multiple_inputs")
     client.seen["twice"] = await client.text("test_input_required_result_multi_round")
     client.seen["steps"] = (await client.progress("test_tool_with_progress", {}))["steps"]
+    if "where" in client.seen["tools"]:  # its argument wants a header
+        client.seen["where"] = await client.text("where", {"region": "Zürich"})
     await client.change_of_tools(lambda: client.text("test_trigger_tool_change"))
     client.seen["changed"] = await client.names("tools")
     await client.text("test_trigger_tool_change")
