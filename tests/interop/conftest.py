@@ -59,20 +59,22 @@ class Bridge:
 
     @classmethod
     def start(
-        cls, folder: Path, entries: dict[str, Any] | None = None, environ: Mapping[str, str] | None = None
+        cls, folder: Path, entries: dict[str, Any] | None = None, environ: Mapping[str, str | None] | None = None
     ) -> Bridge:
         """Start it on a free port and wait until it listens. ``folder`` gets everything it writes.
 
-        ``entries`` are its servers, if not all of :func:`servers`; ``environ`` is added to its environment.
+        ``entries`` are its servers, if not all of :func:`servers`; ``environ`` is added to its environment, and
+        taken out of that where it is None.
         """
         folder = folder.resolve()
         config = folder / "servers.json"
         config.write_text(json.dumps({"mcpServers": servers(folder) if entries is None else entries}))
         settings = setting_names()
-        ours = {name: value for name, value in os.environ.items() if name not in settings}
+        inherited = {name: value for name, value in os.environ.items() if name not in settings}
+        ours = {**inherited, "LOG_DIR": str(folder / "logs"), **(environ or {})}
         process = subprocess.Popen(
             [sys.executable, "-m", "bridge", "serve", "-c", str(config), "--port", "0"],
-            env={**ours, "LOG_DIR": str(folder / "logs"), **(environ or {})},
+            env={name: value for name, value in ours.items() if value is not None},
             cwd=folder,  # no .env of this checkout
             stderr=subprocess.PIPE,
             text=True,
