@@ -4,13 +4,14 @@ who subscribed to it, or to what it is a part of (specification 2025-11-25, reso
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
+from bridge.children.stream import Kind, RequestStream
 from bridge.protocol import messages
+from bridge.protocol.messages import Notification
 from bridge.protocol.mux import Undirected
-
-UPDATED = "notifications/resources/updated"
-LIST_CHANGED = frozenset(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
+from bridge.protocol.subscriptions import LIST_CHANGED, UPDATED, unnamed
 
 
 class Member(Protocol):
@@ -76,6 +77,20 @@ class Audience:
             member for wanted, members in self._subscribers.items() if _covers(wanted, uri) for member in members
         }
         return [member for member in self._members if member in subscribed]
+
+
+class Announcements(RequestStream):
+    """What a modern child says to a subscription of the bridge's own: passed on as what a handshake child would say."""
+
+    def __init__(self, hear: Callable[[Undirected], object]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def put(self, message: bytes, kind: Kind = Kind.ANSWER) -> None:
+        """Pass one message on; the end of the subscription tells nothing."""
+        note = messages.parse(message) if kind is Kind.NOTE else None
+        if isinstance(note, Notification):
+            self._hear(Undirected(note.method, unnamed(note)))
 
 
 def uri_of(params: bytes) -> str:

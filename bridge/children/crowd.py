@@ -6,14 +6,17 @@ it goes to our log only. Nobody offered a shared child any capabilities: a quest
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
-from bridge.children.audience import Audience, Member, uri_of
+from bridge.children.audience import Announcements, Audience, Member, uri_of
 from bridge.children.connection import ChildConnection, Exchange
 from bridge.children.stream import Kind
 from bridge.protocol import messages
+from bridge.protocol.errors import BridgeError
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.mux import Undirected
+from bridge.protocol.subscriptions import listen_to_all
 from bridge.protocol.translate import is_heard
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,7 @@ class Crowd:
     def __init__(self, connection: ChildConnection) -> None:
         self._connection = connection
         self._audience = Audience()
+        self._hears_changes = False
         connection.on_undirected = self._hear
 
     def join(self, member: Member) -> None:
@@ -43,6 +47,14 @@ class Crowd:
         """A holder has gone: what only it had subscribed to ends on the child."""
         for uri in self._audience.part(member):
             self._end_on_child(uri)
+
+    def hear_changes(self, greeting: bytes) -> None:
+        """Ask a modern child for its changes, once for all holders: it says nothing unasked."""
+        request = None if self._hears_changes else listen_to_all(greeting)
+        if request is not None:
+            self._hears_changes = True
+            with contextlib.suppress(BridgeError):
+                self._connection.exchange(Exchange(request, into=Announcements(self._audience.hear)))
 
     def settles(self, member: Member, exchange: Exchange) -> bool:
         """Whether a request is answered here, because of the others. Counts subscriptions."""

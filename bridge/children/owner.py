@@ -164,6 +164,8 @@ class Owner:
     async def _greet(self) -> None:
         child = self.child
         is_modern = child.sharing.greeting is Greeting.MODERN
+        # Programs of the other era hang or exit; that a remote server is not there tells nothing of its era.
+        is_verdict = is_modern and self._config.url is None
         if is_modern:
             request = translate.discover_request()
         else:
@@ -176,9 +178,9 @@ class Owner:
                 answer = messages.parse(await exchange.receive())
         except TimeoutError:
             why = f"it did not answer {request.method} within {seconds:g} s"
-            raise (OtherEra if is_modern else StartFailed)(self._config.id, why) from None
+            raise (OtherEra if is_verdict else StartFailed)(self._config.id, why) from None
         if exchange.failure is not None:
-            raise OtherEra(self._config.id, str(exchange.failure)) if is_modern else exchange.failure
+            raise OtherEra(self._config.id, str(exchange.failure)) if is_verdict else exchange.failure
         assert isinstance(answer, Response)
         match handshake.discovered(answer) if is_modern else handshake.greeted(answer):
             case Refused(why, other_era):

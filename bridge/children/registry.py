@@ -48,12 +48,16 @@ class Registry:
         return self.entries[server].child_era != "modern" and server not in self._modern_only
 
     def learn(self, server: str, *, modern: bool) -> None:
-        """Remember what a child has answered to ``server/discover``."""
+        """Remember what a child has answered to ``server/discover``; what contradicts that is forgotten."""
         self._modern[server] = modern
+        if not modern:
+            self._modern_only.discard(server)
 
     def learn_modern_only(self, server: str) -> None:
-        """Remember that a child has refused ``initialize``."""
+        """Remember that a child has refused ``initialize``; what contradicts that is forgotten."""
         self._modern_only.add(server)
+        if self._modern.get(server) is False:
+            del self._modern[server]
 
     def pool(self, server: str) -> ChildPool:
         """Return the pool of a server. Raises :class:`Rejection` when there is none, or it is disabled."""
@@ -72,12 +76,20 @@ class Registry:
         pool = self.pool(server)
         if need is Need.MODERN:
             return await take_seat(pool, MODERN)
+        sharing = choose(self.entries[server], need)
         if self.speaks_handshake(server):
             try:
-                return await take_seat(pool, choose(self.entries[server], need))
+                return await take_seat(pool, sharing)
             except OtherEra:
                 self.learn_modern_only(server)
-        return UpSeat(await take_seat(pool, MODERN))
+                return UpSeat(await take_seat(pool, MODERN))
+        try:
+            return UpSeat(await take_seat(pool, MODERN))
+        except OtherEra:  # it was, some time ago; a remote server may change
+            self.learn(server, modern=False)
+            if not self.speaks_handshake(server):
+                raise
+            return await take_seat(pool, sharing)
 
     async def stop(self, server: str) -> None:
         """End every child of a server, and start none before :meth:`start`. Raises :class:`Rejection`."""

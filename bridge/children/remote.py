@@ -5,13 +5,13 @@ The handshake keeps its order: ``initialize`` is answered before the next line g
 else - notifications, answers to questions - one after the other in a lane of its own, so that neither a long call nor a
 hundred of them can hold up a cancellation or an answer.
 
-Whoever does not answer ``initialize`` at all is asked in the older dialect, HTTP+SSE (specification, backwards
-compatibility).
+A server of the modern era gets ``server/discover`` in the place of ``initialize``, and has nothing but requests.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,7 +19,8 @@ from typing import Any
 
 from bridge.children.remote_call import Call, Wire
 from bridge.children.remote_events import EventsWire
-from bridge.children.remote_http import HttpClient, HttpFailure, SessionGone
+from bridge.children.remote_http import Gone, HttpClient, HttpFailure
+from bridge.children.remote_opening import Opening
 from bridge.children.remote_streamable import StreamableWire
 from bridge.children.transport import Hearing
 from bridge.process.child import ChildStalled
@@ -27,6 +28,7 @@ from bridge.protocol import messages
 from bridge.protocol.errors import Rejection
 from bridge.protocol.framing import Oversized
 from bridge.protocol.messages import Message, Notification, Request, Response
+from bridge.protocol.modern import DISCOVER, LISTEN
 from bridge.protocol.mux import CANCELLED
 
 log = logging.getLogger(__name__)
@@ -40,8 +42,6 @@ BACKLOG = 64 * 1024 * 1024
 CANCEL_PATIENCE = 30.0
 
 INITIALIZED = "notifications/initialized"
-#: What a server that speaks only HTTP+SSE answers to a POST of ``initialize`` (specification, backwards compatibility).
-OLDER_DIALECT = (400, 404, 405)
 REQUEST_CANCELLED = -32800
 
 
@@ -62,6 +62,7 @@ class RemoteServer:
         self._calls: dict[bytes, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = 0
+        self._spoken = False
         self._ended = False
         self._closing: asyncio.Task[None] | None = None
         self._obituary = "the connection to it was closed"
@@ -164,9 +165,9 @@ class RemoteServer:
         while True:
             message, line = await self._lines.get()
             if isinstance(message, Request):
-                call = self._calls[message.id] = Call(message.id, line, message.method == "initialize", self._sent)
-                if call.opens:
-                    await self._initialize(call)
+                call = self._calls[message.id] = Call(message, line, self._sent)
+                if message.method == "initialize" or (message.method == DISCOVER and not self._spoken):
+                    await self._open(call)
                 else:
                     call.task = self._spawn(f"request {call.id.decode()}", self._run, call)
                     call.task.add_done_callback(functools.partial(self._forget, call))
@@ -181,34 +182,26 @@ class RemoteServer:
         while True:
             await self._tell(*await self._notes.get())
 
-    async def _initialize(self, call: Call) -> None:
-        assert self._wire is not None
+    async def _open(self, call: Call) -> None:
+        """The first request, without whose answer nothing else can be sent."""
+        assert self._http is not None
+        self._spoken = True
+        opening = Opening(self._name, self._http, self.hear, self._use, self._start_reading)
         try:
-            try:
-                await self._wire.call(call)
-            except HttpFailure as failure:
-                if failure.status not in OLDER_DIALECT:
-                    raise
-                await self._initialize_older(call, failure)
+            await (opening.initialize(call) if call.request.method == "initialize" else opening.discover(call))
             self._expect_answer(call)
-        except HttpFailure as failure:  # nothing else can be sent without it
+        except HttpFailure as failure:
             self._end(f"it {failure}")
-        except SessionGone as gone:
+        except Gone as gone:
             self._end(str(gone))
         finally:
             self._forget(call)
 
-    async def _initialize_older(self, call: Call, refusal: HttpFailure) -> None:
-        assert self._http is not None
-        wire = EventsWire(self._http, self.hear)
-        self._spawn("event stream", self._read, wire)
-        try:
-            await wire.opened()
-        except HttpFailure as failure:
-            raise HttpFailure(f"{refusal}; asked for HTTP+SSE, it {failure}") from None
-        log.debug("server %s speaks HTTP+SSE", self._name)
+    def _use(self, wire: Wire) -> None:
         self._wire = wire
-        await wire.call(call)
+
+    def _start_reading(self, wire: EventsWire) -> None:
+        self._spawn("event stream", self._read, wire)
 
     async def _read(self, wire: EventsWire) -> None:
         try:
@@ -219,25 +212,26 @@ class RemoteServer:
     async def _listen(self, wire: Wire) -> None:
         try:
             await wire.listen()
-        except SessionGone as gone:
+        except Gone as gone:
             self._end(str(gone))
 
     async def _run(self, call: Call) -> None:
         """See one request to its end: it is answered, or ends with an error that says why."""
         try:
-            async with self._slots:
+            # A subscription is not over as long as anyone wants it, so it takes no turn from others.
+            async with contextlib.nullcontext() if call.request.method == LISTEN else self._slots:
                 call.waits = False
                 assert self._wire is not None
                 await self._wire.call(call)
             self._expect_answer(call)
-        except SessionGone as gone:
+        except Gone as gone:
             self._end(str(gone))
         except HttpFailure as failure:
             self._fail(call, f'server "{self._name}" {failure}', failure.code)
 
     def _expect_answer(self, call: Call) -> None:
         if not call.answered.is_set():
-            raise HttpFailure("answered a request with something that is no answer to it")
+            raise HttpFailure("answered a request with something that is no answer to it", status=200)
 
     async def _tell(self, message: Message, line: bytes) -> None:
         try:
@@ -246,7 +240,7 @@ class RemoteServer:
                 cancelled = self._calls.get(messages.member(message.params, "requestId"))
                 if cancelled is None:
                     return  # it has been answered meanwhile
-                if cancelled.waits:
+                if cancelled.waits or (self._wire is not None and self._wire.hangs_up):
                     self._give_up(cancelled)
                     return
                 await cancelled.sent.wait()  # over another connection it could come first, and be ignored
@@ -255,7 +249,7 @@ class RemoteServer:
             if cancelled is not None and not cancelled.answered.is_set() and cancelled.give_up_at is None:
                 loop = asyncio.get_running_loop()
                 cancelled.give_up_at = loop.call_later(CANCEL_PATIENCE, self._give_up, cancelled)
-        except SessionGone as gone:
+        except Gone as gone:
             self._end(str(gone))
         except HttpFailure as failure:
             log.warning("server %s: a message to it is lost: it %s", self._name, failure)

@@ -1,4 +1,4 @@
-"""One request on its way to a remote server and back, and what the two dialects of HTTP do with it."""
+"""One request on its way to a remote server and back, and what the dialects of HTTP do with it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridge.protocol.framing import Oversized
-from bridge.protocol.messages import Response
+from bridge.protocol.messages import Request, Response
 
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """A request: ``id`` is the one on the wire, ``opens`` says that it is ``initialize``.
+    """A request and its line. ``on_sent`` is called once, when it is on the wire or never will be."""
 
-    ``on_sent`` is called once, when it is on the wire or never will be.
-    """
-
-    id: bytes
+    request: Request
     line: bytes
-    opens: bool
     on_sent: Callable[[Call], None]
     sent: asyncio.Event = field(default_factory=asyncio.Event)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -28,6 +24,11 @@ class Call:
     waits: bool = True  # for its turn
     task: asyncio.Task[None] | None = None
     give_up_at: asyncio.TimerHandle | None = None
+
+    @property
+    def id(self) -> bytes:
+        """Its id on the wire."""
+        return self.request.id
 
     def went_out(self) -> None:
         """It is on the wire, or never will be."""
@@ -41,13 +42,15 @@ Hear = Callable[[bytes | Oversized, Call | None], None]
 
 
 class Wire(Protocol):
-    """How lines reach a remote server."""
+    """How lines reach a remote server. ``hangs_up``: a request is cancelled by closing its connection."""
+
+    hangs_up: bool
 
     async def call(self, call: Call) -> None:
         """Send a request and return when it is answered.
 
         Raises :class:`bridge.children.remote_http.HttpFailure` when it will not be, and
-        :class:`bridge.children.remote_http.SessionGone`.
+        :class:`bridge.children.remote_http.Gone`.
         """
         ...
 

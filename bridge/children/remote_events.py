@@ -10,18 +10,19 @@ import asyncio
 from yarl import URL
 
 from bridge.children.remote_call import Call, Hear
-from bridge.children.remote_http import JSON_TYPE, SSE_TYPE, HttpClient, HttpFailure
-from bridge.children.remote_streamable import TELL_PATIENCE
+from bridge.children.remote_http import SSE_TYPE, HttpClient, HttpFailure
+from bridge.children.remote_streamable import POST_HEADERS, TELL_PATIENCE
 from bridge.protocol.framing import Oversized
 from bridge.protocol.sse import Event, EventParser
 
 #: Seconds until the first event.
 ENDPOINT_PATIENCE = 30.0
-_POST = {"Accept": f"{JSON_TYPE}, {SSE_TYPE}", "Content-Type": JSON_TYPE}
 
 
 class EventsWire:
     """One session with a remote server; whoever owns it runs :meth:`read`. ``hear`` gets each message of it."""
+
+    hangs_up = False
 
     def __init__(self, http: HttpClient, hear: Hear) -> None:
         self._http = http
@@ -71,10 +72,11 @@ class EventsWire:
 
     async def _post(self, line: bytes, call: Call | None) -> None:
         on_sent = None if call is None else call.went_out
+        url = self.endpoint.result()
         try:
             async with (
                 asyncio.timeout(TELL_PATIENCE),
-                self._http.open("POST", _POST, url=self.endpoint.result(), data=line, on_sent=on_sent) as response,
+                self._http.open("POST", POST_HEADERS, url=url, data=line, on_sent=on_sent) as response,
             ):
                 if not 200 <= response.status < 300:
                     raise await self._http.failure(response)

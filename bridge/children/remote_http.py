@@ -49,8 +49,8 @@ class HttpFailure(Exception):
         self.code = code
 
 
-class SessionGone(Exception):
-    """The server does not know the session any more (specification, session management)."""
+class Gone(Exception):
+    """What was agreed on with the server holds no longer: it has forgotten the session, or speaks another era now."""
 
 
 class HttpClient:
@@ -62,11 +62,17 @@ class HttpClient:
         self._secrets = set(_secrets(self.url, headers))
         trace = aiohttp.TraceConfig()
         trace.on_request_chunk_sent.append(_body_sent)
+        self._no_way: HttpFailure | None = None
+        proxy = None
+        try:
+            proxy = _proxy(self.url)
+        except HttpFailure as failure:
+            self._no_way = failure
         self._session = aiohttp.ClientSession(
             headers={"User-Agent": f"mcp-stdio-bridge/{__version__}", **headers},
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_PATIENCE),
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
-            proxy=_proxy(self.url),
+            proxy=proxy,
             trace_configs=[trace],
         )
 
@@ -94,6 +100,8 @@ class HttpClient:
 
         Raises :class:`HttpFailure`, also for what breaks while the block reads.
         """
+        if self._no_way is not None:
+            raise self._no_way
         target = url or self.url
         try:
             for _ in range(REDIRECTS):
@@ -138,30 +146,32 @@ class HttpClient:
                 return Oversized(b"".join(parts)[:HEAD_BYTES], max(size, response.content_length or 0))
         return b"".join(parts)
 
-    async def failure(self, response: aiohttp.ClientResponse) -> HttpFailure:
-        """Put an HTTP answer that carries no message into words."""
+    async def failure(self, response: aiohttp.ClientResponse, body: bytes | None = None) -> HttpFailure:
+        """Put an HTTP answer that carries no message into words; ``body`` is what has been read of it already."""
         status = response.status
         if 200 <= status < 300:
             kind = self._clean(response.content_type)
             return HttpFailure(f"answered HTTP {status} with {kind} where a JSON-RPC message belongs", status=status)
-        text, code = await self._error(response)
+        text, code = await self._error(response, body)
         phrase = _PHRASES.get(status, "")
         words = f"answered HTTP {status} {phrase}".rstrip()
         if text:
             words += f": {self._clean(text)}"
         if status in (401, 403):
             words += '; set "headers" of this server to what it wants to see'
+        if status == 407:
+            words += "; give the proxy's user and password in its address"
         return HttpFailure(words, status=status, code=code)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
 
-    async def _error(self, response: aiohttp.ClientResponse) -> tuple[str, int]:
+    async def _error(self, response: aiohttp.ClientResponse, body: bytes | None) -> tuple[str, int]:
         """What the server says of its error, and its code where that is JSON-RPC."""
         try:
             async with asyncio.timeout(ERROR_PATIENCE):
-                raw = await response.content.read(ERROR_BYTES)
+                raw = await response.content.read(ERROR_BYTES) if body is None else body
         except (aiohttp.ClientError, OSError, TimeoutError):
             return "", INTERNAL_ERROR
         said = messages.decode(raw)
@@ -189,8 +199,10 @@ class HttpClient:
                 why = f"its certificate is not accepted ({getattr(error.certificate_error, 'verify_message', 'TLS')})"
             case aiohttp.ClientConnectorSSLError():
                 why = f"TLS failed ({error.os_error.strerror or type(error.os_error).__name__})"
-            case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-                why = "the proxy does not let us through"
+            case aiohttp.ClientProxyConnectionError():
+                why = "the proxy cannot be reached"
+            case aiohttp.ClientHttpProxyError():
+                why = f"the proxy does not let us through (HTTP {error.status} {_PHRASES.get(error.status, '')})"
             case aiohttp.ClientConnectorError():
                 number = error.os_error.errno
                 why = os.strerror(number).lower() if number else "no connection"
@@ -219,7 +231,7 @@ def _secrets(url: URL, headers: Mapping[str, str]) -> list[str]:
 
 
 def _proxy(url: URL) -> str | None:
-    """The proxy of our environment, never for this machine itself.
+    """The proxy of our environment, never for this machine itself. Raises :class:`HttpFailure` for one that is none.
 
     Not aiohttp's ``trust_env``: that would also send what is in ``~/.netrc``.
     """
@@ -227,6 +239,14 @@ def _proxy(url: URL) -> str | None:
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(host).is_loopback:
             return None
-    if host == "localhost" or proxy_bypass(host):
+    if host == "localhost" or proxy_bypass(host) or proxy_bypass(f"{host}:{url.port}"):
         return None
-    return getproxies().get(url.scheme)
+    known = getproxies()
+    proxy = known.get(url.scheme) or known.get("all")
+    if proxy is None:
+        return None
+    address = proxy if "://" in proxy else f"http://{proxy}"
+    if not address.lower().startswith(("http://", "https://")):
+        scheme = address.partition("://")[0]
+        raise HttpFailure(f"was not asked: the environment names a proxy of {scheme}://, which must be one of http://")
+    return address

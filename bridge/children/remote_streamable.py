@@ -13,7 +13,7 @@ import random
 import aiohttp
 
 from bridge.children.remote_call import Call, Hear
-from bridge.children.remote_http import JSON_TYPE, SSE_TYPE, HttpClient, HttpFailure, SessionGone
+from bridge.children.remote_http import JSON_TYPE, SSE_TYPE, Gone, HttpClient, HttpFailure
 from bridge.protocol import messages
 from bridge.protocol.sse import EventParser
 
@@ -32,12 +32,14 @@ TELL_PATIENCE = 30.0
 #: Answers to the first GET after which another try may help.
 PASSING = frozenset({408, 409, 425, 429, *range(500, 600)} - {501})
 
-_POST = {"Accept": f"{JSON_TYPE}, {SSE_TYPE}", "Content-Type": JSON_TYPE}
+POST_HEADERS = {"Accept": f"{JSON_TYPE}, {SSE_TYPE}", "Content-Type": JSON_TYPE}
 _random = random.SystemRandom()
 
 
 class StreamableWire:
     """One session with a remote server. ``hear`` gets each message of it."""
+
+    hangs_up = False
 
     def __init__(self, http: HttpClient, hear: Hear) -> None:
         self._http = http
@@ -48,19 +50,20 @@ class StreamableWire:
     async def call(self, call: Call) -> None:
         """POST a request and read until it is answered."""
         parser = EventParser(self._http.limit)
-        async with self._http.open("POST", self._headers(_POST), data=call.line, on_sent=call.went_out) as response:
+        headers = self._headers(POST_HEADERS)
+        async with self._http.open("POST", headers, data=call.line, on_sent=call.went_out) as response:
             call.went_out()
             if response.status == 200 and response.content_type == JSON_TYPE:
                 self._opened(response, call)
                 self._hear(await self._http.body(response), call)
             elif response.status == 200 and response.content_type == SSE_TYPE:
                 self._opened(response, call)
-                await self._follow(response, parser, call)
+                await follow(response, parser, self._hear, call)
             else:
                 raise await self._failure(response)
         if response.content_type == SSE_TYPE:
             await self._resume(call, parser)
-        if call.opens and call.answer is not None:
+        if call.request.method == "initialize" and call.answer is not None:
             version = messages.fields(call.answer.result).get("protocolVersion", b"")
             self.version = messages.string(bytes(version)) or ""
 
@@ -69,7 +72,7 @@ class StreamableWire:
         try:
             async with (
                 asyncio.timeout(TELL_PATIENCE),
-                self._http.open("POST", self._headers(_POST), data=line) as response,
+                self._http.open("POST", self._headers(POST_HEADERS), data=line) as response,
             ):
                 if not 200 <= response.status < 300:
                     raise await self._failure(response)
@@ -91,7 +94,7 @@ class StreamableWire:
                     log.debug("no GET stream: the server %s", failure)
                     return
                 attempt += 1
-            await asyncio.sleep(_wait(attempt, parser.retry))
+            await asyncio.sleep(backoff(attempt, parser.retry))
 
     async def leave(self) -> None:
         """DELETE the session; a server need not allow that (405)."""
@@ -114,9 +117,9 @@ class StreamableWire:
             self._http.keep_secret(self.session_id)
 
     async def _failure(self, response: aiohttp.ClientResponse) -> HttpFailure:
-        """What is wrong. Raises :class:`SessionGone` for 404 (specification: the session has been terminated)."""
+        """What is wrong. Raises :class:`Gone` for 404 (specification: the session has been terminated)."""
         if response.status == 404 and self.session_id:
-            raise SessionGone("its session has ended (it answered HTTP 404)")
+            raise Gone("its session has ended (it answered HTTP 404)")
         return await self._http.failure(response)
 
     async def _resume(self, call: Call, parser: EventParser) -> None:
@@ -127,7 +130,7 @@ class StreamableWire:
                 raise HttpFailure("ended its event stream before it answered, without an id to go on with")
             if attempt >= RESUMES:
                 raise HttpFailure(f"ended its event stream before it answered, {RESUMES} times without any progress")
-            await asyncio.sleep(_wait(attempt, parser.retry))
+            await asyncio.sleep(backoff(attempt, parser.retry))
             try:
                 attempt = 0 if await self._get(parser, call) else attempt + 1
             except HttpFailure as failure:
@@ -147,26 +150,27 @@ class StreamableWire:
         async with self._http.open("GET", headers) as response:
             if response.status != 200 or response.content_type != SSE_TYPE:
                 raise await (self._http.failure if first else self._failure)(response)
-            return await self._follow(response, parser, call)
-
-    async def _follow(self, response: aiohttp.ClientResponse, parser: EventParser, call: Call | None) -> bool:
-        """Hear a stream until it ends, breaks, or has answered the call; whether anything came on it."""
-        before = parser.count
-        parser.reopen()
-        try:
-            async with asyncio.timeout(None) as patience:
-                async for chunk in response.content.iter_any():
-                    for event in parser.feed(chunk):
-                        if event.kind == "message":
-                            self._hear(event.data, call)
-                    if call is not None and call.answered.is_set() and patience.when() is None:
-                        patience.reschedule(asyncio.get_running_loop().time() + LINGER)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            log.debug("an event stream broke: %s", type(error).__name__)
-        return parser.count > before
+            return await follow(response, parser, self._hear, call)
 
 
-def _wait(attempt: int, hint: float | None) -> float:
+async def follow(response: aiohttp.ClientResponse, parser: EventParser, hear: Hear, call: Call | None) -> bool:
+    """Hear a stream until it ends, breaks, or has answered the call; whether anything came on it."""
+    before = parser.count
+    parser.reopen()
+    try:
+        async with asyncio.timeout(None) as patience:
+            async for chunk in response.content.iter_any():
+                for event in parser.feed(chunk):
+                    if event.kind == "message":
+                        hear(event.data, call)
+                if call is not None and call.answered.is_set() and patience.when() is None:
+                    patience.reschedule(asyncio.get_running_loop().time() + LINGER)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        log.debug("an event stream broke: %s", type(error).__name__)
+    return parser.count > before
+
+
+def backoff(attempt: int, hint: float | None = None) -> float:
     """Seconds before the next try: what the server asked for (``retry``: MUST be respected), doubling while nothing
     comes, and never the same for all who lost their streams at once.
     """

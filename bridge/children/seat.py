@@ -8,7 +8,7 @@ from typing import Protocol
 from bridge.children.audience import uri_of
 from bridge.children.connection import Exchange
 from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_granted
-from bridge.children.policy import Sharing
+from bridge.children.policy import Greeting, Sharing
 from bridge.children.pool import ChildPool, Lease
 from bridge.children.stream import Kind
 from bridge.protocol.messages import Response
@@ -174,6 +174,8 @@ class SharedSeat(OwnSeat):
     def listen(self, listener: Listener) -> None:
         """Hear what concerns all, and updates of what was subscribed to over this seat."""
         self._listener = listener
+        if self._lease.child.sharing.greeting is Greeting.MODERN:
+            self._crowd.hear_changes(self.greeting)
 
     def hear(self, message: Undirected) -> None:
         """Something that concerns this seat."""

@@ -8,7 +8,7 @@ child answers ``input_required``, its questions become requests on the client's 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 from collections.abc import Callable
 
 from bridge.children.audience import uri_of
@@ -19,16 +19,16 @@ from bridge.children.stream import StreamEnded
 from bridge.protocol import messages, translate
 from bridge.protocol.capabilities import may_ask
 from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError, Fault, Rejection, client_gone
-from bridge.protocol.messages import Notification, Request, Response
-from bridge.protocol.modern import ACKNOWLEDGED, DISCOVER, LISTEN, SUBSCRIPTION_ID, with_meta
+from bridge.protocol.messages import Message, Notification, Request, Response
+from bridge.protocol.modern import DISCOVER, LISTEN
 from bridge.protocol.mux import CANCELLED, Undirected
+from bridge.protocol.subscriptions import acknowledges, listen_to, unnamed
 from bridge.protocol.versions import LATEST_HANDSHAKE
-
-log = logging.getLogger(__name__)
 
 #: Most times that one call may ask (as in the official SDKs).
 ROUNDS = 10
-_ALL_CHANGES = b'{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}'
+#: Seconds for the child to acknowledge a subscription.
+SUBSCRIBE_PATIENCE = 30.0
 
 
 class UpSeat:
@@ -82,7 +82,7 @@ class UpSeat:
         members = messages.fields(params)
         self._capabilities = bytes(members.get("capabilities", b"{}"))
         self._client_info = bytes(members.get("clientInfo", b""))
-        self._own(self._follow("", _ALL_CHANGES))
+        self._inner.listen(lambda message: self._listener(message))
 
     async def send(self, exchange: Exchange, silence: float | None) -> None:
         """Send a request, translated."""
@@ -91,8 +91,13 @@ class UpSeat:
             if method == SET_LEVEL:
                 self._level = messages.string(messages.member(exchange.request.params, "level")) or self._level
             accept(exchange)
+        elif method == SUBSCRIBE and uri_of(exchange.request.params) not in self._listens:
+            self._own(self._subscribe(exchange))
         elif method in (SUBSCRIBE, UNSUBSCRIBE):
-            self._subscribe(exchange)
+            if method == UNSUBSCRIBE:
+                uri = uri_of(exchange.request.params)
+                self._end(uri, self._listens.get(uri))
+            accept(exchange)
         elif method in (DISCOVER, LISTEN):
             text = f"method {method} is of a later version"
             exchange.finish(messages.error_line(exchange.request.id, METHOD_NOT_FOUND, text))
@@ -220,32 +225,48 @@ class UpSeat:
             raise Rejection(Fault.CHILD_FAILED, f"the client refused {method}: {text}")
         return response.result
 
-    def _subscribe(self, exchange: Exchange) -> None:
+    async def _subscribe(self, exchange: Exchange) -> None:
+        """Subscribe to a resource, answer when the child has acknowledged that, and pass on what it announces."""
         uri = uri_of(exchange.request.params)
-        if exchange.request.method == UNSUBSCRIBE:
-            listen = self._listens.pop(uri, None)
-            if listen is not None:
-                listen.abandon(client_gone())
-        elif uri not in self._listens:
-            params = messages.encode({"notifications": {"resourceSubscriptions": [uri]}})
-            self._own(self._follow(uri, params))
-        accept(exchange)
-
-    async def _follow(self, uri: str, params: bytes) -> None:
-        """Keep one listen open on the child, and pass on what comes."""
-        listen = Exchange(Request(b"0", LISTEN, translate.params_up(params, b"{}", b"", None)))
-        self._listens[uri] = listen
+        listen = self._listens[uri] = Exchange(listen_to(uri))
         try:
             await self._inner.send(listen, None)
-            while True:
-                message = messages.parse(await listen.receive())
-                if isinstance(message, Notification) and message.method != ACKNOWLEDGED:
-                    line = messages.notification_line(message.method, with_meta(message.params, {SUBSCRIPTION_ID: b""}))
-                    self._listener(Undirected(message.method, line))
-        except StreamEnded:
-            return
+            async with asyncio.timeout(SUBSCRIBE_PATIENCE):
+                answer = messages.parse(await listen.receive())
+        except TimeoutError:
+            exchange.fail(Rejection(Fault.TIMED_OUT, f"the server did not answer within {SUBSCRIBE_PATIENCE:g} s"))
         except BridgeError as error:
-            log.debug("%s", error)
+            exchange.fail(error)
+        else:
+            if acknowledges(answer, uri):
+                accept(exchange)
+                await self._pass_on(listen)
+                return
+            _refuse(exchange, answer)
+        self._end(uri, listen)
+
+    async def _pass_on(self, listen: Exchange) -> None:
+        with contextlib.suppress(StreamEnded):
+            while True:
+                note = messages.parse(await listen.receive())
+                if isinstance(note, Notification):
+                    self._listener(Undirected(note.method, unnamed(note)))
+
+    def _end(self, uri: str, listen: Exchange | None) -> None:
+        """End a subscription on the child."""
+        if listen is not None:
+            listen.abandon(client_gone())
+            if self._listens.get(uri) is listen:
+                del self._listens[uri]
+
+
+def _refuse(exchange: Exchange, answer: Message) -> None:
+    """Tell a client that a subscription was not granted."""
+    if isinstance(answer, Response) and answer.error:
+        exchange.finish(messages.response_line(answer, exchange.request.id))
+    else:
+        text = "the server announces no updates of this resource"
+        exchange.finish(messages.error_line(exchange.request.id, METHOD_NOT_FOUND, text))
 
 
 def _future() -> asyncio.Future[Response]:

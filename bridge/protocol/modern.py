@@ -52,7 +52,7 @@ CACHED = frozenset(
     {DISCOVER, "tools/list", "prompts/list", "resources/list", "resources/templates/list", "resources/read"}
 )
 #: The parameter that ``Mcp-Name`` repeats.
-_NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _OURS = Raw(messages.encode(MODERN_VERSION))
 _ROUTING = ("mcp-protocol-version", "mcp-method", "mcp-name")
 
@@ -111,7 +111,7 @@ def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> Modern
     version = MODERN_VERSION if meta.version == _OURS else messages.string(bytes(meta.version))
     _same(said, "mcp-protocol-version", version)
     _same(said, "mcp-method", request.method)
-    named = _NAMED.get(request.method)
+    named = NAMED.get(request.method)
     subject = None
     if named:
         params = messages.read(_params, request.params) or _Params()

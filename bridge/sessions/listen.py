@@ -9,26 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bridge.children.audience import UPDATED
 from bridge.children.crowd import SUBSCRIBE, is_granted, subscription
 from bridge.children.seat import Seat
 from bridge.children.stream import Kind
 from bridge.children.watch import Watch
 from bridge.protocol import messages
-from bridge.protocol.capabilities import declares
-from bridge.protocol.messages import Raw
-from bridge.protocol.modern import ACKNOWLEDGED, SUBSCRIPTION_ID, ModernRequest, with_meta
+from bridge.protocol.modern import ACKNOWLEDGED, ModernRequest
 from bridge.protocol.mux import Undirected
+from bridge.protocol.subscriptions import CHANGED, UPDATED, end_of, honored, named
 from bridge.sessions.down import Answered
 
 #: Seconds for the child to accept a subscription to a resource.
 SUBSCRIBE_PATIENCE = 30.0
-#: What may be asked for, the notification it means, and where the server declares it.
-_KINDS = {
-    "toolsListChanged": ("notifications/tools/list_changed", "tools", "listChanged"),
-    "promptsListChanged": ("notifications/prompts/list_changed", "prompts", "listChanged"),
-    "resourcesListChanged": ("notifications/resources/list_changed", "resources", "listChanged"),
-}
 
 
 class DownListen(Answered):
@@ -36,16 +28,15 @@ class DownListen(Answered):
     calls of its client hold. ``on_end`` is called once.
     """
 
-    def __init__(self, asked: ModernRequest, seat: Seat, watch: Watch, on_end: Callable[[], None]) -> None:
+    def __init__(self, asked: ModernRequest, seat: Seat, watch: Watch, on_end: Callable[[], object]) -> None:
         super().__init__(asked.request.id)
         self._subscription = asked.request.id
         self._seat = seat
         self._watch = watch
         self._on_end = on_end
-        self._wanted: set[str] = set()
-        self._uris: list[str] = []
-        self._honored: dict[str, object] = {}
-        self._choose(messages.fields(messages.member(asked.request.params, "notifications")))
+        kinds, self._uris = honored(messages.member(asked.request.params, "notifications"), seat.greeting)
+        self._honored: dict[str, object] = {**kinds}
+        self._wanted = {CHANGED[kind] for kind in kinds}
         seat.listen(self.hear)
         seat.on_closed = self.finish
         watch.join(self)
@@ -69,7 +60,7 @@ class DownListen(Answered):
     def finish(self) -> None:
         """End it in good order: the server has gone."""
         if not self.ended:
-            self.result(with_meta(b'{"resultType":"complete"}', {SUBSCRIPTION_ID: self._subscription}))
+            self._end(end_of(self._subscription))
             self._give_back()
 
     def close(self) -> None:
@@ -84,16 +75,6 @@ class DownListen(Answered):
         self._seat.release()
         self._on_end()
 
-    def _choose(self, asked: dict[str, Raw]) -> None:
-        greeting = self._seat.greeting
-        for key, (method, group, flag) in _KINDS.items():
-            if asked.get(key) == Raw(b"true") and declares(greeting, group, flag):
-                self._wanted.add(method)
-                self._honored[key] = True
-        uris = messages.decode(bytes(asked.get("resourceSubscriptions", b"[]")))
-        if isinstance(uris, list) and declares(greeting, "resources", "subscribe"):
-            self._uris = [uri for uri in uris if isinstance(uri, str)]
-
     def hear(self, message: Undirected) -> None:
         """Pass on what was asked for."""
         if message.method in self._wanted or (message.method == UPDATED and self._uris):
@@ -101,7 +82,7 @@ class DownListen(Answered):
             self._send(message.method, params)
 
     def _send(self, method: str, params: bytes) -> None:
-        line = messages.notification_line(method, with_meta(params, {SUBSCRIPTION_ID: self._subscription}))
+        line = named(method, params, self._subscription)
         if (line, Kind.NOTE) not in self.waiting:  # several children may say the same, and once is enough to know
             self.put(line, Kind.NOTE)
 

@@ -7,17 +7,15 @@ tools are there only for clients that can be asked. They are listed anew when th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from bridge.children.connection import Exchange
 from bridge.children.registry import Registry
 from bridge.children.seat import PooledSeat, Seat
-from bridge.children.stream import Kind, RequestStream
 from bridge.protocol import messages, translate
-from bridge.protocol.capabilities import declares
 from bridge.protocol.errors import METHOD_NOT_FOUND
+from bridge.protocol.headers import MOST_PAGES, mirrored_tools
 from bridge.protocol.messages import Request
-from bridge.protocol.modern import LISTEN, ModernRequest, mirrored_parameters
+from bridge.protocol.modern import ModernRequest
 from bridge.protocol.mux import Undirected
 from bridge.sessions.bridge import BridgeClient
 from bridge.sessions.down import children_of, is_alone
@@ -26,10 +24,7 @@ from bridge.sessions.timing import Timing
 
 #: Sets of capabilities of one server whose tools are known at the same time; over it the oldest one is forgotten.
 MOST_SETS = 64
-#: Pages of one list: there are servers whose lists never end.
-MOST_PAGES = 1000
 TOOLS_CHANGED = "notifications/tools/list_changed"
-_CHANGES = b'{"notifications":{"toolsListChanged":true}}'
 
 #: By tool: which arguments headers repeat.
 Mirrored = dict[str, dict[str, tuple[str, ...]]]
@@ -61,32 +56,14 @@ class MirroredArguments:
         if server is None or server.entry is not entry:
             if server is not None:
                 server.forget()
-            server = await self._begin(entry)
+            server = self._servers[name] = _Server(entry)
+            entry.session.seat.listen(server.hear)
         key = _key(asked)
         reading = server.reading.get(key)
         if reading is None:
             reading = server.reading[key] = asyncio.create_task(self._read(server, asked), name=f"tools of {name}")
             reading.add_done_callback(lambda done: server.has_read(key, done))
         return await asyncio.shield(reading)
-
-    async def _begin(self, entry: Entry[BridgeClient]) -> _Server:
-        """Hear of changes from now on."""
-        name = entry.session.server
-        server = self._servers[name] = _Server(entry)
-        try:
-            await self._hear_of_changes(server)
-        except BaseException:
-            del self._servers[name]
-            raise
-        return server
-
-    async def _hear_of_changes(self, server: _Server) -> None:
-        seat = server.entry.session.seat
-        if not self._registry.speaks_modern(server.entry.session.server):
-            seat.listen(server.hear)
-        elif declares(seat.greeting, "tools", "listChanged"):
-            request = Request(b"0", LISTEN, translate.params_up(_CHANGES, b"{}", b"", None))
-            await seat.send(Exchange(request, into=_Changes(server.changed)), None)
 
     async def _read(self, server: _Server, asked: ModernRequest) -> Mirrored:
         seat = self._seat(server, asked)
@@ -127,14 +104,9 @@ class MirroredArguments:
             if "error" in answer:
                 code = messages.decode(messages.member(bytes(answer["error"]), "code"))
                 return {} if code == METHOD_NOT_FOUND else None
-            result = messages.fields(bytes(answer.get("result", b"")))
-            for tool in messages.items(bytes(result.get("tools", b""))):
-                members = messages.fields(bytes(tool))
-                name = messages.string(bytes(members.get("name", b"")))
-                mirrored = mirrored_parameters(messages.decode(bytes(members.get("inputSchema", b""))))
-                if name is not None and mirrored:
-                    found[name] = mirrored
-            cursor = messages.string(bytes(result.get("nextCursor", b"")))
+            result = bytes(answer.get("result", b""))
+            found |= {name: mirrored for name, mirrored in mirrored_tools(result).items() if mirrored}
+            cursor = messages.string(messages.member(result, "nextCursor"))
             if cursor is None:
                 break
         return found
@@ -180,16 +152,3 @@ class _Server:
         """The bridge's client at this server is another one now."""
         for seat in self.seats.values():
             seat.release()
-
-
-class _Changes(RequestStream):
-    """What a modern child says to a subscription of ours."""
-
-    def __init__(self, changed: Callable[[], None]) -> None:
-        super().__init__()
-        self._changed = changed
-
-    def put(self, message: bytes, kind: Kind = Kind.ANSWER) -> None:
-        """Look at one message, and keep none."""
-        if kind is Kind.NOTE and messages.fields(message).get("method") == messages.Raw(messages.encode(TOOLS_CHANGED)):
-            self._changed()

@@ -17,6 +17,7 @@ from bridge.children.stream import RequestStream
 from bridge.protocol import messages, translate
 from bridge.protocol.errors import Fault, OtherEra, Rejection, client_gone
 from bridge.protocol.modern import DISCOVER, LISTEN, ModernRequest, check_parameters
+from bridge.protocol.subscriptions import end_of
 from bridge.sessions.bridge import BridgeClient, BridgeClients
 from bridge.sessions.down import Answered, DownCall, children_of, is_alone
 from bridge.sessions.listen import DownListen
@@ -46,7 +47,7 @@ class ModernCalls:
         self._clients = clients
         self._timing = timing
         self.parking = parking
-        self._listens = 0
+        self._listens: dict[RequestStream, Callable[[], None]] = {}  # how each ends in good order
         self._entries: dict[str, Entry[BridgeClient]] = {}
         self._mirrored = MirroredArguments(registry, clients.pool, timing)
 
@@ -61,7 +62,7 @@ class ModernCalls:
                 mirrored = await self._read_mirrored(entry, asked)
             if asked.name in mirrored:
                 check_parameters(asked.request, headers, mirrored[asked.name])
-        if asked.method == LISTEN and self._listens >= MOST_LISTENS:
+        if asked.method == LISTEN and len(self._listens) >= MOST_LISTENS:
             raise Rejection(Fault.INTERNAL, f"all {MOST_LISTENS} subscriptions are in use")
         if self._registry.speaks_modern(server):
             return await self._forward(entry, asked)
@@ -73,6 +74,11 @@ class ModernCalls:
             return await self._listen_down(server, asked)
         return await self._call_down(entry, asked, principal)
 
+    def finish_listens(self) -> None:
+        """End all subscriptions in good order: the bridge is shutting down."""
+        for finish in list(self._listens.values()):
+            finish()
+
     async def _client(self, server: str) -> Entry[BridgeClient]:
         """The bridge's client on a server, in the era of that server."""
         if self._registry.speaks_modern(server) is not False:
@@ -83,7 +89,12 @@ class ModernCalls:
             else:
                 self._registry.learn(server, modern=True)
                 return entry
-        return await self._clients.client(server, Need.BRIDGE)
+        entry = await self._clients.client(server, Need.BRIDGE)
+        if self._registry.speaks_modern(server) is False:
+            return entry
+        entry = await self._clients.client(server, Need.MODERN)  # it has refused initialize just now
+        self._registry.learn(server, modern=True)
+        return entry
 
     async def _read_mirrored(self, entry: Entry[BridgeClient], asked: ModernRequest) -> Mirrored:
         """What the client must repeat in headers, where nobody knows."""
@@ -97,16 +108,16 @@ class ModernCalls:
     async def _forward(self, entry: Entry[BridgeClient], asked: ModernRequest) -> ModernAnswer:
         """To a modern child: as it is, ids and tokens apart."""
         pool = self._clients.pool
-        listens = 1 if asked.method == LISTEN else 0
 
-        def ended(_: Exchange) -> None:
+        def ended(exchange: Exchange) -> None:
             pool.leave(entry)
-            self._listens -= listens
+            self._listens.pop(exchange, None)
 
         exchange = Exchange(asked.request, ended)
         exchange.log_level = asked.log_level
         pool.enter(entry)
-        self._listens += listens
+        if asked.method == LISTEN:
+            self._listens[exchange] = lambda: exchange.finish(end_of(asked.request.id))
         try:
             silence = None if asked.method == LISTEN else self._timing.silence(entry.session.server)
             await entry.session.seat.send(exchange, silence)
@@ -147,12 +158,9 @@ class ModernCalls:
     async def _listen_down(self, server: str, asked: ModernRequest) -> ModernAnswer:
         seat = await self._registry.seat(server, Need.BRIDGE)
 
-        def ended() -> None:
-            self._listens -= 1
-
-        self._listens += 1
         watch = self._registry.pool(server).watch(children_of(asked))
-        listen = DownListen(asked, seat, watch, ended)
+        listen = DownListen(asked, seat, watch, lambda: self._listens.pop(listen, None))
+        self._listens[listen] = listen.finish
         try:
             await listen.open()
         except BaseException:

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bridge.children.audience import LIST_CHANGED, UPDATED
 from bridge.children.connection import Exchange
 from bridge.children.seat import Seat
 from bridge.children.stream import Kind, RequestStream, Stream
@@ -22,6 +21,7 @@ from bridge.protocol.capabilities import may_ask
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.mux import CANCELLED, Undirected
+from bridge.protocol.subscriptions import LIST_CHANGED, UPDATED
 from bridge.protocol.versions import PRIMED_SINCE
 from bridge.sessions.backlog import Backlog, Track
 from bridge.sessions.recording import RECORDED, Recording

@@ -218,6 +218,7 @@ class Service:
     async def stop(self) -> None:
         """Refuse new work, give running calls their time, end every session, stop every child."""
         running = self._drain.begin()
+        self._calls.finish_listens()
         if running:
             log.info("waiting for %d running call(s), at most %g s", running, self._settings.shutdown_timeout)
             left = await self._drain.wait(self._settings.shutdown_timeout)

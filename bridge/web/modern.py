@@ -12,7 +12,7 @@ from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind, Stream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.messages import Message, Notification, Response
+from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.modern import LISTEN, check_envelope, status_of
 from bridge.sessions.modern import ModernAnswer, ModernCalls
 from bridge.web.drain import Drain
@@ -35,18 +35,32 @@ class ModernFace:
             return web.Response(status=202)  # clients of this era have none; they cancel by closing the stream
         if isinstance(message, Response):
             raise Rejection(Fault.NOT_A_MESSAGE, "no request of the server waits for an answer in this era")
+        if message.method == LISTEN:
+            return await self._listen(request, server, message)
         with self._drain:
             headers = _Headers(request.headers)
             asked = check_envelope(message, headers)
             answer = await self._calls.answer(server, asked, headers, owner_of(request))
             try:
-                first = None if asked.method == LISTEN else await answer.stream.first_within(self._silence)
+                first = await answer.stream.first_within(self._silence)
                 if first is not None and first[1] is Kind.ANSWER:
                     return _json(first[0])
                 return await _events(request, answer, self._silence)
             finally:
                 if not answer.stream.ended:
                     answer.cancel()
+
+    async def _listen(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
+        """A subscription. The way out waits for calls, and ends these."""
+        self._drain.check()
+        headers = _Headers(request.headers)
+        asked = check_envelope(message, headers)
+        answer = await self._calls.answer(server, asked, headers, owner_of(request))
+        try:
+            return await _events(request, answer, self._silence)
+        finally:
+            if not answer.stream.ended:
+                answer.cancel()
 
 
 class _Headers(Mapping[str, list[str]]):

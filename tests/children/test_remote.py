@@ -11,7 +11,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from bridge.config.servers import parse_servers
 from bridge.config.settings import read_settings
 from bridge.process.child import ChildStalled
 from bridge.protocol.framing import Oversized
+from tests.children.scripted import Front, StartScripted, cut, event, progress, stream
 from tests.conftest import ACCEPT, INITIALIZE, Running, Session, StartBridge, events, last, message, tool
 
 SECRET = "Bearer s3cret-token"
@@ -309,97 +310,6 @@ def test_check_shows_a_remote_server_and_no_key(capsys: pytest.CaptureFixture[st
 
 
 # Servers that do on demand what no real one does
-
-Handler = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse | None]]
-
-
-@dataclass
-class Scripted:
-    """An MCP server of few words. ``on`` handles methods of JSON-RPC, ``GET`` or ``DELETE``; None is for no change."""
-
-    on: dict[str, Handler] = field(default_factory=dict)
-    seen: list[str] = field(default_factory=list)
-    requests: list[web.Request] = field(default_factory=list)
-    url: str = ""
-    session_id: str = "the-session"
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json() if request.method == "POST" and request.can_read_body else {}
-        name = body.get("method", "answer") if request.method == "POST" else request.method
-        self.requests.append(request)
-        handler = self.on.get(name)
-        response = await handler(request, body) if handler is not None else None
-        self.seen.append(name)
-        if response is not None:
-            return response
-        if request.method == "GET":
-            return web.Response(status=405)
-        if name == "initialize":
-            result = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
-            headers = {"Mcp-Session-Id": self.session_id} if self.session_id else {}
-            return web.json_response({"jsonrpc": "2.0", "id": body["id"], "result": result}, headers=headers)
-        if "id" in body and "method" in body:
-            return web.json_response({"jsonrpc": "2.0", "id": body["id"], "result": {"method": name}})
-        return web.Response(status=202 if request.method == "POST" else 200)
-
-
-StartScripted = Callable[..., Awaitable[Scripted]]
-
-
-@pytest.fixture
-async def scripted() -> AsyncIterator[StartScripted]:
-    runners: list[web.AppRunner] = []
-
-    async def start(**on: Handler) -> Scripted:
-        server = Scripted({name.replace("__", "/"): handler for name, handler in on.items()})
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", server.handle)
-        runner = web.AppRunner(app, shutdown_timeout=0, access_log=None)
-        await runner.setup()
-        runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/mcp"
-        return server
-
-    yield start
-    for runner in runners:
-        await runner.cleanup()
-
-
-async def stream(request: web.Request, *chunks: bytes) -> web.StreamResponse:
-    """Send an event stream so far."""
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
-    for chunk in chunks:
-        await response.write(chunk)
-    return response
-
-
-def event(body: dict[str, Any], id_: str = "") -> bytes:
-    name = f"id: {id_}\n" if id_ else ""
-    return f"{name}data: {json.dumps({'jsonrpc': '2.0', **body})}\n\n".encode()
-
-
-def progress(body: dict[str, Any], step: int) -> dict[str, Any]:
-    token = body["params"]["_meta"]["progressToken"]
-    return {"method": "notifications/progress", "params": {"progressToken": token, "progress": step}}
-
-
-def cut(request: web.Request) -> None:
-    """Break the connection."""
-    assert request.transport is not None
-    request.transport.abort()
-
-
-@pytest.fixture
-async def front(start_bridge: StartBridge) -> Callable[..., Awaitable[Running]]:
-    async def start(server: Scripted, settings: dict[str, Any] | None = None, **entry: Any) -> Running:
-        return await start_bridge({"far": {"url": server.url, **entry}}, **(settings or {}))
-
-    return start
-
-
-Front = Callable[..., Awaitable[Running]]
 
 
 @pytest.mark.parametrize("broken", [True, False], ids=["broken", "ended"])

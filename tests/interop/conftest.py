@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CLIENTS = HERE / "clients"
 PACKAGES = CLIENTS / "node_modules" / "@modelcontextprotocol"
+#: A server with a tool for each thing that it may ask of its client, in either era alone.
+ASKING = ROOT / "tests" / "peers" / "conformance_server.py"
 #: Where the Python SDK 2.x is installed, and the servers on it.
 SDK2 = ROOT / ".cache" / "sdk2" / "bin"
 #: node itself; what is called node in .venv/bin is a Python program that starts it.
@@ -56,16 +58,23 @@ class Bridge:
     _reader: threading.Thread | None = None
 
     @classmethod
-    def start(cls, folder: Path) -> Bridge:
-        """Start it on a free port and wait until it listens. ``folder`` gets everything it writes."""
+    def start(
+        cls, folder: Path, entries: dict[str, Any] | None = None, environ: Mapping[str, str | None] | None = None
+    ) -> Bridge:
+        """Start it on a free port and wait until it listens. ``folder`` gets everything it writes.
+
+        ``entries`` are its servers, if not all of :func:`servers`; ``environ`` is added to its environment, and
+        taken out of that where it is None.
+        """
         folder = folder.resolve()
         config = folder / "servers.json"
-        config.write_text(json.dumps({"mcpServers": servers(folder)}))
+        config.write_text(json.dumps({"mcpServers": servers(folder) if entries is None else entries}))
         settings = setting_names()
-        environ = {name: value for name, value in os.environ.items() if name not in settings}
+        inherited = {name: value for name, value in os.environ.items() if name not in settings}
+        ours = {**inherited, "LOG_DIR": str(folder / "logs"), **(environ or {})}
         process = subprocess.Popen(
             [sys.executable, "-m", "bridge", "serve", "-c", str(config), "--port", "0"],
-            env={**environ, "LOG_DIR": str(folder / "logs")},
+            env={name: value for name, value in ours.items() if value is not None},
             cwd=folder,  # no .env of this checkout
             stderr=subprocess.PIPE,
             text=True,
@@ -153,6 +162,9 @@ def servers(folder: Path) -> dict[str, Any]:
         "demo": demo,
         "demo-handshake": {**demo, "childEra": "handshake"},
         "demo-modern": {**demo, "childEra": "modern"},
+        **{
+            f"asking-{era}": {"command": python, "args": [str(ASKING), "--era", era]} for era in ("handshake", "modern")
+        },
         "git": {"command": str(SDK2 / "mcp-server-git")},
         "fetch": {
             "command": str(SDK2 / "mcp-server-fetch"),

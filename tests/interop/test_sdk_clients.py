@@ -29,7 +29,15 @@ from tests.interop.conftest import (
     send,
 )
 from tests.interop.cut import Cut
-from tests.interop.expected import DEMO_STEPS, TEXT, check_course, check_everything, entity_of, streamable
+from tests.interop.expected import (
+    DEMO_STEPS,
+    TEXT,
+    check_course,
+    check_everything,
+    check_inputs,
+    entity_of,
+    streamable,
+)
 
 #: Every scenario starts real servers and several clients; clients that hang are given up one after the other.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * PATIENCE)]
@@ -143,6 +151,29 @@ def test_clients_of_the_other_era(server: str, name: str, crossed: dict[str, Rep
     assert seen["slow"] == {"text": "took 0.4 s", "steps": DEMO_STEPS}
     assert seen["elicitation_asked"] == "What is your name?"
     assert seen["greet"] == "Hello Ada Lovelace"
+
+
+#: Servers of one era, and how many clients use one at once: what one changes on a modern server has changed for all.
+ASKING = {"asking-handshake": 2, "asking-modern": 1}
+
+
+@pytest.fixture(scope="module")
+def asked(served: Bridge) -> dict[str, Reports]:
+    options = {"root": "file:///some/where"}
+    return {
+        server: run_all(served, server, "inputs", names=ALL_SDKS, options=lambda _: options, at_once=at_once)
+        for server, at_once in ASKING.items()
+    }
+
+
+@pytest.mark.parametrize("server", ASKING)
+@pytest.mark.parametrize("name", ALL_SDKS)
+def test_a_server_asks_and_announces_across_the_eras(
+    server: str, name: str, asked: dict[str, Reports], served: Bridge
+) -> None:
+    seen = asked[server][name].result()
+    check_course(name, seen, served)
+    check_inputs(seen)
 
 
 def test_all_clients_use_one_server_at_the_same_time(served: Bridge, gather: Gather) -> None:

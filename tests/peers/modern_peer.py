@@ -48,6 +48,8 @@ def call(id_: object, params: dict[str, object]) -> object:
             return complete(content=[], structuredContent=meta)
         case "pid":
             return complete(content=[], structuredContent={"pid": os.getpid()})
+        case "listens":
+            return complete(content=[], structuredContent={"wanted": list(listens.values())})
         case "cancelled":
             return complete(content=[], structuredContent={"cancelled": cancelled})
         case "progress":
@@ -132,9 +134,13 @@ def request(id_: object, method: str, params: dict[str, object]) -> None:
             if result is ANSWERED_LATER:
                 return
         case "subscriptions/listen":
-            listens[id_] = params["notifications"]  # type: ignore[assignment]
+            wanted: dict[str, object] = params["notifications"]  # type: ignore[assignment]
+            uris: list[str] = wanted.pop("resourceSubscriptions", [])  # type: ignore[assignment]
+            if uris:
+                wanted["resourceSubscriptions"] = [uri for uri in uris if "refuse" not in uri]
+            listens[id_] = wanted
             meta = {PREFIX + "subscriptionId": id_}
-            acknowledged = {"notifications": params["notifications"], "_meta": meta}
+            acknowledged = {"notifications": wanted, "_meta": meta}
             send({"method": "notifications/subscriptions/acknowledged", "params": acknowledged})
             return
         case _:

@@ -5,7 +5,7 @@
 import path from "node:path";
 import readline from "node:readline";
 
-const FORM = { name: "Ada Lovelace", check: true, integer: 7 };
+const FORM = { name: "Ada Lovelace", check: true, integer: 7, color: "blue" };
 const MODEL = "interop-model";
 const RESOURCE = "demo://resource/static/document/features.md";
 const PROMPT = { name: "args-prompt", arguments: { city: "Paris", state: "Texas" } };
@@ -15,6 +15,8 @@ const options = JSON.parse(rawOptions);
 const seen = {};
 const wire = [];
 let client;
+let changed;
+const change = new Promise((resolve) => (changed = resolve));
 let logged;
 const log = new Promise((resolve) => (logged = resolve));
 
@@ -119,6 +121,22 @@ const scenarios = {
     seen.after = await text("git_status", repo);
     seen.log = await text("git_log", { ...repo, max_count: 5 });
   },
+  async inputs() {
+    seen.tools = await toolNames();
+    seen.sampling = await text("test_sampling", { prompt: "say cheese" });
+    seen.roots = await text("test_input_required_result_list_roots");
+    seen.three = await text("test_input_required_result_multiple_inputs");
+    seen.twice = await text("test_input_required_result_multi_round");
+    seen.steps = (await progress("test_tool_with_progress")).steps;
+    if (seen.tools.includes("where")) seen.where = await text("where", { region: "Zürich" });
+    const modern = seen.protocol === "2026-07-28";
+    const subscription = modern ? await client.listen({ toolsListChanged: true }) : undefined;
+    await text("test_trigger_tool_change");
+    await change;
+    await subscription?.close();
+    seen.changed = await toolNames();
+    await text("test_trigger_tool_change");
+  },
   async fetch() {
     const { page, closed } = options;
     seen.tools = await toolNames();
@@ -205,6 +223,7 @@ async function connect() {
     client.setRequestHandler(types.ElicitRequestSchema, elicitation);
     if (options.root) client.setRequestHandler(types.ListRootsRequestSchema, roots);
     client.setNotificationHandler(types.LoggingMessageNotificationSchema, onLog);
+    client.setNotificationHandler(types.ToolListChangedNotificationSchema, () => changed());
   } else {
     ({ Client, StreamableHTTPClientTransport, SSEClientTransport } = await import("@modelcontextprotocol/client"));
     ({ StdioClientTransport } = await import("@modelcontextprotocol/client/stdio"));
@@ -213,6 +232,7 @@ async function connect() {
     client.setRequestHandler("elicitation/create", elicitation);
     if (options.root) client.setRequestHandler("roots/list", roots);
     client.setNotificationHandler("notifications/message", onLog);
+    client.setNotificationHandler("notifications/tools/list_changed", () => changed());
   }
   const transports = {
     http: () => new StreamableHTTPClientTransport(new URL(url), { fetch: watched }),

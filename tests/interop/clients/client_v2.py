@@ -53,6 +53,7 @@ async def connect(client: Client, mode: str) -> None:
         elicitation_callback=elicitation,
         list_roots_callback=list_roots if "root" in client.options else None,
         logging_callback=logging,
+        message_handler=client.on_message,
     ) as session:
         client.seen["protocol"] = session.protocol_version
         client.seen["server"] = session.server_info.name

@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 from urllib.request import urlopen
 
 #: What the person in front of the client fills in, and what the model behind it says.
-FORM = {"name": "Ada Lovelace", "check": True, "integer": 7}
+FORM = {"name": "Ada Lovelace", "check": True, "integer": 7, "color": "blue"}
 MODEL = "interop-model"
 
 #: What they ask of server-everything.
@@ -35,6 +35,7 @@ class Client:
         self.wire: list[str] = []
         self.seen: dict[str, Any] = {}
         self.log = asyncio.Queue[Any]()
+        self.changes = asyncio.Queue[str]()
 
     async def play(self, session: Any) -> None:
         """Run the scenario in an open session."""
@@ -76,6 +77,22 @@ class Client:
             children = json.load(response)
         server = self.url.rpartition("/")[2]
         return sum(child["open_questions"] for child in children if child["server"] == server)
+
+    async def on_message(self, message: Any) -> None:
+        """Note what the server announces: a handler of either SDK."""
+        kind = type(getattr(message, "root", message)).__name__
+        if kind == "ToolListChangedNotification":
+            self.changes.put_nowait(kind)
+
+    async def change_of_tools(self, change: Callable[[], Awaitable[Any]]) -> None:
+        """Change something, and wait until the server has announced that the tools have."""
+        if self.seen["protocol"] == "2026-07-28":
+            async with self.session.listen(tools_list_changed=True) as changes:
+                await change()
+                await anext(changes)
+        else:
+            await change()
+            await self.changes.get()
 
     async def call(self, tool: str, arguments: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
         return wire_form(await self.session.call_tool(tool, arguments or {}, **options))
@@ -200,6 +217,21 @@ async def git(client: Client) -> None:
     client.seen["log"] = await client.text("git_log", {**repo, "max_count": 5})
 
 
+async def inputs(client: Client) -> None:
+    """All that a server may ask of its client, and what it says by itself."""
+    client.seen["tools"] = await client.names("tools")
+    client.seen["sampling"] = await client.text("test_sampling", {"prompt": "say cheese"})
+    client.seen["roots"] = await client.text("test_input_required_result_list_roots")
+    client.seen["three"] = await client.text("test_input_required_result_multiple_inputs")
+    client.seen["twice"] = await client.text("test_input_required_result_multi_round")
+    client.seen["steps"] = (await client.progress("test_tool_with_progress", {}))["steps"]
+    if "where" in client.seen["tools"]:  # its argument wants a header
+        client.seen["where"] = await client.text("where", {"region": "Zürich"})
+    await client.change_of_tools(lambda: client.text("test_trigger_tool_change"))
+    client.seen["changed"] = await client.names("tools")
+    await client.text("test_trigger_tool_change")
+
+
 async def fetch(client: Client) -> None:
     """Read a page whole, in part and as it is; and one that robots may not read, which a person may."""
     page, closed = client.options["page"], client.options["closed"]
@@ -259,6 +291,7 @@ SCENARIOS: dict[str, Callable[[Client], Awaitable[None]]] = {
         share,
         remember,
         git,
+        inputs,
         fetch,
         time,
         late,
