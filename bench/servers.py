@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,11 @@ class Server:
     def children(self, recursive: bool = False) -> list[psutil.Process]:
         """Its children, ``recursive`` with those of theirs."""
         return list(self._usage.children(recursive))
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What the bridge itself says of its children (``GET /children``)."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/children") as response:
+            return list(json.load(response))
 
     def session(self, path: str | None = None, headers: Headers | None = None) -> dict[str, str]:
         """Open a session; return the headers of its requests. Raises :class:`ServerFailed`."""
