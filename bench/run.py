@@ -15,7 +15,7 @@ import psutil
 
 from bench.cases import big, churn, events, faces, hot, memory, neighbours, payload, sessions, start, sweep
 from bench.plot import bars
-from bench.programs import ROOT, compiler
+from bench.programs import PYTHON, ROOT, program
 from bench.report import machine, page, verdicts
 from bench.suite import Suite
 
@@ -33,7 +33,7 @@ def main() -> int:
     rounds, seconds = (2, 0.5) if options.quick else (options.rounds, options.seconds)
     suite = Suite(rounds, seconds, options.quick)
     meter = _Meter()
-    if compiler() is None:
+    if program("load") == PYTHON["load"]:
         suite.note(
             "no C compiler here: load generator and child are the ones in Python, which need more of the machine"
         )
