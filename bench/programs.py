@@ -4,6 +4,7 @@ measured. Without a compiler the same in Python is used, and the report says so.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ def compiler() -> str | None:
     return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 
+@functools.cache
 def program(name: str) -> list[str]:
     """The command of ``child`` or ``load``, compiled if that is possible."""
     source = HERE / f"{name}.c"

@@ -52,13 +52,15 @@ class Results:
     bars: list[tuple[str, float]] = field(default_factory=list)
 
 
-def verdicts(results: Results) -> Table:
-    """Each target beside what was seen."""
+def verdicts(results: Results, *, whole: bool = True) -> Table:
+    """Each target beside what was seen; of a run that is not ``whole`` those that it was about."""
     table = Table("Targets", "", ("case", "wanted", "seen", ""))
     for target in TARGETS:
         seen = results.seen.get(target.key)
         if seen is None:
-            why = results.missing.get(target.key, "its case was not run")
+            if not whole and target.key not in results.missing:
+                continue
+            why = results.missing.get(target.key, "nothing was seen of it")
             table.rows.append((target.text, _wanted(target), "-", f"not measured: {why}"))
         else:
             verdict = "met" if target.is_met(seen) else "**missed**"
@@ -89,7 +91,9 @@ def _read(path: str) -> str:
 def page(results: Results, about: Sequence[str]) -> str:
     """The whole page."""
     parts = [INTRODUCTION, "\n".join(f"* {line}" for line in [*about, *results.notes])]
-    parts += ["![calls per second](performance.svg)", "## Targets", verdicts(results).markdown()]
+    if results.bars:
+        parts.append("![calls per second](performance.svg)")
+    parts += ["## Targets", verdicts(results).markdown()]
     for table in results.tables:
         parts += [f"## {table.title}", table.note, table.markdown()]
     return "\n\n".join(parts) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import os
+import resource
 import sys
 import time
 import traceback
@@ -15,7 +15,7 @@ import psutil
 
 from bench.cases import big, churn, events, faces, hot, memory, neighbours, payload, sessions, start, sweep
 from bench.plot import bars
-from bench.programs import ROOT, compiler
+from bench.programs import PYTHON, ROOT, program
 from bench.report import machine, page, verdicts
 from bench.suite import Suite
 
@@ -32,9 +32,8 @@ def main() -> int:
     options = _options()
     rounds, seconds = (2, 0.5) if options.quick else (options.rounds, options.seconds)
     suite = Suite(rounds, seconds, options.quick)
-    before, begun = psutil.cpu_times(), time.time()
-    about = [machine(), f"load of the machine before the run: {os.getloadavg()[0]:.2f}"]
-    if compiler() is None:
+    meter = _Meter()
+    if program("load") == PYTHON["load"]:
         suite.note(
             "no C compiler here: load generator and child are the ones in Python, which need more of the machine"
         )
@@ -45,8 +44,9 @@ def main() -> int:
         except Exception as problem:  # the other cases took long, and stand by themselves
             traceback.print_exc()
             suite.note(f"the case {name} failed: {problem!r}")
-    about.append(_about_run(before, time.time() - begun, rounds, seconds))
-    table = verdicts(suite.results)
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    about = [machine(), f"{day}, {rounds} rounds of {seconds:g} s each, {meter.report()}"]
+    table = verdicts(suite.results, whole=not options.only)
     print(f"\n{table.title}\n{table.text()}")
     if not options.only and not options.quick:
         _write(suite, about, DOCS)
@@ -64,15 +64,30 @@ def _write(suite: Suite, about: list[str], folder: Path) -> None:
     suite.say(f"written: {folder / 'performance.md'}")
 
 
-def _about_run(before: psutil._pslinux.scputimes, took: float, rounds: int, seconds: float) -> str:
-    after = psutil.cpu_times()
-    stolen = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
-    share = stolen / (took * (psutil.cpu_count() or 1)) * 100
-    day = time.strftime("%Y-%m-%d", time.gmtime())
-    return (
-        f"{day}, {took / 60:.0f} minutes, {rounds} rounds of {seconds:g} s each; the host took {share:.1f} % of the "
-        "processor time for others meanwhile"
-    )
+class _Meter:
+    """Who used the processors since it was made: a page whose machine did other things as well must say so."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._all, self._ours = psutil.cpu_times(), _own_seconds()
+
+    def report(self) -> str:
+        """How long it was, and what others took of the processors, here and on the host."""
+        took = time.monotonic() - self._begun
+        now, available = psutil.cpu_times(), took * (psutil.cpu_count() or 1)
+        stolen = getattr(now, "steal", 0.0) - getattr(self._all, "steal", 0.0)
+        busy = sum(now[:3]) - sum(self._all[:3])  # user, nice, system
+        others = max(0.0, busy - (_own_seconds() - self._ours))
+        return (
+            f"{took / 60:.0f} minutes; meanwhile other processes took {others / available:.0%} of the processor time "
+            f"and the host {stolen / available:.0%}: the less, the better the numbers"
+        )
+
+
+def _own_seconds() -> float:
+    """Processor time of this run and of all it has started and seen to its end."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def _options() -> argparse.Namespace:

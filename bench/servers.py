@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import psutil
 
 from bench.mcp import Headers, open_session
 from bench.programs import HERE, program
+from bridge.config.settings import setting_names
 
 #: Seconds that a server may take until it answers.
 START = 60.0
@@ -62,6 +64,15 @@ class Server:
     def children(self, recursive: bool = False) -> list[psutil.Process]:
         """Its children, ``recursive`` with those of theirs."""
         return list(self._usage.children(recursive))
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What the bridge itself says of its children (``GET /children``)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START)
+        try:
+            connection.request("GET", "/children")
+            return list(json.load(connection.getresponse()))
+        finally:
+            connection.close()
 
     def session(self, path: str | None = None, headers: Headers | None = None) -> dict[str, str]:
         """Open a session; return the headers of its requests. Raises :class:`ServerFailed`."""
@@ -118,12 +129,14 @@ def serving(
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for file, text in (files or {}).items():
             Path(folder, file).write_text(text)
+        # The settings of whoever runs this are for another bridge.
+        inherited = {name: value for name, value in os.environ.items() if name not in setting_names()}
         log = Path(folder, "output.log")
         with log.open("wb") as output:
             process = subprocess.Popen(
                 argv,
                 cwd=folder,
-                env={**os.environ, **(env or {})},
+                env={**inherited, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import re
 import sys
 import time
@@ -21,7 +22,7 @@ from bench.series import Round, Series, cpu, number, p50, p99, rate, ratio, spre
 from bench.servers import Server, ServerFailed
 
 #: Longest note in characters: servers say a lot when they fail.
-NOTE = 200
+NOTE = 160
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Suite:
 
     def note(self, text: str) -> None:
         """Say something that belongs on the page, in one line and without paths of this machine."""
-        text = re.sub(r"<[^>]*>", " ", text.replace(str(ROOT), ""))  # errors of HTTP servers are pages
+        text = html.unescape(re.sub(r"<[^>]*>", " ", text.replace(str(ROOT), "")))  # errors of HTTP servers are pages
         text = " ".join(text.split())[:NOTE]
         self.say(text)
         self.results.notes.append(text)

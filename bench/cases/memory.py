@@ -146,7 +146,7 @@ def _kept(suite: Suite) -> None:
 
 def _wait_childless(server: Server, patience: float = 60.0) -> None:
     for _ in itertools.takewhile(lambda waited: waited < patience, itertools.count(0.0, 0.05)):
-        if not server.children():
+        if not server.listed():
             return
         time.sleep(0.05)
     raise RuntimeError("children of idle sessions are not stopped")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
@@ -26,6 +27,8 @@ TIME = {"command": "${BRIDGE_PYTHON}", "args": PROGRAM, "maxChildren": 200}
 WAYS: dict[str, dict[str, Any]] = {"cold": {}, "warm": {"warm": 2}, "zygote": {"preload": True}}
 #: Seconds without processor time after which a child has nothing left to import.
 SETTLED = 0.4
+#: Sessions that are asked for in one moment.
+CROWD = 20
 MB = 1024 * 1024
 
 
@@ -47,6 +50,8 @@ def run(suite: Suite) -> None:
                     times[way].append(milliseconds)
                 for way, (_, own) in found.items():
                     memory[way].append(own)
+        suite.say(f"start: {CROWD} at once")
+        crowds = {way: _crowd(server, way) for way in ways if way != "warm"}
     note = (
         "From the POST to its answer, as a client sees it; *no bridge* is the program itself, asked over its pipes. "
         "Memory is what the new process has for itself alone (USS), once it has been greeted."
@@ -60,17 +65,44 @@ def run(suite: Suite) -> None:
         table.rows.append((way, number(median), spread(taken), faster, own_memory))
         suite.see(f"start.{way}", cold / median)
     suite.table(table)
+    table = Table(
+        f"{CROWD} sessions at once", "All ask for a session in one moment.", ("", "half open ms", "all open ms")
+    )
+    for way, waited in crowds.items():
+        table.rows.append((way, number(statistics.median(waited)), number(waited[-1])))
+    suite.table(table)
 
 
 def _start(server: Server, way: str) -> tuple[float, int]:
     """Open one session; return milliseconds, and bytes of its child's own memory."""
     _wait_settled(lambda: server.children(recursive=True))
-    before = {child.pid for child in server.children(recursive=True)}
-    found = load(server.port, [[mcp.request(f"/mcp/{way}", mcp.INITIALIZE)]], seconds=0)
+    before = _held(server, way)
+    found = load(server.port, [_opening(way)], seconds=0)
     _wait_settled(lambda: server.children(recursive=True))
-    # A warm child was there before, and the new one beside it is the next of its kind.
-    new = [child for child in server.children(recursive=True) if child.pid not in before]
-    return found.p50, min(child.memory_full_info().uss for child in new)
+    [pid] = _held(server, way) - before
+    return found.p50, psutil.Process(pid).memory_full_info().uss
+
+
+def _opening(way: str) -> list[bytes]:
+    return [mcp.request(f"/mcp/{way}", mcp.INITIALIZE)]
+
+
+def _held(server: Server, way: str) -> set[int]:
+    """Process ids of the children that sessions hold: those that only wait are not among them."""
+    return {row["pid"] for row in server.listed() if row["server"] == way and row["holders"]}
+
+
+def _crowd(server: Server, way: str) -> list[float]:
+    """Open many sessions at once; return the milliseconds that each has waited, the shortest first."""
+
+    def visit(_: int) -> float:
+        begun = time.perf_counter()
+        server.session(f"/mcp/{way}")
+        return (time.perf_counter() - begun) * 1000
+
+    _wait_settled(lambda: server.children(recursive=True))
+    with ThreadPoolExecutor(CROWD) as pool:
+        return sorted(pool.map(visit, range(CROWD)))
 
 
 def _alone(warm: bool) -> float:

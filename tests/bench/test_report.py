@@ -52,11 +52,12 @@ def test_a_target_is_met_missed_or_not_measured() -> None:
     )
     rows = verdicts(results).rows
     assert len(rows) == len(TARGETS)
+    assert [row[0] for row in verdicts(results, whole=False).rows] == [each.text for each in (first, second, third)]
     assert [row[3] for row in rows[:4]] == [
         "met",
         "**missed**",
         "not measured: no such peer",
-        "not measured: its case was not run",
+        "not measured: nothing was seen of it",
     ]
 
 
@@ -64,12 +65,15 @@ def test_a_note_is_one_line_without_paths_of_this_machine(capsys: pytest.Capture
     suite = Suite(1, 1, True)
     suite.note(f"failed:\n<b>no</b>  {ROOT}/.cache/x" + "x" * 1000)
     assert suite.results.notes[0].startswith("failed: no /.cache/xxx")
-    assert len(suite.results.notes[0]) <= 200
+    assert len(suite.results.notes[0]) <= 160
     assert suite.results.notes[0] in capsys.readouterr().err
 
 
 def test_the_page_holds_every_table() -> None:
-    results = Results(tables=[Table("A case", "What was done.", ("", "calls/s"), [("bridge", "1"), ("peer", "2")])])
+    results = Results(
+        tables=[Table("A case", "What was done.", ("", "calls/s"), [("bridge", "1"), ("peer", "2")])],
+        bars=[("bridge", 1.0)],
+    )
     text = page(results, ["a machine"])
     assert "## A case\n\nWhat was done.\n\n|  | calls/s |\n| --- | ---: |\n| bridge | 1 |\n| peer | 2 |" in text
     assert "* a machine" in text
