@@ -17,6 +17,8 @@ from bridge.children.silence import Loop, SilenceWatch
 BACKLOG_BYTES = 16 * 1024 * 1024
 #: Bytes that are made room for at once: looking through all that waits for each message more would take for ever.
 SHED_BYTES = BACKLOG_BYTES // 4
+#: Bytes that are read together, where as many wait.
+TOGETHER = 64 * 1024
 
 
 class Kind(enum.Enum):
@@ -80,8 +82,11 @@ class Stream:
             await self._change(asyncio.get_running_loop())
         return self._next(reader)
 
-    async def receive_within(self, silence: SilenceWatch[Stream], reader: int = 0) -> bytes | None:
-        """Return the next message, or None when it does not come in time. Raises what :meth:`receive` raises."""
+    async def receive_within(self, silence: SilenceWatch[Stream], reader: int = 0) -> list[bytes]:
+        """Return what waits, ``TOGETHER`` bytes and one message at most; nothing when nothing comes in time.
+
+        Raises what :meth:`receive` raises.
+        """
         if self._is_silent(reader):
             silence.start(self)
             try:
@@ -89,8 +94,13 @@ class Stream:
             finally:
                 silence.end(self)
             if self._is_silent(reader):
-                return None
-        return self._next(reader)
+                return []
+        messages = [self._next(reader)]
+        size = len(messages[0])
+        while self._queue and size < TOGETHER:
+            messages.append(self._next(reader))
+            size += len(messages[-1])
+        return messages
 
     async def first_within(self, silence: SilenceWatch[Stream]) -> tuple[bytes, Kind] | None:
         """Return the first message and leave it where it is; None when it does not come in time, or never will.
@@ -104,6 +114,11 @@ class Stream:
             finally:
                 silence.end(self)
         return self._queue[0] if self._queue else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing to read and never will be."""
+        return self.ended and not self._queue
 
     def is_read_by(self, reader: int) -> bool:
         """Whether nobody has taken over from this reader."""

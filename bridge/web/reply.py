@@ -69,9 +69,14 @@ async def as_events(
     try:
         await response.prepare(request)
         head = _primer(track.last_id) if session.primes and not missed else PING
-        await response.write(head + b"".join(event(message, event_id) for event_id, message in missed))
+        head += b"".join(event(message, event_id) for event_id, message in missed)
         await pump(
-            response, stream, lambda message: event(message, session.backlog.record(track, message)), silence, reader
+            response,
+            stream,
+            lambda message: event(message, session.backlog.record(track, message)),
+            silence,
+            head=head,
+            reader=reader,
         )
         with contextlib.suppress(ConnectionError):
             await response.write_eof()
@@ -90,15 +95,29 @@ async def pump(
     stream: Stream,
     as_event: Callable[[bytes], bytes],
     silence: SilenceWatch[Stream],
+    *,
+    head: bytes = b"",
     reader: int = 0,
 ) -> None:
-    """Write what comes on a stream until it ends, and a comment whenever it has been silent for long."""
+    """Write ``head`` and what comes on a stream until it ends, and a comment whenever it has been silent for long.
+
+    What waits at the same time is written at the same time, and so is the end, because each write costs a client and us
+    more than what is in it.
+    """
+    if head and not stream.waiting:
+        await response.write(head)
+        head = b""
     while True:
         try:
-            message = await stream.receive_within(silence, reader)
+            messages = await stream.receive_within(silence, reader)
         except StreamEnded:
             return
-        await response.write(PING if message is None else as_event(message))
+        data = head + b"".join(map(as_event, messages)) or PING
+        head = b""
+        if stream.is_over and stream.is_read_by(reader):
+            await response.write_eof(data)
+            return
+        await response.write(data)
 
 
 def plain_event(message: bytes) -> bytes:

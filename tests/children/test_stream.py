@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from bridge.children.stream import BACKLOG_BYTES, SHED_BYTES, Kind, Stream, StreamEnded
+from bridge.children.silence import SilenceWatch
+from bridge.children.stream import BACKLOG_BYTES, SHED_BYTES, TOGETHER, Kind, Stream, StreamEnded
 
 MIB = 1024 * 1024
 
@@ -72,3 +73,29 @@ async def test_room_is_made_for_many_at_once() -> None:
     assert BACKLOG_BYTES - SHED_BYTES < sum(len(message) for message, _ in stream.waiting) < BACKLOG_BYTES
     assert stream.dropped + len(stream.waiting) == 200_001
     assert stream.waiting[0][1] is Kind.QUESTION
+
+
+def _watch(seconds: float = 60) -> SilenceWatch[Stream]:
+    return SilenceWatch(seconds, Stream.wake, asyncio.get_running_loop())
+
+
+async def test_what_waits_is_read_together_up_to_a_size() -> None:
+    stream = Stream()
+    half = b"x" * (TOGETHER // 2)
+    for message in (b"a", b"b", half, half, b"c"):
+        stream.put(message)
+    assert await stream.receive_within(_watch()) == [b"a", b"b", half, half]
+    assert not stream.is_over
+    stream.end()
+    assert not stream.is_over
+    assert await stream.receive_within(_watch()) == [b"c"]
+    assert stream.is_over
+    with pytest.raises(StreamEnded):
+        await stream.receive_within(_watch())
+
+
+async def test_silence_reads_nothing_and_loses_nothing() -> None:
+    stream = Stream()
+    assert await stream.receive_within(_watch(0.001)) == []
+    stream.put(b"a")
+    assert await stream.receive_within(_watch(0.001)) == [b"a"]
