@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import re
 import secrets
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +28,8 @@ PATIENCE = 600.0
 LEAST_STAY = 60.0
 #: Most calls that wait at once, of one server and one principal.
 MOST = 100
+#: What a ``requestState`` of any run of the bridge looks like.
+_OURS = re.compile(r"([0-9a-f]{16})-[\w-]{32}\.[0-9a-f]{64}", re.ASCII)
 
 
 class Parkable(Protocol):
@@ -52,6 +55,7 @@ class Parking:
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
+        self._run = secrets.token_hex(8)
         self._places: dict[str, _Place] = {}
 
     def __len__(self) -> int:
@@ -71,7 +75,7 @@ class Parking:
         )
         if alike >= MOST:
             raise ChildUnavailable(call.server, f"{alike} calls of it wait for their users already", retry_in=30)
-        name = secrets.token_urlsafe(24)
+        name = f"{self._run}-{secrets.token_urlsafe(24)}"
         loop = asyncio.get_running_loop()
         timer = loop.call_later(PATIENCE, self._expired, name)
         self._places[name] = _Place(call, principal, loop.time(), timer)
@@ -83,13 +87,18 @@ class Parking:
         good = hmac.compare_digest(seal.encode(), self._seal(name, principal, server, digest(request)).encode())
         place = self._places.pop(name, None) if good else None
         if place is None:
-            raise Rejection(
-                Fault.BAD_PARAMS,
-                "requestState is not known: it was used before, has expired, or belongs to another request; call again",
-                data={"restarted": False},
-            )
+            raise self._unknown(state)
         place.timer.cancel()
         return place.call
+
+    def _unknown(self, state: str) -> Rejection:
+        run = _OURS.fullmatch(state)
+        restarted = run is not None and run[1] != self._run
+        why = "it was used before, has expired, or belongs to another request"
+        if restarted:
+            why = "the bridge was restarted meanwhile, and such calls do not outlive it"
+        text = f"requestState is not known: {why}; call again"
+        return Rejection(Fault.BAD_PARAMS, text, data={"restarted": restarted})
 
     def make_room(self, server: str, children: int) -> None:
         """End the oldest parked call of a server when its parked calls hold as many as ``children``.

@@ -30,6 +30,8 @@ CLIENTS = HERE / "clients"
 PACKAGES = CLIENTS / "node_modules" / "@modelcontextprotocol"
 #: A server with a tool for each thing that it may ask of its client, in either era alone.
 ASKING = ROOT / "tests" / "peers" / "conformance_server.py"
+#: One that starts at once and asks twice in one call, in either era alone.
+INTRODUCING = ROOT / "tests" / "peers" / "asking_peer.py"
 #: Where the Python SDK 2.x is installed, and the servers on it.
 SDK2 = ROOT / ".cache" / "sdk2" / "bin"
 #: node itself; what is called node in .venv/bin is a Python program that starts it.
@@ -164,6 +166,10 @@ def servers(folder: Path) -> dict[str, Any]:
         "demo-modern": {**demo, "childEra": "modern"},
         **{
             f"asking-{era}": {"command": python, "args": [str(ASKING), "--era", era]} for era in ("handshake", "modern")
+        },
+        **{
+            f"introducing-{era}": {"command": python, "args": ["-I", "-S", str(INTRODUCING), era]}
+            for era in ("handshake", "modern")
         },
         "git": {"command": str(SDK2 / "mcp-server-git")},
         "fetch": {

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bridge.protocol import messages, subscriptions
 from bridge.protocol.messages import Notification, Response
@@ -76,6 +78,25 @@ def test_all_that_was_granted_may_have_changed() -> None:
         ("notifications/resources/updated", "a://2"),
     ]
     assert {line["params"]["_meta"][SUBSCRIPTION_ID] for line in lines} == {7}
+
+
+values = st.sampled_from(["1e999", "1.10", "-0.0", '"a\\/b"', '"é😀"', '{"z":1,"a":[2]}', "null"])
+names = st.sampled_from(["uri", "a", "é"])
+
+
+@given(st.dictionaries(names, values), st.dictionaries(names, values), st.sampled_from([b"7", b'"7"', b'"a\\/b"']))
+def test_an_announcement_comes_back_from_a_subscription_as_it_went(
+    params: dict[str, str], meta: dict[str, str], subscription: bytes
+) -> None:
+    def text(members: dict[str, str]) -> str:
+        return (
+            "{" + ",".join(f"{json.dumps(name, ensure_ascii=False)}:{value}" for name, value in members.items()) + "}"
+        )
+
+    whole = text({**params, **({"_meta": text(meta)} if meta else {})}).encode()
+    note = messages.parse(subscriptions.named("notifications/resources/updated", whole, subscription))
+    assert isinstance(note, Notification)
+    assert subscriptions.unnamed(note) == messages.notification_line("notifications/resources/updated", whole)
 
 
 def test_the_handshake_era_knows_no_subscriptions() -> None:

@@ -41,13 +41,23 @@ ASKED = request(name="ask", arguments={"a": 1})
 
 
 def is_refused(
-    places: Parking, state: str, asked: Request = ASKED, principal: str = "alice", server: str = SERVER
+    places: Parking,
+    state: str,
+    asked: Request = ASKED,
+    principal: str = "alice",
+    server: str = SERVER,
+    *,
+    restarted: bool | None = False,
 ) -> bool:
-    """Whether a ``requestState`` brings nothing back; it must be told as a bad parameter."""
+    """Whether a ``requestState`` brings nothing back; it must be told as a bad parameter.
+
+    ``restarted``: whether it may look like one of another run, None for both.
+    """
     try:
         places.take(state, asked, principal, server)
     except Rejection as rejection:
-        if rejection.fault is not Fault.BAD_PARAMS or rejection.data != {"restarted": False}:
+        told = rejection.data["restarted"]
+        if rejection.fault is not Fault.BAD_PARAMS or (restarted is not None and told is not restarted):
             raise
         return True
     return False
@@ -120,7 +130,7 @@ async def test_a_state_that_was_tampered_with_is_refused_and_costs_the_good_one_
     for each in several:
         bad = mutated(bad, other, each) if bad else each[0]
     assume(bad not in (state, other))
-    assert is_refused(places, bad)
+    assert is_refused(places, bad, restarted=None)
     assert places.take(state, ASKED, "alice", SERVER) is call
     places.close()
 
@@ -139,13 +149,14 @@ async def test_another_run_of_the_bridge_takes_no_states_of_this_one() -> None:
     one, other = Parking(), Parking()
     state = one.park(Call(), ASKED, "alice")
     other.park(Call(), ASKED, "alice")
-    assert is_refused(other, state)
+    assert is_refused(other, state, restarted=True)
     one.close()
     other.close()
 
 
 async def test_two_runs_of_the_bridge_do_not_share_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parking.secrets, "token_urlsafe", lambda _: "name")
+    monkeypatch.setattr(parking.secrets, "token_hex", lambda _: "run")
     one, other = Parking(), Parking()
     state = one.park(Call(), ASKED, "alice")
     assert state != other.park(Call(), ASKED, "alice")
@@ -266,6 +277,83 @@ async def test_equal_arguments_that_are_spelled_differently_are_the_same_request
     state = places.park(call, asked(one, b"1"), "alice")
     again = asked(two, b'"2"', _meta={"x": 1}, inputResponses={"r0": {}}, requestState=state)
     assert places.take(state, again, "alice", SERVER) is call
+    places.close()
+
+
+# All of it together
+
+
+class StillLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time only moves when a test says so."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
+_people = st.sampled_from(["alice", "bob"])
+_servers = st.sampled_from(["git", "time"])
+_asked = st.sampled_from([ASKED, request(name="ask", arguments={"a": 2}), request("prompts/get", name="ask")])
+_steps = st.one_of(
+    st.tuples(st.just("park"), _people, _servers, _asked),
+    st.tuples(st.just("take"), st.integers(0, 20), _people, _servers, _asked),
+    st.tuples(st.just("replay"), st.integers(0, 20)),
+    st.tuples(st.just("tamper"), st.integers(0, 20), mutations),
+    st.tuples(st.just("wait"), st.sampled_from([1.0, 250.0, parking.PATIENCE])),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(_steps, max_size=30))
+def test_a_state_is_good_once_in_time_for_whom_and_what_it_was_made_and_never_else(
+    steps: list[tuple[Any, ...]],
+) -> None:
+    loop = StillLoop()
+    try:
+        loop.run_until_complete(_play(loop, steps))
+    finally:
+        loop.close()
+
+
+async def _play(loop: StillLoop, steps: list[tuple[Any, ...]]) -> None:
+    places = Parking()
+    parked: list[tuple[str, Call, tuple[str, str, Request], float]] = []
+    taken: set[str] = set()
+
+    def take(state: str, who: str, server: str, asked: Request, *, good: bool) -> None:
+        if good:
+            taken.add(state)
+            assert places.take(state, asked, who, server) in [call for each, call, *_ in parked if each == state]
+        else:
+            assert is_refused(places, state, asked, who, server)
+
+    for kind, *what in steps:
+        if kind == "park":
+            who, server, asked = what
+            call = Call(server)
+            parked.append((places.park(call, asked, who), call, (who, server, asked), loop.now + parking.PATIENCE))
+        elif kind == "wait":
+            loop.now += what[0]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        elif parked:
+            state, _, own, deadline = parked[what[0] % len(parked)]
+            lives = state not in taken and loop.now < deadline
+            if kind == "take":
+                who, server, asked = what[1:]
+                take(state, who, server, asked, good=lives and (who, server, asked) == own)
+            elif kind == "replay":
+                take(state, *own, good=lives)
+                take(state, *own, good=False)
+            else:
+                bad = mutated(state, parked[0][0], what[1])
+                if bad not in [each for each, *_ in parked]:
+                    who, server, asked = own
+                    assert is_refused(places, bad, asked, who, server, restarted=None)
+    for state, call, _, deadline in parked:
+        assert call.expired == (state not in taken and loop.now >= deadline)
+    assert len(places) == sum(1 for state, _, _, end in parked if state not in taken and loop.now < end)
     places.close()
 
 

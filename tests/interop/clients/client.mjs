@@ -1,6 +1,7 @@
 // A client on the TypeScript SDK: `client.mjs URL SCENARIO OPTIONS MODE`, where MODE is `1` for the 1.x package, or
 // `legacy` (the default of that SDK) or `auto` for the 2.x package. Prints what it saw as one JSON object, the last
-// line of stdout. Scenarios and their output are those of scenarios.py.
+// line of stdout. Scenarios and their output are those of scenarios.py. With `times` in OPTIONS, so many clients do so at
+// once, each with a number and a name: this module is loaded once for each, the SDK once for all.
 
 import path from "node:path";
 import readline from "node:readline";
@@ -11,8 +12,10 @@ const RESOURCE = "demo://resource/static/document/features.md";
 const PROMPT = { name: "args-prompt", arguments: { city: "Paris", state: "Texas" } };
 
 const [url, scenario, rawOptions, mode] = process.argv.slice(2);
-const options = JSON.parse(rawOptions);
-const seen = {};
+const number = new URL(import.meta.url).searchParams.get("number");
+const own = number === null ? {} : { number: Number(number), name: `client ${number}` };
+const options = { ...JSON.parse(rawOptions), ...own };
+const seen = { ...own };
 const wire = [];
 let client;
 let changed;
@@ -152,6 +155,13 @@ const scenarios = {
     seen.converted = JSON.parse(await text("convert_time", there));
     seen.nowhere = await failure("get_current_time", { timezone: "Nowhere/Land" });
   },
+  async introduce() {
+    const numbers = [0, 1, 2].map((n) => options.number * 10 + n);
+    seen.calls = await Promise.all(numbers.map((n) => progress("introduce", { n })));
+  },
+  async leave() {
+    await text("introduce", { n: 1 });
+  },
   async late() {
     seen.hurry = await text("hurry");
     seen.echo = await text("echo", { text: "still here" });
@@ -196,7 +206,9 @@ async function elicitation(request) {
   const { message, requestedSchema } = request.params;
   seen.elicitation_asked = message;
   if (scenario === "late") while (await openQuestions()) continue;
-  const content = Object.fromEntries(Object.entries(FORM).filter(([name]) => name in requestedSchema.properties));
+  if (scenario === "leave") await meet();
+  const form = { ...FORM, name: options.name ?? FORM.name };
+  const content = Object.fromEntries(Object.entries(form).filter(([name]) => name in requestedSchema.properties));
   return { action: "accept", content };
 }
 
@@ -244,20 +256,28 @@ async function connect() {
   return transport;
 }
 
-try {
-  const transport = await connect();
-  seen.protocol = transport.protocolVersion;
-  seen.server = client.getServerVersion().name;
+async function play() {
   try {
-    await scenarios[scenario]();
-  } finally {
+    const transport = await connect();
+    seen.protocol = transport.protocolVersion;
+    seen.server = client.getServerVersion().name;
     try {
-      await transport.terminateSession?.(); // close() alone leaves the session of HTTP to its time limit
+      await scenarios[scenario]();
     } finally {
-      await client.close();
+      try {
+        await transport.terminateSession?.(); // close() alone leaves the session of HTTP to its time limit
+      } finally {
+        await client.close();
+      }
     }
+  } catch (error) {
+    seen.error = String(error);
   }
-} catch (error) {
-  seen.error = String(error);
+  console.log(JSON.stringify({ ...seen, wire }));
 }
-console.log(JSON.stringify({ ...seen, wire }));
+
+if (options.times && number === null) {
+  await Promise.all(Array.from({ length: options.times }, (_, n) => import(`./client.mjs?number=${n}`)));
+} else {
+  await play();
+}

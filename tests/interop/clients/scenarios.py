@@ -69,7 +69,10 @@ class Client:
         if self.scenario == "late":
             while await asyncio.to_thread(self._open_questions):
                 pass
-        return {name: value for name, value in FORM.items() if name in asked["requestedSchema"]["properties"]}
+        if self.scenario == "leave":
+            await meet()
+        form = {**FORM, "name": self.options.get("name", FORM["name"])}
+        return {name: value for name, value in form.items() if name in asked["requestedSchema"]["properties"]}
 
     def _open_questions(self) -> int:
         """How many questions of the server the bridge still takes an answer to."""
@@ -251,6 +254,17 @@ async def time(client: Client) -> None:
     client.seen["nowhere"] = await client.failure("get_current_time", {"timezone": "Nowhere/Land"})
 
 
+async def introduce(client: Client) -> None:
+    """Be asked in several calls at once, each with a number of its own."""
+    numbers = [client.options["number"] * 10 + n for n in range(3)]
+    client.seen["calls"] = await asyncio.gather(*(client.progress("introduce", {"n": n}) for n in numbers))
+
+
+async def leave(client: Client) -> None:
+    """Be asked, and never answer: whoever started this ends it."""
+    await client.text("introduce", {"n": 1})
+
+
 async def late(client: Client) -> None:
     """The server gives up on its question before the person has answered; everything must go on."""
     client.seen["hurry"] = await client.text("hurry")
@@ -294,6 +308,8 @@ SCENARIOS: dict[str, Callable[[Client], Awaitable[None]]] = {
         inputs,
         fetch,
         time,
+        introduce,
+        leave,
         late,
         shutdown,
         start,
@@ -313,15 +329,23 @@ def main(connect: Callable[..., Awaitable[None]]) -> None:
     """Run ``URL SCENARIO OPTIONS [MODE]`` and print what was seen as one JSON object, the last line of stdout.
 
     ``connect(client)``, or ``connect(client, MODE)``, opens a session, runs :meth:`Client.play` in it and closes it.
+    With ``times`` in OPTIONS, so many clients do so at once, each with a ``number`` and a ``name``.
     """
-    url, scenario, options, *mode = sys.argv[1:]
+    url, scenario, raw, *mode = sys.argv[1:]
+    options = json.loads(raw)
 
-    async def run() -> dict[str, Any]:
-        client = Client(url, scenario, json.loads(options))
+    async def run(**own: Any) -> None:
+        client = Client(url, scenario, {**options, **own})
         try:
             await connect(client, *mode)
         except BaseException as error:
             client.seen["error"] = words(error)
-        return {**client.seen, "wire": client.wire}
+        print(json.dumps({**client.seen, **own, "wire": client.wire}))
 
-    print(json.dumps(asyncio.run(run())))
+    async def run_all() -> None:
+        if "times" not in options:
+            await run()
+        else:
+            await asyncio.gather(*(run(number=n, name=f"client {n}") for n in range(options["times"])))
+
+    asyncio.run(run_all())
