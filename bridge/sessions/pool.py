@@ -8,6 +8,7 @@ question keeps its session alive however long it takes (users' scar 10).
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -162,10 +163,18 @@ class SessionPool(Generic[T]):
         finally:
             self.leave(entry)
 
-    def take_expired(self) -> list[Entry[T]]:
-        """Remove and return what has expired; the caller closes it. Nobody finds those entries any longer."""
+    def count_expired(self) -> int:
+        """How many entries have expired."""
         now = self.clock()
-        expired = [entry for entry in self._entries.values() if entry.expired(now, self.ttl_scale)]
+        return sum(1 for entry in self._entries.values() if entry.expired(now, self.ttl_scale))
+
+    def take_expired(self, most: int | None = None) -> list[Entry[T]]:
+        """Remove and return what has expired, ``most`` entries at most; the caller closes it. Nobody finds those
+        entries any longer.
+        """
+        now = self.clock()
+        found = (entry for entry in self._entries.values() if entry.expired(now, self.ttl_scale))
+        expired = list(itertools.islice(found, most))
         for entry in expired:
             entry.state = advance(SESSION_TRANSITIONS, entry.state, SessionEvent.REAPED)
             entry.was_reaped = True

@@ -14,12 +14,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from bridge.sessions.pool import SessionPool, T
+from bridge.sessions.pool import Entry, SessionPool, T
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks, at least, whatever the TTL of a single session.
 SHORTEST = 0.25
+
+#: Sessions that are ended at once, before calls get their turn.
+AT_ONCE = 100
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -109,14 +112,25 @@ class Reaper(Generic[T]):
                 return
 
     async def sweep(self) -> int:
-        """End what has expired; return how many that were."""
-        expired = self._pool.take_expired()
-        if not expired:
+        """End what has expired, some at a time so that calls get their turn; return how many that were."""
+        count = self._pool.count_expired()
+        if not count:
             log.debug("No expired sessions to clean up total_sessions=%d", len(self._pool))
             return 0
-        log.info("Cleaning up %d expired %s", len(expired), self._words.plural)
-        for entry in expired:
-            idle = self._pool.idle_for(entry)
-            log.debug("Closing %s %s (idle for %.0fs)", self._words.singular, entry.session.label, idle)
-        await asyncio.gather(*(entry.session.close(f"idle for {self._pool.idle_for(entry):.0f}s") for entry in expired))
-        return len(expired)
+        log.info("Cleaning up %d expired %s", count, self._words.plural)
+        ended = 0
+        closing: list[list[Awaitable[None]]] = []
+        while expired := self._pool.take_expired(AT_ONCE):
+            ended += len(expired)
+            closing.append([self._close(entry) for entry in expired])
+            await asyncio.sleep(0)
+        outcomes = [outcome for each in closing for outcome in await asyncio.gather(*each, return_exceptions=True)]
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+        return ended
+
+    def _close(self, entry: Entry[T]) -> Awaitable[None]:
+        idle = self._pool.idle_for(entry)
+        log.debug("Closing %s %s (idle for %.0fs)", self._words.singular, entry.session.label, idle)
+        return asyncio.ensure_future(entry.session.close(f"idle for {idle:.0f}s"))
