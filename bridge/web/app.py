@@ -138,6 +138,7 @@ class Service:
                     self._parking,
                     servers.problems,
                     self._troubles,
+                    self._drain,
                     self._guards,
                 ),
                 SessionsFace(self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time),
@@ -261,6 +262,8 @@ def _application(
             web.post("/bridge", bridge.post_any),
             web.post("/bridge/{server_id}", bridge.post),
             web.get("/health", status.health),
+            web.get("/livez", status.alive),
+            web.get("/readyz", status.ready),
         ]
     )
     app.add_routes(

@@ -18,7 +18,7 @@ from bridge.web.principal import ANONYMOUS, digest, set_owner
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 #: Probes, which never need a token and never tell names.
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/health", "/livez", "/readyz"})
 
 #: Spellings of allowed hosts that are remembered.
 SEEN_HOSTS = 100

@@ -19,13 +19,17 @@ from bridge.protocol.states import ChildState
 from bridge.sessions.parking import Parking
 from bridge.sessions.pool import Entry
 from bridge.version import __version__
+from bridge.web.drain import Drain
 from bridge.web.guards import Guards
 from bridge.web.reply import json_answer
 from bridge.web.sessions import AnyPool
 
 
 class StatusFace:
-    """The handlers of ``/health``, ``/servers`` and ``/children``. ``troubles`` says what degrades the bridge now."""
+    """The handlers of ``/health``, ``/livez``, ``/readyz``, ``/servers`` and ``/children``.
+
+    ``troubles`` says what degrades the bridge now.
+    """
 
     def __init__(
         self,
@@ -34,10 +38,12 @@ class StatusFace:
         parking: Parking,
         problems: Sequence[Problem],
         troubles: Callable[[], list[str]],
+        drain: Drain,
         guards: Guards,
     ) -> None:
         self._parking = parking
         self._troubles = troubles
+        self._drain = drain
         self._registry = registry
         self._pools = pools
         self._problems = [problem for problem in problems if problem.fatal]
@@ -58,6 +64,16 @@ class StatusFace:
             if reasons:
                 body["reasons"] = reasons
         return json_answer(body)
+
+    async def alive(self, _: web.Request) -> web.Response:
+        """Answer a probe of whether the process works at all."""
+        return json_answer({"status": "ok"})
+
+    async def ready(self, _: web.Request) -> web.Response:
+        """Answer a probe of whether new work may be sent here: not while the bridge is on its way out."""
+        if self._drain.begun or not self._drain.admits:
+            return json_answer({"status": "draining"}, status=503)
+        return json_answer({"status": "ok"})
 
     async def servers(self, request: web.Request) -> web.Response:
         """List what is configured."""

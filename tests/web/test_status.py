@@ -35,6 +35,16 @@ async def test_health_tells_a_stranger_the_status_and_nothing_else(start_bridge:
     assert "reasons" in await bridge.get("/health")
 
 
+async def test_probes_need_no_token_and_say_when_to_send_nothing_more(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(ACCESS_TOKEN="sesame")
+    for path in ("/livez", "/readyz"):
+        assert await bridge.get(path) == {"status": "ok"}
+    bridge.service.drain()
+    assert await bridge.get("/livez") == {"status": "ok"}
+    async with bridge.http.get(bridge.url + "/readyz") as response:
+        assert (response.status, await response.json()) == (503, {"status": "draining"})
+
+
 async def test_servers_are_listed_with_their_state(start_bridge: StartBridge) -> None:
     bridge = await start_bridge(SERVERS)
     rows = {row["id"]: row for row in await bridge.get("/servers")}
