@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
 
-#: Bodies up to this size in bytes are copied behind their head; a larger one is written by itself, and waited for.
+#: Bodies up to this size in bytes are copied behind their head; a larger one is written by itself.
 COPIED = 64 * 1024
 
 _HEAD = (
@@ -94,4 +94,5 @@ class Prebuilt(web.Response):
         else:
             transport.write(head)
             transport.write(self._json)
-            await self._request.writer.drain()
+        # A client may send requests one behind the other and read nothing: then the next one waits.
+        await self._request.writer.drain()
