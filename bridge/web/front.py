@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Container, Mapping
 
 from aiohttp import web
 
+from bridge.web.cors import is_preflight, preflight, share
 from bridge.web.errors import answer_to
 from bridge.web.guards import Guards
 
@@ -40,7 +41,11 @@ class Front:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; what a handler raises becomes its answer."""
         begun = time.perf_counter() if log.isEnabledFor(logging.DEBUG) else None
+        origin = request.headers.get("Origin")
         try:
+            if is_preflight(request) and origin is not None:
+                self._guards.check_page(request)
+                return preflight(request, origin)
             self._guards.check(request)
             way = self._ways.get(request.raw_path) or self._way(request.raw_path)
             if way is not None and request.method == "POST" and "Expect" not in request.headers:
@@ -50,6 +55,8 @@ class Front:
                 response = await self._routes(request)
         except Exception as error:
             response = answer_to(error, request)
+        if origin is not None and self._guards.lets_in(origin):  # a refusal too is for its page to see
+            share(response, origin)
         if begun is not None:
             spent = (time.perf_counter() - begun) * 1000
             log.debug("%s %s %d %.1fms", request.method, request.path, response.status, spent)

@@ -37,20 +37,32 @@ class Guards:
 
     def check(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless this request may come in."""
-        headers = request.headers
-        self._check_host(headers.get("Host", ""))
-        origin = headers.get("Origin")
-        if origin is not None:
-            self._check_origin(origin)
+        self.check_page(request)
         set_owner(request, self._owner)
         if self._token is not None and not self.knows(request) and request.path not in OPEN_PATHS:
             raise Rejection(
-                Fault.UNAUTHORIZED, "a token is needed: send Authorization: Bearer with the value of ACCESS_TOKEN"
+                Fault.UNAUTHORIZED,
+                "a token is needed: send the value of ACCESS_TOKEN as Authorization: Bearer, or X-API-Key",
+            )
+
+    def check_page(self, request: web.BaseRequest) -> None:
+        """Raise :class:`Rejection` unless its Host is ours and its page, if it comes from one, may ask us anything."""
+        headers = request.headers
+        self._check_host(headers.get("Host", ""))
+        origin = headers.get("Origin")
+        if origin is not None and not self.lets_in(origin):
+            raise Rejection(
+                Fault.FORBIDDEN,
+                f"Origin {origin[:100]!r} is not allowed; add it to ALLOWED_ORIGINS if you trust its pages",
             )
 
     def knows(self, request: web.BaseRequest) -> bool:
         """Whether the caller may see names: there is no token, or it brings the right one."""
-        return self._token is None or self._is_token(request.headers.get("Authorization", ""))
+        if self._token is None:
+            return True
+        headers = request.headers
+        key = headers.get("X-API-Key")
+        return self._is_token(headers.get("Authorization", "") if key is None else f"Bearer {key}")
 
     def _check_host(self, host: str) -> None:
         if host in self._seen:
@@ -65,16 +77,16 @@ class Guards:
             f"Host {host[:100]!r} is not allowed; add it to ALLOWED_HOSTS if it is a name of this bridge",
         )
 
-    def _check_origin(self, origin: str) -> None:
+    def lets_in(self, origin: str) -> bool:
+        """Whether pages of this origin may come in: those of this machine, and what ``ALLOWED_ORIGINS`` lists."""
         origin = origin.rstrip("/").lower()
         if origin in self._origins or "*" in self._origins:
-            return
-        parts = urlsplit(origin)
-        if parts.scheme in ("http", "https") and _without_port(parts.netloc) in LOOPBACK_NAMES:
-            return
-        raise Rejection(
-            Fault.FORBIDDEN, f"Origin {origin[:100]!r} is not allowed; add it to ALLOWED_ORIGINS if you trust its pages"
-        )
+            return True
+        try:
+            parts = urlsplit(origin)
+        except ValueError:  # no address at all
+            return False
+        return parts.scheme in ("http", "https") and _without_port(parts.netloc) in LOOPBACK_NAMES
 
     def _is_token(self, authorization: str) -> bool:
         kind, _, token = authorization.partition(" ")

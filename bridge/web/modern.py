@@ -18,7 +18,7 @@ from bridge.sessions.modern import ModernAnswer, ModernCalls
 from bridge.web.drain import Drain
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import owner_of
-from bridge.web.reply import JSON_TYPE, SSE_HEADERS, plain_event, pump
+from bridge.web.reply import JSON_TYPE, event_stream, plain_event, pump
 
 
 class ModernFace:
@@ -93,7 +93,7 @@ def _status(answer: bytes) -> int:
 
 
 async def _events(request: web.BaseRequest, answer: ModernAnswer, silence: SilenceWatch[Stream]) -> web.StreamResponse:
-    response = web.StreamResponse(headers=SSE_HEADERS)
+    response = event_stream(request)
     with contextlib.suppress(ConnectionError):  # the client has gone, which cancels
         await response.prepare(request)
         await pump(response, answer.stream, plain_event, silence)

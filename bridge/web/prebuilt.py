@@ -2,7 +2,7 @@
 
 Building an aiohttp response - header map, writer, chunks - costs about as much as all the bridge's own work on a call.
 The answer of a call always has the same few headers, so its head is a constant with a length and an id in it. Whatever
-is not the usual case (HTTP/1.0, a connection that will close) goes the usual way.
+is not the usual case (HTTP/1.0, a connection that will close, a page that asks) goes the usual way.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
+from multidict import CIMultiDict
 
 #: Bodies up to this size in bytes are copied behind their head; a larger one is written by itself.
 COPIED = 64 * 1024
@@ -53,6 +54,7 @@ class Prebuilt(web.Response):
         self._session_id = session_id
         self._usual: web.Response | None = None
         self._request: web.BaseRequest | None = None
+        self._more: CIMultiDict[str] | None = None
 
     @property
     def status(self) -> int:
@@ -65,6 +67,13 @@ class Prebuilt(web.Response):
         return self._request is not None
 
     @property
+    def headers(self) -> CIMultiDict[str]:
+        """Headers besides the usual ones; with any, it goes the usual way."""
+        if self._more is None:
+            self._more = CIMultiDict()
+        return self._more
+
+    @property
     def keep_alive(self) -> bool | None:
         """Whether the connection stays open."""
         return True if self._usual is None else self._usual.keep_alive
@@ -72,9 +81,11 @@ class Prebuilt(web.Response):
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Decide which way it goes."""
         self._request = request
-        if request.version == HttpVersion11 and request.keep_alive:
+        if request.version == HttpVersion11 and request.keep_alive and not self._more:
             return None
-        headers = {"Mcp-Session-Id": self._session_id} if self._session_id else {}
+        headers = CIMultiDict(self._more or ())
+        if self._session_id:
+            headers["Mcp-Session-Id"] = self._session_id
         self._usual = web.Response(body=self._json, content_type="application/json", headers=headers)
         return await self._usual.prepare(request)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -18,6 +18,7 @@ from bridge.children.stream import Stream, StreamEnded
 from bridge.protocol import messages
 from bridge.sessions.backlog import Track
 from bridge.sessions.streamable import StreamableSession
+from bridge.web.cors import sharing
 
 #: Seconds of silence after which an answer becomes a stream, and between two comments on a stream.
 KEEP_ALIVE = 15.0
@@ -39,6 +40,11 @@ PING = b": ping\n\n"
 def keep_alive() -> SilenceWatch[Stream]:
     """Watches for silence on the streams of all answers. Must be made on the event loop."""
     return SilenceWatch(KEEP_ALIVE, Stream.wake, asyncio.get_running_loop())
+
+
+def event_stream(request: web.BaseRequest, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
+    """An event stream that has not begun."""
+    return web.StreamResponse(headers={**SSE_HEADERS, **sharing(request.headers.get("Origin")), **(headers or {})})
 
 
 def as_json(message: bytes, session_id: str) -> web.Response:
@@ -65,7 +71,7 @@ async def as_events(
     """
     stream = track.stream
     reader = stream.take_over()
-    response = web.StreamResponse(headers={**SSE_HEADERS, SESSION_HEADER: session.id})
+    response = event_stream(request, {SESSION_HEADER: session.id})
     try:
         await response.prepare(request)
         head = _primer(track.last_id) if session.primes and not missed else PING

@@ -21,7 +21,7 @@ from bridge.sessions.timing import Timing
 from bridge.web.body import read_json
 from bridge.web.drain import Drain
 from bridge.web.principal import owner_of
-from bridge.web.reply import SSE_HEADERS, plain_event, pump
+from bridge.web.reply import event_stream, plain_event, pump
 
 
 class SseFace:
@@ -49,7 +49,7 @@ class SseFace:
         entry = await self._sessions.open(server, owner_of(request), lasting=False)
         session = entry.session
         stream = self._streams[session.id] = RequestStream()
-        response = web.StreamResponse(headers=SSE_HEADERS)
+        response = event_stream(request)
         try:
             with self._sessions.pool.using(entry), contextlib.suppress(ConnectionError):
                 session.listen(stream)
