@@ -48,6 +48,13 @@ class Guards:
                 Fault.UNAUTHORIZED, "a token is needed: send Authorization: Bearer with the value of ACCESS_TOKEN"
             )
 
+    def check_target(self, request: web.BaseRequest) -> None:
+        """Raise :class:`Rejection` for a target with a host of its own, which counts more than Host (RFC 9112, 3.2.2)
+        and is for proxies, unless that may come in too.
+        """
+        if not request.raw_path.startswith("/"):
+            self._check_host(_host_of(request.raw_path))
+
     def knows(self, request: web.BaseRequest) -> bool:
         """Whether the caller may see names: there is no token, or it brings the right one."""
         return self._token is None or self._is_token(request.headers.get("Authorization", ""))
@@ -69,8 +76,7 @@ class Guards:
         origin = origin.rstrip("/").lower()
         if origin in self._origins or "*" in self._origins:
             return
-        parts = urlsplit(origin)
-        if parts.scheme in ("http", "https") and _without_port(parts.netloc) in LOOPBACK_NAMES:
+        if origin.startswith(("http://", "https://")) and _without_port(_host_of(origin)) in LOOPBACK_NAMES:
             return
         raise Rejection(
             Fault.FORBIDDEN, f"Origin {origin[:100]!r} is not allowed; add it to ALLOWED_ORIGINS if you trust its pages"
@@ -80,6 +86,14 @@ class Guards:
         kind, _, token = authorization.partition(" ")
         given = token.strip().encode(errors="surrogateescape")
         return kind.lower() == "bearer" and self._token is not None and hmac.compare_digest(given, self._token)
+
+
+def _host_of(url: str) -> str:
+    """Host and port of an URL, empty for one that is none."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:  # half of an IPv6 address
+        return ""
 
 
 def _without_port(host: str) -> str:

@@ -94,4 +94,5 @@ class Prebuilt(web.Response):
         else:
             transport.write(head)
             transport.write(self._json)
+        if self._request.protocol.writing_paused:  # it sends requests and does not read the answers
             await self._request.writer.drain()
