@@ -105,5 +105,5 @@ class Prebuilt(web.Response):
         else:
             transport.write(head)
             transport.write(self._json)
-        # A client may send requests one behind the other and read nothing: then the next one waits.
-        await self._request.writer.drain()
+        if self._request.protocol.writing_paused:  # it sends requests and does not read the answers
+            await self._request.writer.drain()
