@@ -80,10 +80,15 @@ def test_a_question_outside_of_any_request(name: str, roots: Reports, served: Br
 @pytest.fixture(scope="module")
 def filesystem(served: Bridge) -> Reports:
     return run_all(
-        served, "filesystem", "filesystem", options=lambda name: {"file": f"{name}.txt", "content": content_of(name)}
+        served,
+        "filesystem",
+        "filesystem",
+        names=ALL_SDKS,
+        options=lambda name: {"file": f"{name}.txt", "content": content_of(name)},
     )
 
 
+@pytest.mark.parametrize("name", ALL_SDKS)
 def test_filesystem(name: str, filesystem: Reports, served: Bridge) -> None:
     seen = filesystem[name].result()
     check_course(name, seen, served)
@@ -97,9 +102,11 @@ def test_filesystem(name: str, filesystem: Reports, served: Bridge) -> None:
 @pytest.fixture(scope="module")
 def memory(served: Bridge) -> Reports:
     # One after the other: two processes of this server that write the same file lose what the other has written.
-    return run_all(served, "memory", "memory", options=lambda name: {"entity": entity_of(name)}, at_once=1)
+    options = {name: {"entity": entity_of(name)} for name in ALL_SDKS}
+    return run_all(served, "memory", "memory", names=ALL_SDKS, options=options.__getitem__, at_once=1)
 
 
+@pytest.mark.parametrize("name", ALL_SDKS)
 def test_memory_behind_npx(name: str, memory: Reports, served: Bridge) -> None:
     seen = memory[name].result()
     check_course(name, seen, served)
