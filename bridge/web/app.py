@@ -41,6 +41,7 @@ from bridge.web.guards import Guards
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
 from bridge.web.reply import keep_alive
+from bridge.web.server import Server
 from bridge.web.sessions import SessionsFace
 from bridge.web.sse import SseFace
 from bridge.web.status import StatusFace
@@ -159,7 +160,8 @@ class Service:
     async def start(self) -> None:
         """Listen and reap. Raises :class:`ConfigError` when the address cannot be had."""
         host, port = self._settings.host, self._settings.port
-        self._runner = web.ServerRunner(await self._server(), shutdown_timeout=LAST_WORDS)
+        server = await self._server()
+        self._runner = web.ServerRunner(server, shutdown_timeout=LAST_WORDS)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port, backlog=1024).start()
@@ -173,6 +175,7 @@ class Service:
         self.url = f"http://{name}:{self._runner.addresses[0][1]}"
         await self._keeper.start()
         self.registry.keep_warm()
+        self._tasks.append(asyncio.create_task(server.run(), name="connections"))
         self._tasks.append(asyncio.create_task(self._upkeep.run(), name="upkeep"))
         if not self._settings.disable_stream_cleanup:
             self._tasks.append(asyncio.create_task(self._relief.run(), name="relief"))
@@ -203,17 +206,16 @@ class Service:
         log.info("drained: every session has ended or is kept")
         self.drained.set()
 
-    async def _server(self) -> web.Server:
+    async def _server(self) -> Server:
         """The front, with the application behind it."""
         await self._routes.setup()
         routes = self._routes.server
         assert routes is not None
         posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
-        return web.Server(
+        return Server(
             Front(self._guards, posts, self.registry.entries, routes.request_handler).answer,
             request_factory=routes.request_factory,
             handler_cancellation=True,
-            access_log=None,
         )
 
     async def stop(self) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import StreamReader, web
 
 from bridge.protocol.errors import Fault, Rejection
+
+#: Seconds for the body of a request to come, after its head (Node.js has the same).
+PATIENCE = 300.0
 
 
 async def read_json(request: web.BaseRequest) -> bytes:
@@ -15,10 +20,20 @@ async def read_json(request: web.BaseRequest) -> bytes:
             Fault.BAD_CONTENT_TYPE, f"Content-Type is {request.content_type[:60]!r}, must be application/json"
         )
     content = request.content
-    body = content.read_nowait() if content.is_eof() else await _rest(content, request.client_max_size)
+    body = content.read_nowait() if content.is_eof() else await _read(content, request.client_max_size)
     if len(body) > request.client_max_size:
         raise Rejection(Fault.BODY_TOO_LARGE, "the body is larger than MAX_REQUEST_BYTES allows")
     return body
+
+
+async def _read(content: StreamReader, most: int) -> bytes:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await _rest(content, most)
+    except TimeoutError:
+        raise Rejection(Fault.TOO_SLOW, f"the body did not come within {PATIENCE:g} s") from None
+    except web.RequestPayloadError:
+        raise Rejection(Fault.NOT_JSON, "the body is not what its Content-Encoding says") from None
 
 
 async def _rest(content: StreamReader, most: int) -> bytes:

@@ -52,6 +52,7 @@ class Front:
                 handler, server = way
                 response = await handler(request, server)
             else:
+                self._guards.check_target(request)
                 response = await self._routes(request)
         except Exception as error:
             response = answer_to(error, request)

@@ -56,6 +56,13 @@ class Guards:
                 f"Origin {origin[:100]!r} is not allowed; add it to ALLOWED_ORIGINS if you trust its pages",
             )
 
+    def check_target(self, request: web.BaseRequest) -> None:
+        """Raise :class:`Rejection` for a target with a host of its own, which counts more than Host (RFC 9112, 3.2.2)
+        and is for proxies, unless that may come in too.
+        """
+        if not request.raw_path.startswith("/"):
+            self._check_host(_host_of(request.raw_path))
+
     def knows(self, request: web.BaseRequest) -> bool:
         """Whether the caller may see names: there is no token, or it brings the right one."""
         if self._token is None:
@@ -82,16 +89,20 @@ class Guards:
         origin = origin.rstrip("/").lower()
         if origin in self._origins or "*" in self._origins:
             return True
-        try:
-            parts = urlsplit(origin)
-        except ValueError:  # no address at all
-            return False
-        return parts.scheme in ("http", "https") and _without_port(parts.netloc) in LOOPBACK_NAMES
+        return origin.startswith(("http://", "https://")) and _without_port(_host_of(origin)) in LOOPBACK_NAMES
 
     def _is_token(self, authorization: str) -> bool:
         kind, _, token = authorization.partition(" ")
         given = token.strip().encode(errors="surrogateescape")
         return kind.lower() == "bearer" and self._token is not None and hmac.compare_digest(given, self._token)
+
+
+def _host_of(url: str) -> str:
+    """Host and port of an URL, empty for one that is none."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:  # half of an IPv6 address
+        return ""
 
 
 def _without_port(host: str) -> str:
