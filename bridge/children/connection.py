@@ -22,6 +22,7 @@ from bridge.protocol.errors import (
     ConnectionClosed,
     Fault,
     Rejection,
+    StartFailed,
 )
 from bridge.protocol.framing import Oversized
 from bridge.protocol.messages import Request, Response
@@ -35,6 +36,13 @@ question_numbers = itertools.count(1)
 
 #: Lines of a child that are no JSON-RPC are logged up to this many characters.
 SHOWN = 200
+
+#: So many lines that are skipped are shown one by one, then one of so many: some servers write their log there.
+SAID = 20
+SAID_EVERY = 1000
+
+#: So many times the start timeout may pass at most while a child says on stderr that it still starts.
+MOST_EXTENSIONS = 10
 
 
 class Exchange(RequestStream):
@@ -52,6 +60,8 @@ class Exchange(RequestStream):
     relay: Exchange | None = None  # the exchange that the child sees, where it is another one
     on_cancel: Callable[[], object] | None = None  # what to do while the child sees none at all
     watch: SilenceWatch[Exchange] | None = None
+    greets = False  # whether it greets a child that may still have to be installed
+    began = 0.0  # loop time, where it greets
 
     def __init__(
         self,
@@ -150,6 +160,7 @@ class ChildConnection:
         self._watches: dict[float, SilenceWatch[Exchange]] = {}  # few: a server has few limits
         self.closed = False
         self.calls = 0
+        self._skipped = 0  # lines that were no messages
         self.abandoned = 0  # requests that the child may still work on, though nobody waits
         self.transport = connect(Hearing(self._line, on_stderr, self._ended))
 
@@ -197,6 +208,9 @@ class ChildConnection:
         exchange.connection = self
         self.calls += 1
         if silence is not None:
+            if exchange.greets or exchange.request.method == "initialize":
+                exchange.greets = True
+                exchange.began = asyncio.get_running_loop().time()
             exchange.watch = self._watch(silence)
             exchange.watch.start(exchange)
 
@@ -279,8 +293,16 @@ class ChildConnection:
             for item in batch:
                 self._line(item)
             return
-        shown = ascii(line[:SHOWN].decode(errors="replace"))
-        log.warning("server %s wrote a line that is skipped: %s: %s", self.server, rejection, shown)
+        self._skipped += 1
+        if self._skipped <= SAID or self._skipped % SAID_EVERY == 0:
+            shown = ascii(line[:SHOWN].decode(errors="replace"))
+            log.warning(
+                "server %s wrote a line that is skipped (%d so far): %s: %s",
+                self.server,
+                self._skipped,
+                rejection,
+                shown,
+            )
         why = f'server "{self.server}" answered with what cannot be passed on: {rejection}'
         self._fail(messages.id_in_broken(line), why)
 
@@ -307,8 +329,24 @@ class ChildConnection:
         if self._mux.questions:  # it waits for a person, who has a limit of their own
             self._watch(seconds).start(exchange)
             return
+        if exchange.greets:
+            self._slow_start(exchange, seconds)
+            return
         why = f'server "{self.server}" gave neither answer nor progress for {seconds:g} s (requestTimeout)'
         self.abandon(exchange, Rejection(Fault.TIMED_OUT, why))
+
+    def _slow_start(self, exchange: Exchange, seconds: float) -> None:
+        """A server that is being installed says so on stderr, and has time for as long as it does (users' scar 24)."""
+        now = asyncio.get_running_loop().time()
+        if self.transport.stderr_at > now - seconds and now < exchange.began + MOST_EXTENSIONS * seconds:
+            log.info("server %s is still starting: %s", self.server, self.transport.last_words[-SHOWN:])
+            self._watch(seconds).start(exchange)
+            return
+        waited = seconds * max(1, round((now - exchange.began) / seconds))
+        why = f"it did not answer {exchange.request.method} within {waited:g} s (startTimeout)"
+        last = self.transport.last_words[-SHOWN:]
+        self._mux.close(exchange.number)  # initialize MUST NOT be cancelled (specification, cancellation)
+        exchange.fail(StartFailed(self.server, f"{why}; last words: {last}" if last else why))
 
     def _ended(self) -> None:
         self.closed = True

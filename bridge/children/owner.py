@@ -172,13 +172,9 @@ class Owner:
             request = handshake.greeting("mcp-stdio-bridge", __version__, child.sharing.capabilities)
         seconds = self._config.start_timeout or self._limits.start_timeout
         exchange = Exchange(request)
-        child.connection.exchange(exchange)
-        try:
-            async with asyncio.timeout(seconds):
-                answer = messages.parse(await exchange.receive())
-        except TimeoutError:
-            why = f"it did not answer {request.method} within {seconds:g} s"
-            raise (OtherEra if is_verdict else StartFailed)(self._config.id, why) from None
+        exchange.greets = True
+        child.connection.exchange(exchange, seconds)
+        answer = messages.parse(await exchange.receive())
         if exchange.failure is not None:
             raise OtherEra(self._config.id, str(exchange.failure)) if is_verdict else exchange.failure
         assert isinstance(answer, Response)

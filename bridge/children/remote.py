@@ -85,6 +85,11 @@ class RemoteServer:
         """We do not see its log."""
         return ""
 
+    @property
+    def stderr_at(self) -> float:
+        """We do not see its log."""
+        return 0.0
+
     async def start(self) -> None:
         """Get ready to send. Whether the server is there shows when ``initialize`` is."""
         self._http = HttpClient(self._url, self._headers, self._limit)

@@ -36,6 +36,11 @@ class Transport(Protocol):
         """The end of what it wrote to its log, in one line; empty when it wrote nothing."""
         ...
 
+    @property
+    def stderr_at(self) -> float:
+        """Loop time at which it last wrote to its log, 0 for never."""
+        ...
+
     async def start(self) -> None:
         """Start it, or open the way to it. Raises :class:`bridge.process.spawn.SpawnError`."""
         ...

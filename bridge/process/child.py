@@ -14,6 +14,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 from bridge.process.pipes import Pipe
 from bridge.process.spawn import Command, Process, Start, start_plainly
@@ -30,8 +31,15 @@ SHOWN = 200
 STDIN_BACKLOG = 64 * 1024 * 1024
 #: Lines up to this size in bytes are copied to join their end to them.
 COPIED = 64 * 1024
+#: Lines of one child that are taken in one turn of the event loop. One that writes as fast as it can would have it for
+#: itself otherwise: libuv goes on reading a pipe for as long as there is more in it.
+TURN_LINES = 100
+#: Bytes at a time after which the others have their turn.
+TURN_BYTES = 64 * 1024
 #: Seconds for what a dead child still has in the pipe, when something else holds that pipe open.
 EXIT_DRAIN = 0.25
+#: Seconds for what a living child still says that has closed its stdin: it cannot be asked anything any more.
+DEAF_DRAIN = 1.0
 #: Most seconds that what a child leaves behind gets to end, and then to be gone when it has been killed.
 LEFTOVERS = 1.0
 
@@ -46,8 +54,8 @@ class ChildProcess:
     """Pipes and process group of one child.
 
     ``on_line`` gets each line of stdout, ``on_stderr`` each line of stderr, ``on_end`` is called once, when nothing
-    more will come: after the exit, or after end-of-file on stdout of a child that lives on. ``start`` is how the
-    program is started; ``on_up`` is called with the first line of stdout, when it has obviously done so.
+    more will come: after the exit, or when a child that lives on has closed its stdout or its stdin. ``start`` is how
+    the program is started; ``on_up`` is called with the first line of stdout, when it has obviously done so.
     """
 
     def __init__(
@@ -71,15 +79,21 @@ class ChildProcess:
         self._ended = False
         self._stdout_open = self._stderr_open = True
         self._stdout_lines = LineSplitter(limit)
+        self._lines: deque[bytes | Oversized] = deque()  # for the next turns
         self._stderr_lines = LineSplitter(STDERR_LINE)
         self._process: Process | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._turn_has_written = False
         self._lines_of_turn: list[bytes] = []
         self._readers: list[asyncio.ReadTransport] = []
+        self.stdout: asyncio.ReadTransport | None = None
         self._pipes: list[Pipe] = []
         self._loop = asyncio.get_running_loop()
         self._drain: asyncio.TimerHandle | None = None
+        self._asked_to_end = False
+        self._is_deaf = False
+        #: Loop time at which it last wrote to stderr, 0 for never.
+        self.stderr_at = 0.0
         self.exited: asyncio.Future[int | None] = self._loop.create_future()
         self.stderr_tail: deque[str] = deque(maxlen=STDERR_TAIL)
 
@@ -98,7 +112,8 @@ class ChildProcess:
         """How it ended, in words: its exit, and the last it said on stderr."""
         code = self.returncode
         if code is None:
-            how = "it ended, with an exit code that is not known" if self.exited.done() else "it closed its output"
+            closed = "it closed its input" if self._is_deaf else "it closed its output"
+            how = "it ended, with an exit code that is not known" if self.exited.done() else closed
         elif code < 0:
             how = f"it was killed by signal {-code}"
         else:
@@ -161,6 +176,7 @@ class ChildProcess:
 
     def close_stdin(self) -> None:
         """End-of-file: the polite way to ask a stdio server to end (specification, stdio shutdown)."""
+        self._asked_to_end = True
         self._write_turn()
         if self._stdin is not None:
             self._stdin.close()
@@ -251,13 +267,33 @@ class ChildProcess:
         # What the child wrote last is still in the pipes: end-of-file comes behind it, unless something holds them.
         if not (self._stdout_open or self._stderr_open):
             self._end()
-        elif not self._ended and self._drain is None:
-            self._drain = self._loop.call_later(EXIT_DRAIN, self._end)
+        else:
+            self._end_within(EXIT_DRAIN)
 
     def stdout_received(self, data: bytes) -> None:
         """Bytes from the child's stdout."""
-        for line in self._stdout_lines.feed(data):
-            self._on_line(line)
+        lines = self._stdout_lines.feed(data)
+        if len(lines) <= TURN_LINES and len(data) < TURN_BYTES:
+            for line in lines:
+                self._on_line(line)
+            return
+        self._lines.extend(lines)
+        assert self.stdout is not None
+        self.stdout.pause_reading()
+        self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Take some of the lines that wait; when there are none, read on."""
+        try:
+            for _ in range(min(TURN_LINES, len(self._lines))):
+                self._on_line(self._lines.popleft())
+        finally:
+            self._loop.call_soon(self._take_turn if self._lines else self._read_on)
+
+    def _read_on(self) -> None:
+        assert self.stdout is not None
+        if not self.stdout.is_closing():
+            self.stdout.resume_reading()
 
     def _first_line(self, line: bytes | Oversized) -> None:
         self._on_line = self._on_later_line
@@ -265,19 +301,25 @@ class ChildProcess:
         self._on_line(line)
 
     def stdin_ended(self) -> None:
-        """The pipe to the child is closed, by whom ever. That alone is no end: it may still have something to say."""
+        """The pipe to the child is closed. What it has read it may still answer, but not for long: if it was not asked
+        to end, somebody may wait for an answer to what it will never read.
+        """
         self._stdin = None
+        if not self._asked_to_end and not self.exited.done():
+            self._is_deaf = True
+            self._end_within(DEAF_DRAIN)
 
     def stderr_received(self, data: bytes) -> None:
         """Bytes from the child's stderr."""
+        self.stderr_at = self._loop.time()
         for line in self._stderr_lines.feed(data):
             self._stderr_line(line)
 
     def stdout_ended(self) -> None:
         """End-of-file on the child's stdout."""
         self._stdout_open = False
-        for line in self._stdout_lines.finish():
-            self._on_line(line)
+        self._lines.extend(self._stdout_lines.finish())
+        self._take_all()
         self._pipe_ended()
 
     def stderr_ended(self) -> None:
@@ -292,18 +334,32 @@ class ChildProcess:
             return
         if self.exited.done() and not self._stderr_open:
             self._end()
-        elif not self._ended and self._drain is None:
-            # The exit code and the last words of a child that ends normally come a moment after its end-of-file.
-            self._drain = self._loop.call_later(EXIT_DRAIN, self._end)
+        else:  # the exit code and the last words of a child that ends normally come a moment after its end-of-file
+            self._end_within(EXIT_DRAIN)
 
     def _stderr_line(self, line: bytes | Oversized) -> None:
         data = line if isinstance(line, bytes) else line.head
         self.stderr_tail.append(data[:500].decode(errors="replace"))
         self._on_stderr(data)
 
+    def _end_within(self, seconds: float) -> None:
+        if self._ended:
+            return
+        when = self._loop.time() + seconds
+        if self._drain is not None:
+            if self._drain.when() <= when:
+                return
+            self._drain.cancel()
+        self._drain = self._loop.call_at(when, self._end)
+
+    def _take_all(self) -> None:
+        while self._lines:
+            self._on_line(self._lines.popleft())
+
     def _end(self) -> None:
         if self._ended:
             return
+        self._take_all()
         self._ended = True
         if self._drain is not None:
             self._drain.cancel()
@@ -321,6 +377,9 @@ class _Stdin(asyncio.BaseProtocol):
 class _Stdout(asyncio.Protocol):
     def __init__(self, child: ChildProcess) -> None:
         self._child = child
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._child.stdout = cast(asyncio.ReadTransport, transport)  # uvloop has classes of its own
 
     def data_received(self, data: bytes) -> None:
         self._child.stdout_received(data)

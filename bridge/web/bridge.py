@@ -14,7 +14,7 @@ from aiohttp import web
 from bridge.children.connection import Exchange
 from bridge.children.registry import Registry
 from bridge.protocol import messages
-from bridge.protocol.errors import Fault, Rejection, client_gone
+from bridge.protocol.errors import BridgeError, Fault, Rejection, client_gone
 from bridge.protocol.messages import Notification, Raw, Request, Response
 from bridge.sessions.bridge import BridgeClients
 from bridge.sessions.timing import Timing
@@ -77,7 +77,7 @@ class BridgeFace:
         try:
             with self._drain:
                 return await self._call(server, message, is_bare)
-        except Rejection as rejection:
+        except BridgeError as rejection:
             return refusal(rejection, None if is_bare or isinstance(message, Notification) else message.id)
 
     async def _call(self, server: str, message: Request | Notification, is_bare: bool) -> web.Response:

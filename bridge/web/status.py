@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -77,7 +77,9 @@ class StatusFace:
 
     async def servers(self, request: web.Request) -> web.Response:
         """List what is configured."""
-        children = Counter(child.server for child in self._registry.children())
+        children: defaultdict[str, list[Child]] = defaultdict(list)
+        for child in self._registry.children():
+            children[child.server].append(child)
         sessions = Counter(entry.session.server for entry in self._entries())
         rows: list[dict[str, Any]] = [
             {
@@ -85,7 +87,7 @@ class StatusFace:
                 "description": config.description,
                 "state": _server_state(config.disabled, children[server], self._registry.restarts(server)),
                 **_restarts(self._registry.restarts(server)),
-                "children": children[server],
+                "children": len(children[server]),
                 "sessions": sessions[server],
                 "parked_calls": self._parking.count(server),
                 "mcp_url": f"/mcp/{server}",
@@ -108,14 +110,17 @@ class StatusFace:
         return [entry for pool in self._pools for entry in pool.entries()]
 
 
-def _server_state(disabled: bool, children: int, restarts: Restarts | None) -> str:
+def _server_state(disabled: bool, children: list[Child], restarts: Restarts | None) -> str:
     if disabled or restarts is None:
         return "disabled"
     if restarts.stopped:
         return "stopped"
     if restarts.state is not ChildState.STARTING:
         return str(restarts.state.value)
-    return "running" if children else "idle"
+    if not children:
+        return "idle"
+    is_up = any(child.state is ChildState.READY or not child.holders for child in children)
+    return "running" if is_up else "starting"
 
 
 def _restarts(restarts: Restarts | None) -> dict[str, Any]:

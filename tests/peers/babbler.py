@@ -8,7 +8,7 @@ Standard library only. Arguments of ``tools/call``:
 * ``stderr``: ``{"size", "newlines"}``, so many bytes on stderr, then the answer.
 * ``big``: ``{"size", "id_last"}``, an answer of that size.
 * ``close``: a file descriptor to close after the answer, or ``before`` it.
-* ``exit``: the exit code with which it ends at once after the answer.
+* ``exit``: the exit code with which it ends at once after an answer of ``size`` bytes.
 * anything else: the arguments come back.
 
 Flags: ``--first TEXT`` is written before everything else; ``--stderr-until FILE`` writes to stderr, without a line end,
@@ -78,8 +78,8 @@ def call(id_: object, arguments: dict[str, object], meta: dict[str, object]) -> 
         case {"close": int(fd)}:
             answer(id_, {"closed": fd})
             os.close(fd)
-        case {"exit": int(code), **rest}:
-            answer(id_, rest)
+        case {"exit": int(code), "size": int(size)}:
+            answer(id_, {"text": "x" * size})
             os._exit(code)
         case _:
             answer(id_, {"arguments": arguments, "pid": os.getpid()})
