@@ -19,6 +19,7 @@ import pytest
 
 from bridge.cli.serve import _loop_factory
 from tests.conftest import PEERS
+from tests.faults.raw import opened
 
 DESCRIPTORS = Path("/proc/self/fd")
 
@@ -67,3 +68,11 @@ async def nothing_left() -> AsyncIterator[None]:
     await until(lambda: _processes() <= processes, "processes left")
     gc.collect()
     await until(lambda: len(_descriptors()) <= descriptors, f"more than {descriptors} descriptors")
+
+
+@pytest.fixture(autouse=True)
+async def connections_closed(nothing_left: None) -> AsyncIterator[None]:
+    """Closes what clients of raw sockets have opened."""
+    yield
+    while opened:
+        await opened.pop().close()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import json
 import logging
 import re
 import socket
-import struct
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,6 +15,7 @@ import pytest
 from bridge.web import body, server
 from tests.conftest import Running, StartBridge, message, tool
 from tests.faults.conftest import until
+from tests.faults.raw import Raw
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 PONG = {"jsonrpc": "2.0", "id": 1, "result": {}}
@@ -32,49 +30,6 @@ CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(PING), PING)
 
 def post(headers: bytes = LENGTH, content: bytes = PING, line: bytes = b"POST /bridge/peer HTTP/1.1") -> bytes:
     return line + b"\r\n" + HEAD + headers + b"\r\n" + content
-
-
-class Raw:
-    """A TCP connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    @classmethod
-    async def open(cls, bridge: Running) -> Raw:
-        connection = cls(*await asyncio.open_connection("127.0.0.1", int(bridge.url.rpartition(":")[2])))
-        opened.append(connection)
-        return connection
-
-    async def response(self, has_body: bool = True) -> tuple[int, dict[str, str], bytes]:
-        """Read one response with a length."""
-        async with asyncio.timeout(5):
-            head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
-            content = await self.reader.readexactly(int(headers.get("content-length", "0")) * has_body)
-        return int(head[0].split()[1]), headers, content
-
-    async def is_closed(self) -> bool:
-        async with asyncio.timeout(5):
-            try:
-                return await self.reader.read(1) == b""
-            except ConnectionError:
-                return True
-
-    async def close(self) -> None:
-        self.writer.close()
-        with contextlib.suppress(ConnectionError):
-            await self.writer.wait_closed()
-
-
-opened: list[Raw] = []
-
-
-@pytest.fixture(autouse=True)
-async def _connections_closed(nothing_left: None) -> AsyncIterator[None]:
-    yield
-    while opened:
-        await opened.pop().close()
 
 
 async def exchange(bridge: Running, data: bytes) -> tuple[int, dict[str, str], bytes, Raw]:
@@ -312,9 +267,7 @@ async def test_a_body_that_is_cut_off_is_nobodys_call(bridge: Running) -> None:
     connection = await Raw.open(bridge)
     connection.writer.write(post()[:-5])
     await until(lambda: _connections(bridge) >= 1, "it has come")
-    sock = connection.writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    await connection.close()
+    connection.reset()
     await until(lambda: _connections(bridge) == 0, "it has gone")
     await _is_served(bridge)
 

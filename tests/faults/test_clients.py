@@ -1,0 +1,322 @@
+"""Clients that vanish, do not read, or use the same names: each request ends once, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psutil
+import pytest
+
+from bridge.children.connection import ChildConnection
+from tests.conftest import INITIALIZE, PEERS, Running, Session, StartBridge, events, last, message, peer, tool
+from tests.faults.conftest import babbler, until
+from tests.faults.raw import Raw
+from tests.modern_client import ModernClient
+
+MIB = 1024 * 1024
+MODERN = {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "modern_peer.py")]}
+
+
+@pytest.fixture
+async def bridge(start_bridge: StartBridge) -> Running:
+    return await start_bridge(
+        {"peer": peer(), "shared": peer(sharing="shared"), "babbler": babbler(), "modern": MODERN}
+    )
+
+
+def request(path: str, body: dict[str, Any], **headers: str) -> bytes:
+    """A POST as it goes over the wire."""
+    content = json.dumps(body).encode()
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    lines += ["Accept: application/json, text/event-stream", f"Content-Length: {len(content)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+def connections(bridge: Running, server: str) -> list[ChildConnection]:
+    return [child.connection for child in bridge.service.registry.children() if child.server == server]
+
+
+async def _is_served(session: Session, seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        assert (await session.call("echo", "still", a=1))["id"] == "still"
+
+
+# Resets
+
+RESETS = 200
+
+
+async def test_calls_of_a_session_go_on_when_200_connections_are_reset_at_once(bridge: Running) -> None:
+    session, other = await bridge.session(), await bridge.session()
+    clients = [await Raw.open(bridge) for _ in range(RESETS)]
+    for number, client in enumerate(clients):
+        client.writer.write(request("/mcp/peer", tool("wait", 7, key=str(number)), Mcp_Session_Id=session.id))
+    [mine, _] = connections(bridge, "peer")
+    await until(lambda: mine.open_exchanges == RESETS, "all calls wait")
+    for client in clients:
+        client.reset()
+    await _is_served(other)
+    assert (await session.call("cancelled"))["result"] == {"cancelled": []}
+    for number in range(RESETS):
+        assert (await session.call("release", number, key=str(number)))["result"] == {}
+    assert mine.open_exchanges == 0
+    rows = await bridge.get("/sessions")
+    assert [row["in_use"] for row in rows] == [0, 0]
+
+
+async def test_modern_calls_are_cancelled_when_200_connections_are_reset_at_once(bridge: Running) -> None:
+    modern, other = ModernClient(bridge, "modern"), await bridge.session()
+    await modern.call("echo")
+    clients = [await Raw.open(bridge) for _ in range(RESETS)]
+    headers = {"MCP_Protocol_Version": "2026-07-28", "Mcp_Method": "tools/call", "Mcp_Name": "wait"}
+    for number, client in enumerate(clients):
+        body = modern.body("tools/call", 7, {"progressToken": "p"}, name="wait", arguments={"key": str(number)})
+        client.writer.write(request("/mcp/modern", body, **headers))
+    [child] = connections(bridge, "modern")
+    await until(lambda: child.open_exchanges == RESETS, "all calls wait")
+    for client in clients:
+        client.reset()
+    await until(lambda: child.open_exchanges == 0, "none waits any more")
+    cancelled = (await modern.call("cancelled"))["result"]["structuredContent"]["cancelled"]
+    assert len({json.dumps(each, sort_keys=True) for each in cancelled}) == RESETS
+    await _is_served(other)
+
+
+async def test_bridge_calls_are_cancelled_when_200_connections_are_reset_at_once(bridge: Running) -> None:
+    await bridge.bridge_call("peer", "ping")
+    clients = [await Raw.open(bridge) for _ in range(RESETS)]
+    for number, client in enumerate(clients):
+        client.writer.write(request("/bridge/peer", tool("wait", 7, key=str(number))))
+    [child] = connections(bridge, "peer")
+    await until(lambda: child.open_exchanges == RESETS, "all calls wait")
+    for client in clients:
+        client.reset()
+    await until(lambda: child.open_exchanges == 0, "none waits any more")
+    answer = await bridge.bridge_call("peer", "tools/call", name="cancelled")
+    assert len({each["requestId"] for each in answer["result"]["cancelled"]}) == RESETS
+
+
+async def test_a_client_that_is_reset_during_initialize_leaves_no_session_and_no_process(
+    start_bridge: StartBridge,
+) -> None:
+    # One server each, because a server does not start many at once.
+    bridge = await start_bridge({f"slow{number}": {"command": "sleep", "args": ["1000"]} for number in range(20)})
+    clients = [await Raw.open(bridge) for _ in range(20)]
+    for number, client in enumerate(clients):
+        client.writer.write(request(f"/mcp/slow{number}", message("initialize", 1, **INITIALIZE)))
+    children = bridge.service.registry.children
+    await until(lambda: [each.connection.open_exchanges for each in children()] == [1] * 20, "all are starting", 20)
+    for client in clients:
+        client.reset()
+    await until(lambda: children() == [], "none is left", 20)
+    assert await bridge.get("/sessions") == []
+
+
+# Readers that do not read
+
+FLOOD = 100_000
+
+
+def _flood(method: str, after: bool = False) -> dict[str, Any]:
+    return {"method": method, "params": {"progressToken": "@TOKEN@"}, "times": FLOOD, "size": 1000, "after": after}
+
+
+async def _open_stream(bridge: Running, face: str) -> tuple[Raw, Session | None]:
+    """Have 100 MB of notifications sent to a client that reads the head of the answer and no more."""
+    stalled = await Raw.open(bridge)
+    call = tool("flood", "mine", token="p", flood=_flood("notifications/progress"))
+    session = None
+    if face == "post":
+        session = await bridge.session("babbler")
+        stalled.writer.write(request("/mcp/babbler", call, Mcp_Session_Id=session.id))
+    elif face == "get":
+        session = await bridge.session("babbler")
+        head = (
+            f"GET /mcp/babbler HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session.id}"
+        )
+        stalled.writer.write(head.encode() + b"\r\n\r\n")
+        await stalled.reader.readuntil(b": ping")
+        flood = {**_flood("notifications/tools/list_changed", after=True), "params": {}}
+        assert (await session.call("flood", 1, flood=flood))["result"] == {}
+        return stalled, session
+    elif face == "sse":
+        stalled.writer.write(b"GET /sse/babbler HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await stalled.reader.readuntil(b"data: ")
+        path = (await stalled.reader.readline()).decode().strip()
+        for body in (message("initialize", 0, **INITIALIZE), message("notifications/initialized"), call):
+            async with bridge.post(path, body) as response:
+                assert response.status == 202
+        return stalled, session
+    else:
+        body = ModernClient(bridge, "babbler").body(
+            "tools/call", "mine", {"progressToken": "p"}, name="flood", arguments=call["params"]["arguments"]
+        )
+        headers = {"MCP_Protocol_Version": "2026-07-28", "Mcp_Method": "tools/call", "Mcp_Name": "flood"}
+        stalled.writer.write(request("/mcp/babbler", body, **headers))
+    await stalled.reader.readuntil(b"\r\n\r\n")
+    return stalled, session
+
+
+async def _rest(stalled: Raw) -> AsyncIterator[dict[str, Any]]:
+    """The messages that are still there for a client which begins to read."""
+    while line := await stalled.reader.readline():
+        if line.startswith(b"data: {"):
+            yield json.loads(line[6:])
+
+
+@pytest.mark.parametrize("face", ["post", "get", "sse", "modern"])
+async def test_a_reader_that_reads_nothing_costs_a_fixed_amount_and_slows_nobody(bridge: Running, face: str) -> None:
+    other = await bridge.session()
+    before = psutil.Process().memory_info().rss
+    stalled, session = await _open_stream(bridge, face)
+    done = asyncio.create_task(_until_written(bridge, session))
+    served = 0
+    while not done.done():
+        await _is_served(other)
+        served += 1
+    await done
+    assert served > 10
+    assert psutil.Process().memory_info().rss < before + 80 * MIB  # of 100
+    seen = []
+    async for event in _rest(stalled):
+        if event.get("id") == "mine":
+            assert "result" in event
+            break
+        if "params" in event:
+            seen.append(event["params"]["progress"])
+        if face == "get" and seen[-1] == FLOOD - 1:
+            break
+    assert seen == sorted(set(seen))
+    assert seen[-1] == FLOOD - 1  # the newest is there
+    assert 10_000 < len(seen) < 40_000  # the oldest are not: 16 MiB, and what was on its way
+    await _is_served(other)
+
+
+async def _until_written(bridge: Running, session: Session | None) -> None:
+    """Wait until the child has written all: only then it answers something else."""
+    if session is not None:
+        await _is_served(session, 30)
+    else:
+        child = connections(bridge, "babbler")[-1]
+        await until(lambda: child.open_exchanges == 0, "the flood is over", 30)
+
+
+async def test_a_client_that_sends_requests_and_reads_no_answers_costs_a_fixed_amount(bridge: Running) -> None:
+    other = await bridge.session()
+    await bridge.bridge_call("peer", "ping")
+    before = psutil.Process().memory_info().rss
+    client = await Raw.open(bridge)
+    times, size = 2000, 60_000
+    for number in range(times):
+        client.writer.write(request("/bridge/peer", tool("big", number, size=size)))
+    client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    [child] = connections(bridge, "peer")[1:]
+    calls = -1
+    while calls != child.calls:  # until it comes to rest
+        calls = child.calls
+        for _ in range(20):
+            await _is_served(other)
+    assert calls < times
+    assert psutil.Process().memory_info().rss < before + 40 * MIB  # of 120
+    client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+    for number in range(times):
+        status, _, content = await client.response()
+        assert status == 200
+        assert json.loads(content)["id"] == number
+
+
+# Names
+
+IDS = [0, -1, 7, "7", 2**53 - 1, 2**53 + 1, 10**30, "", " ", "ключ 🔑", 'a\n"b"\\', "\u2028", "null", "x" * 100_000]
+
+
+@pytest.mark.parametrize("server", ["peer", "shared"])
+async def test_calls_with_any_ids_are_in_flight_at_once_and_each_is_answered_under_its_own(
+    bridge: Running, server: str
+) -> None:
+    session, other = await bridge.session(server), await bridge.session(server)
+    keys = {f"{who}-{number}" for who in "ab" for number in range(len(IDS))}
+    calls = [
+        asyncio.create_task(each.call("wait", id_, token=id_ or "t", key=f"{who}-{number}"))
+        for who, each in (("a", session), ("b", other))
+        for number, id_ in enumerate(IDS)
+    ]
+    await until(lambda: sum(each.open_exchanges for each in connections(bridge, server)) == len(calls), "all wait")
+    for key in sorted(keys, reverse=True):  # not in the order in which they came
+        owner = session if key.startswith("a") or server == "shared" else other
+        assert (await owner.call("release", "r", key=key))["result"] == {}
+    answers = await asyncio.gather(*calls)
+    expected = [(id_, f"{who}-{number}") for who in "ab" for number, id_ in enumerate(IDS)]
+    assert [(answer["id"], answer["result"]["released"]) for answer in answers] == expected
+    assert [type(answer["id"]) for answer in answers] == [type(id_) for id_, _ in expected]
+
+
+async def test_two_calls_with_one_id_in_flight_are_two_calls(bridge: Running) -> None:
+    session = await bridge.session()
+    first, second = (asyncio.create_task(session.call("wait", 5, key=key)) for key in ("one", "two"))
+    [child] = connections(bridge, "peer")
+    await until(lambda: child.open_exchanges == 2, "both wait")
+    for key in ("two", "one"):
+        await session.call("release", 5, key=key)
+    assert {(await first)["result"]["released"], (await second)["result"]["released"]} == {"one", "two"}
+
+
+async def test_a_cancellation_of_7_is_none_of_the_text_7(bridge: Running) -> None:
+    session = await bridge.session()
+    number, text = (asyncio.create_task(session.call("wait", id_, key=repr(id_))) for id_ in (7, "7"))
+    [child] = connections(bridge, "peer")
+    await until(lambda: child.open_exchanges == 2, "both wait")
+    wire = {exchange.request.id: exchange.number for exchange in child.exchanges}
+    async with session.post(message("notifications/cancelled", requestId="7")) as response:
+        assert response.status == 202
+    [seen] = (await session.call("cancelled"))["result"]["cancelled"]
+    assert seen["requestId"] == wire[b'"7"']
+    for key in ("7", "'7'"):
+        await session.call("release", key=key)
+    assert (await number)["id"] == 7
+    assert (await text)["id"] == "7"
+
+
+@pytest.mark.parametrize("server", ["peer", "shared"])
+async def test_nobody_cancels_the_call_of_another(bridge: Running, server: str) -> None:
+    mine, stranger = await bridge.session(server), await bridge.session(server)
+    call = asyncio.create_task(mine.call("wait", 5, key="k"))
+    await until(lambda: sum(each.open_exchanges for each in connections(bridge, server)) == 1, "it waits")
+    number = next(each for child in connections(bridge, server) for each in child.exchanges).number
+    for id_ in (5, "5", number, str(number), None, [5]):
+        async with stranger.post(message("notifications/cancelled", requestId=id_)) as response:
+            assert response.status == 202
+    for session in (mine, stranger):
+        assert (await session.call("cancelled"))["result"] == {"cancelled": []}
+    await mine.call("release", key="k")
+    assert (await call)["result"] == {"released": "k"}
+
+
+async def test_a_session_of_one_server_is_none_of_another(bridge: Running) -> None:
+    session = await bridge.session()
+    for method in ("post", "get", "delete"):
+        async with bridge.http.request(
+            method,
+            bridge.url + "/mcp/shared",
+            headers={"Mcp-Session-Id": session.id, "Accept": "*/*"},
+            json=tool("echo"),
+        ) as response:
+            assert response.status == 404
+            assert (await response.json())["error"]["code"] == -32001
+    await _is_served(session)
+
+
+async def test_a_stream_of_another_session_cannot_be_resumed(bridge: Running) -> None:
+    mine, stranger = await bridge.session(), await bridge.session()
+    async with mine.post(tool("progress", 1, token="secret", steps=5)) as response:
+        assert [event async for event in events(response)]
+    for number in range(1, 5):
+        async with stranger.get(f"{number}-0") as response:
+            assert response.status == 400
+    async with mine.get("1-0") as response:
+        assert (await last(response))["id"] == 1
