@@ -80,12 +80,13 @@ class SessionDirectory:
         entry = await self.open(server, owner, Need.IMPLICIT)
         session = entry.session
         session.version = _version(session.greeting)
+        seat = session.seat
         try:
             await self.kept.settle(entry)
         except BaseException:
             self.end(entry, "it could not be written to the store")
             raise
-        self._opened(entry)
+        self._opened(entry, seat)
         return entry
 
     async def create(
@@ -163,7 +164,7 @@ class SessionDirectory:
 
     async def _accept(self, entry: SessionEntry, exchange: Exchange, result: bytes, line: bytes) -> None:
         """The child has accepted: the session is open, and in the store, before its client hears of it."""
-        session = entry.session
+        session, seat = entry.session, entry.session.seat
         if not session.closed:
             session.version = _version(result)
             session.greeted()
@@ -176,11 +177,13 @@ class SessionDirectory:
         if session.closed:
             exchange.fail(Rejection(Fault.UNKNOWN_SESSION, "session ended"))
             return
-        self._opened(entry)
+        self._opened(entry, seat)
         exchange.finish(line)
 
-    def _opened(self, entry: SessionEntry) -> None:
-        self.pool.opened(entry)
+    def _opened(self, entry: SessionEntry, seat: Seat) -> None:
+        """It is in the store. Where its child has ended meanwhile, it has been parked, and opens when it is woken."""
+        if entry.session.seat is seat:
+            self.pool.opened(entry)
         log.info("Session created session_id=%s total_sessions=%d", entry.session.label, len(self.pool))
 
     def find(self, session_id: str, server: str, owner: str) -> SessionEntry:

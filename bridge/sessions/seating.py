@@ -127,6 +127,8 @@ class Seating:
 
     async def _wake(self, entry: SessionEntry) -> Seat:
         session = entry.session
+        if session.closed:  # between the request that wakes it and now
+            raise Rejection(Fault.UNKNOWN_SESSION, "session ended")
         vacant = session.seat
         assert isinstance(vacant, Vacant)
         self._pool.wake(entry)

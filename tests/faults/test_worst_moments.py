@@ -1,0 +1,53 @@
+"""A session that loses its child, or that its client deletes, at the one moment that is the worst. Chaos found them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from bridge.protocol.errors import Fault, Rejection
+from bridge.protocol.messages import Request
+from bridge.protocol.states import SessionState
+from bridge.sessions.directory import SessionEntry
+from tests.conftest import StartBridge, peer
+from tests.faults.conftest import until
+
+
+async def test_a_child_that_dies_while_its_session_is_written_costs_no_answer(
+    start_bridge: StartBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bridge = await start_bridge({"kept": peer(persistent=True)}, SESSION_STORE="file")
+    kept = bridge.service._sessions.kept
+    settle = kept.settle
+
+    async def dies_meanwhile(entry: SessionEntry) -> None:
+        await settle(entry)
+        assert entry.session.pid is not None
+        os.kill(entry.session.pid, signal.SIGKILL)
+        await until(lambda: entry.state is SessionState.DORMANT, "the session has lost its child")
+
+    monkeypatch.setattr(kept, "settle", dies_meanwhile)
+    async with asyncio.timeout(10):
+        session = await bridge.session("kept")
+        assert (await session.call("echo", n=1))["result"] == {"n": 1}
+    async with session.delete() as response:
+        assert response.status == 204
+
+
+async def test_a_session_that_is_deleted_as_a_request_wakes_it_refuses_that_request(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge()
+    await bridge.session()
+    sessions = bridge.service._sessions
+    [entry] = sessions.pool.entries()
+    sessions.seating.park(entry, "a test")
+    calling = asyncio.create_task(entry.session.call(Request(b"1", "ping", b"{}"), silence=None))
+    await asyncio.sleep(0)  # it has asked for a child, and nobody has begun to look for one
+    sessions.delete(entry)
+    with pytest.raises(Rejection) as refused:
+        await calling
+    assert refused.value.fault is Fault.UNKNOWN_SESSION
