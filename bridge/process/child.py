@@ -133,12 +133,12 @@ class ChildProcess:
         self._watch_exit(process)
         loop = self._loop
         stdin, stdout, stderr = self._pipes = [Pipe(file, loop) for file in process.pipes]
-        self._stdin, _ = await loop.connect_write_pipe(lambda: _Stdin(self), stdin)
         stdin.attached()
-        self._readers.append((await loop.connect_read_pipe(lambda: _Stdout(self), stdout))[0])
+        self._stdin, _ = await loop.connect_write_pipe(lambda: _Stdin(self), stdin)
         stdout.attached()
-        self._readers.append((await loop.connect_read_pipe(lambda: _Stderr(self), stderr))[0])
+        self._readers.append((await loop.connect_read_pipe(lambda: _Stdout(self), stdout))[0])
         stderr.attached()
+        self._readers.append((await loop.connect_read_pipe(lambda: _Stderr(self), stderr))[0])
 
     def write(self, line: bytes) -> None:
         """Send one line. Raises :class:`ChildStalled` when the child has not read for too long.

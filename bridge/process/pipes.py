@@ -27,7 +27,7 @@ class Pipe:
         return self._fd
 
     def attached(self) -> None:
-        """A transport has it now."""
+        """A transport is made of it from now on; the loop closes it even where that fails or is cancelled."""
         self._attached = True
 
     def close_unless_attached(self) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from bridge.process.spawn import Command
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
 from bridge.protocol.states import SessionState
 from bridge.sessions.directory import SessionEntry
 from tests.conftest import StartBridge, peer
 from tests.faults.conftest import until
+from tests.process.watched import Watched
 
 
 async def test_a_child_that_dies_while_its_session_is_written_costs_no_answer(
@@ -51,3 +53,18 @@ async def test_a_session_that_is_deleted_as_a_request_wakes_it_refuses_that_requ
     with pytest.raises(Rejection) as refused:
         await calling
     assert refused.value.fault is Fault.UNKNOWN_SESSION
+
+
+@pytest.mark.parametrize("turns", range(1, 12))
+async def test_a_start_that_is_cancelled_closes_every_descriptor_once(turns: int) -> None:
+    """The loop closes the pipes that it was given; a second close would hit whatever has that number by then."""
+    child = Watched(Command(("cat",), {"PATH": os.environ["PATH"]})).child
+    starting = asyncio.create_task(child.start())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait([starting])
+    if child.pid is not None:
+        for _ in range(3):  # the loop closes what it has
+            await asyncio.sleep(0)
+        await child.stop(0.01)
