@@ -17,7 +17,7 @@ from bridge.children.crowd import SET_LEVEL, Crowd
 from bridge.children.launcher import Launcher
 from bridge.children.policy import Greeting, Sharing
 from bridge.children.remote import RemoteServer
-from bridge.children.restart import PROVEN, Restarts
+from bridge.children.restart import PROVEN, Attempt
 from bridge.children.starts import Slot
 from bridge.children.transport import Hearing, Transport
 from bridge.config.server import ServerConfig
@@ -53,13 +53,13 @@ class Owner:
         limits: ChildLimits,
         sharing: Sharing,
         launcher: Launcher,
-        restarts: Restarts,
+        attempt: Attempt,
         on_stderr: Callable[[bytes], None],
     ) -> None:
         self._config = config
         self._limits = limits
         self._launcher = launcher
-        self._restarts = restarts
+        self._attempt = attempt
         self._slot: Slot | None = None
         self._is_judged = False
         self._closed = asyncio.Event()
@@ -103,11 +103,11 @@ class Owner:
             return
         self._is_judged = True
         if failure:
-            self._restarts.failed(failure)
+            self._attempt.failed(failure)
         elif self.child.state is ChildState.READY:
-            self._restarts.proven()
+            self._attempt.proven()
         else:
-            self._restarts.undecided()
+            self._attempt.undecided()
 
     async def _unless_stopped(self, work: Coroutine[None, None, object]) -> bool:
         """Do something unless the child's end is asked for; True when it was done."""

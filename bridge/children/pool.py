@@ -256,11 +256,11 @@ class ChildPool:
     def _start(self, sharing: Sharing) -> Child:
         self._capacity.take(self.config.id)
         try:
-            self.restarts.begin()
+            attempt = self.restarts.begin()
         except Resting:
             self._capacity.give_back()
             raise
-        owner = Owner(self.config, self._limits, sharing, self._launcher, self.restarts, self._on_stderr)
+        owner = Owner(self.config, self._limits, sharing, self._launcher, attempt, self._on_stderr)
         child = owner.child
         self.children.append(child)
         if sharing.hold == "exchange":

@@ -23,6 +23,28 @@ FIRST_DELAY = 1.0
 LONGEST_DELAY = 30.0
 
 
+class Attempt:
+    """One start. ``known`` is how many failures were known when it began."""
+
+    __slots__ = ("_known", "_restarts")
+
+    def __init__(self, restarts: Restarts, known: int) -> None:
+        self._restarts = restarts
+        self._known = known
+
+    def proven(self) -> None:
+        """The child has lived long enough."""
+        self._restarts._proven()
+
+    def undecided(self) -> None:
+        """The child was stopped before anyone could tell."""
+        self._restarts._undecided()
+
+    def failed(self, why: str) -> None:
+        """The child did not get ready, or ended by itself soon after."""
+        self._restarts._failed(why, self._known)
+
+
 class Restarts:
     """The starts of one server. ``most`` failures in a row are FATAL, None for never; ``first`` is in seconds.
 
@@ -56,8 +78,11 @@ class Restarts:
         """Seconds until a start is allowed again; 0 when it is, or when only an operator can allow it."""
         return max(0.0, self._until - self._clock()) if self.state is ChildState.BACKOFF else 0.0
 
-    def begin(self) -> None:
-        """A child is about to be started. Raises :class:`Resting` when that has to wait."""
+    def begin(self) -> Attempt:
+        """A child is about to be started; return what wants to know how that went.
+
+        Raises :class:`Resting` when it has to wait.
+        """
         if self._stopped:
             raise Resting(self._server, f"it was stopped; to start it: mcp-bridge servers start {self._server}")
         if self.state is ChildState.FATAL:
@@ -76,25 +101,23 @@ class Restarts:
             self._probing = True
         if self._failures:
             self.total += 1
+        return Attempt(self, self._failures)
 
-    def proven(self) -> None:
-        """A child has lived long enough."""
+    def _proven(self) -> None:
         self._failures = 0
         self._probing = False
         if self.state is ChildState.BACKOFF:
             self.state = advance(CHILD_TRANSITIONS, self.state, ChildEvent.RETRY)
 
-    def undecided(self) -> None:
-        """A child was stopped before anyone could tell."""
+    def _undecided(self) -> None:
         self._probing = False
 
-    def failed(self, why: str) -> None:
-        """A child did not get ready, or ended by itself soon after."""
-        self._failures += 1
+    def _failed(self, why: str, known: int) -> None:
         self._probing = False
         self.last_error = why
-        if self.state is ChildState.FATAL:
-            return
+        if known < self._failures or self.state is ChildState.FATAL:
+            return  # it was started before the last failure: a hundred that fail together are one
+        self._failures += 1
         if self._most is not None and self._failures >= self._most:
             self.state = advance(CHILD_TRANSITIONS, ChildState.EXITED, ChildEvent.GAVE_UP)
         elif self._failures >= FREE_FAILURES:

@@ -21,8 +21,7 @@ def make(time: FakeTime, most: int | None = None, first: float = 1.0, jitter: fl
 
 def fail(restarts: Restarts, times: int) -> None:
     for _ in range(times):
-        restarts.begin()
-        restarts.failed("exit code 3")
+        restarts.begin().failed("exit code 3")
 
 
 def refused(restarts: Restarts) -> ChildUnavailable:
@@ -66,9 +65,9 @@ def test_after_a_wait_one_start_shows_whether_it_works_again(time: FakeTime) -> 
     restarts = make(time)
     fail(restarts, FREE_FAILURES)
     time.now += 1
-    restarts.begin()
+    attempt = restarts.begin()
     refused(restarts)  # one at a time
-    restarts.proven()
+    attempt.proven()
     assert restarts.state is ChildState.STARTING
     for _ in range(10):
         restarts.begin()
@@ -78,8 +77,7 @@ def test_a_start_that_was_stopped_lets_the_next_one_try(time: FakeTime) -> None:
     restarts = make(time)
     fail(restarts, FREE_FAILURES)
     time.now += 1
-    restarts.begin()
-    restarts.undecided()
+    restarts.begin().undecided()
     restarts.begin()
 
 
@@ -87,20 +85,20 @@ def test_a_success_begins_the_count_anew(time: FakeTime) -> None:
     restarts = make(time)
     for _ in range(5):
         fail(restarts, FREE_FAILURES - 1)
-        restarts.begin()
-        restarts.proven()
+        restarts.begin().proven()
     assert restarts.state is ChildState.STARTING
 
 
 def test_too_many_failures_need_an_operator(time: FakeTime) -> None:
     restarts = make(time, most=3)
+    early = restarts.begin()
     fail(restarts, 3)
     assert restarts.state is ChildState.FATAL
     time.now += 1_000_000
     error = refused(restarts)
     assert "mcp-bridge servers start mail" in str(error)
     assert error.retry_in is None
-    restarts.failed("one that was started before")
+    early.failed("one that was started before")
     restarts.forgive()
     assert restarts.state is ChildState.STARTING
     fail(restarts, 2)
@@ -109,8 +107,18 @@ def test_too_many_failures_need_an_operator(time: FakeTime) -> None:
 
 def test_starts_after_a_failure_are_counted(time: FakeTime) -> None:
     restarts = make(time)
-    restarts.begin()
+    attempt = restarts.begin()
     assert restarts.total == 0
-    restarts.failed("")
+    attempt.failed("")
     restarts.begin()
     assert restarts.total == 1
+
+
+def test_starts_that_fail_together_are_one_failure(time: FakeTime) -> None:
+    restarts = make(time)
+    for _ in range(FREE_FAILURES - 1):
+        for attempt in [restarts.begin() for _ in range(100)]:
+            attempt.failed("exit code 3")
+    assert restarts.state is ChildState.STARTING
+    fail(restarts, 1)
+    assert restarts.state is ChildState.BACKOFF

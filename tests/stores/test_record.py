@@ -109,4 +109,4 @@ def test_a_bridge_without_redis_and_file_store_imports_neither_of_their_librarie
         "import sys, bridge.cli.main, bridge.web.app, bridge.stores.factory, bridge.stores.memory; "
         "print({'redis', 'sqlite3'} & set(sys.modules))"
     )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+    assert subprocess.check_output([sys.executable, "-c", code], env={}, text=True).strip() == "set()"
