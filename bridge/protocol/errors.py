@@ -49,6 +49,7 @@ class Fault(enum.Enum):
     FORBIDDEN = (INVALID_REQUEST, 403)
     TOO_MANY = (INTERNAL_ERROR, 429)
     UNAVAILABLE = (INTERNAL_ERROR, 503)
+    RESTING = (INTERNAL_ERROR, 503)
     CHILD_FAILED = (INTERNAL_ERROR, 502)
     TIMED_OUT = (INTERNAL_ERROR, 504)
     INTERNAL = (INTERNAL_ERROR, 500)
@@ -78,7 +79,7 @@ class BridgeError(Exception):
 
 
 #: What is wrong with a server and not with the transport: inside a session it is told by JSON-RPC alone.
-OF_THE_SERVER = frozenset({Fault.CHILD_FAILED, Fault.TIMED_OUT})
+OF_THE_SERVER = frozenset({Fault.CHILD_FAILED, Fault.TIMED_OUT, Fault.RESTING})
 
 
 class Rejection(BridgeError):
@@ -110,6 +111,8 @@ class ChildUnavailable(BridgeError):
 
 class Resting(ChildUnavailable):
     """A server has failed too often, or was stopped: no child of it is started now."""
+
+    fault = Fault.RESTING
 
 
 class AtCapacity(ChildUnavailable):
