@@ -160,9 +160,12 @@ async def test_a_server_that_never_answers_initialize_is_given_up_and_nothing_of
     await until(lambda: bridge.service.registry.children() == [], "its process has ended", 10)
 
 
-async def test_a_start_has_time_for_as_long_as_stderr_moves(start_bridge: StartBridge, tmp_path: Path) -> None:
+async def test_a_start_has_time_for_as_long_as_stderr_moves(
+    start_bridge: StartBridge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     done = tmp_path / "installed"
-    entry = babbler("--stderr-until", str(done), startTimeout=150)
+    entry = babbler("--stderr-until", str(done), startTimeout=500)
     bridge = await start_bridge({"npx": entry})
     session, bridged = (
         asyncio.create_task(bridge.session("npx")),
@@ -170,7 +173,7 @@ async def test_a_start_has_time_for_as_long_as_stderr_moves(start_bridge: StartB
     )
     await until(lambda: len(bridge.service.registry.children()) == 2, "two are starting")
     children = bridge.service.registry.children()
-    await asyncio.sleep(0.5)  # more than three times the start timeout: what must not happen would have by now
+    await until(lambda: caplog.text.count("server npx is still starting") >= 6, "its time is over thrice", 20)
     assert not session.done()
     assert not bridged.done()
     assert [child.lives for child in children] == [True, True]
