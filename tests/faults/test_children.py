@@ -146,6 +146,26 @@ async def test_one_bad_server_harms_none_of_twenty_good_ones(start_bridge: Start
     assert {states[name] for name in good} == {"running"}
 
 
+async def test_a_child_that_babbles_as_fast_as_it_can_slows_nobody(
+    start_bridge: StartBridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    bridge = await start_bridge({"peer": peer(), "noisy": {"command": "yes", "startTimeout": 2000}})
+    session = await bridge.session()
+    given_up = asyncio.create_task(bridge.bridge_call("noisy", "ping"))
+    served, slowest = 0, 0.0
+    clock = asyncio.get_running_loop().time
+    while not given_up.done():
+        begun = clock()
+        await _is_served(session)
+        slowest = max(slowest, clock() - begun)
+        served += 1
+    assert "did not answer initialize" in (await given_up)["error"]["message"]
+    assert served > 50
+    assert slowest < 1, slowest
+    lines = [record for record in caplog.records if "is skipped" in record.message]
+    assert 20 <= len(lines) < 20_000  # one of a thousand
+
+
 # The start
 
 
