@@ -339,7 +339,8 @@ class ChildConnection:
         """A server that is being installed says so on stderr, and has time for as long as it does (users' scar 24)."""
         now = asyncio.get_running_loop().time()
         if self.transport.stderr_at > now - seconds and now < exchange.began + MOST_EXTENSIONS * seconds:
-            log.info("server %s is still starting: %s", self.server, self.transport.last_words[-SHOWN:])
+            last = self.transport.last_words[-SHOWN:]
+            log.info("server %s is still starting%s", self.server, f": {last}" if last else "")
             self._watch(seconds).start(exchange)
             return
         waited = seconds * max(1, round((now - exchange.began) / seconds))

@@ -282,6 +282,9 @@ class StreamableSession:
         if self.closed:
             return
         self.closed = True
+        if self._unheard.dropped:
+            lost = self._unheard.dropped
+            log.warning("session %s: %d notifications that nobody listened to were dropped", self.label, lost)
         self.on_end(why)
         for timer in self._questions.values():
             timer.cancel()

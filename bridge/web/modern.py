@@ -96,6 +96,6 @@ async def _events(request: web.BaseRequest, answer: ModernAnswer, silence: Silen
     response = event_stream(request)
     with contextlib.suppress(ConnectionError):  # the client has gone, which cancels
         await response.prepare(request)
-        await pump(response, answer.stream, plain_event, silence)
+        await pump(response, answer.stream, plain_event, silence, f"a call of {request.path}")
         await response.write_eof()
     return response

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from bridge.protocol import messages
 from bridge.sessions.backlog import Track
 from bridge.sessions.streamable import StreamableSession
 from bridge.web.cors import sharing
+
+log = logging.getLogger(__name__)
 
 #: Seconds of silence after which an answer becomes a stream, and between two comments on a stream.
 KEEP_ALIVE = 15.0
@@ -81,6 +84,7 @@ async def as_events(
             stream,
             lambda message: event(message, session.backlog.record(track, message)),
             silence,
+            f"session {session.label}",
             head=head,
             reader=reader,
         )
@@ -101,6 +105,7 @@ async def pump(
     stream: Stream,
     as_event: Callable[[bytes], bytes],
     silence: SilenceWatch[Stream],
+    whose: str,
     *,
     head: bytes = b"",
     reader: int = 0,
@@ -108,8 +113,25 @@ async def pump(
     """Write ``head`` and what comes on a stream until it ends, and a comment whenever it has been silent for long.
 
     What waits at the same time is written at the same time, and so is the end, because each write costs a client and us
-    more than what is in it.
+    more than what is in it. ``whose`` tells in the log who read too slowly, and how much that cost.
     """
+    dropped = stream.dropped
+    try:
+        await _pump(response, stream, as_event, silence, head, reader)
+    finally:
+        if stream.dropped > dropped:
+            lost = stream.dropped - dropped
+            log.warning("%s: its client reads too slowly; %d of its oldest notifications were dropped", whose, lost)
+
+
+async def _pump(
+    response: web.StreamResponse,
+    stream: Stream,
+    as_event: Callable[[bytes], bytes],
+    silence: SilenceWatch[Stream],
+    head: bytes,
+    reader: int,
+) -> None:
     if head and not stream.waiting:
         await response.write(head)
         head = b""

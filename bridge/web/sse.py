@@ -55,7 +55,7 @@ class SseFace:
                 session.listen(stream)
                 await response.prepare(request)
                 await response.write(f"event: endpoint\ndata: /messages/{server}?session_id={session.id}\n\n".encode())
-                await pump(response, stream, plain_event, self._silence)
+                await pump(response, stream, plain_event, self._silence, f"session {session.label}")
         finally:
             del self._streams[session.id]
             self._sessions.end(entry, "its client closed the stream")

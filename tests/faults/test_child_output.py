@@ -233,7 +233,9 @@ async def test_progress_that_nobody_reads_costs_its_request_nothing(bridge: Runn
         assert (await response.json())["result"] == {}
 
 
-async def test_announcements_in_a_flood_wait_bounded_until_somebody_listens(bridge: Running) -> None:
+async def test_announcements_in_a_flood_wait_bounded_until_somebody_listens(
+    bridge: Running, caplog: pytest.LogCaptureFixture
+) -> None:
     session = await bridge.session("babbler")
     flood = {"method": "notifications/tools/list_changed", "params": {}, "times": FLOOD, "size": 1000, "after": True}
     assert (await session.call("flood", 1, flood=flood))["result"] == {}
@@ -246,6 +248,9 @@ async def test_announcements_in_a_flood_wait_bounded_until_somebody_listens(brid
                 break
     assert numbers == list(range(numbers[0], FLOOD))  # the newest, in order, without a hole
     assert 0.7 * BACKLOG_BYTES < 1070 * len(numbers) < 1.1 * BACKLOG_BYTES
+    async with session.delete() as response:
+        assert response.status == 204
+    assert f"{FLOOD - len(numbers)} notifications that nobody listened to were dropped" in caplog.text
 
 
 async def test_logs_in_a_flood_reach_the_request_in_flight(bridge: Running) -> None:

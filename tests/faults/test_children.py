@@ -146,6 +146,26 @@ async def test_one_bad_server_harms_none_of_twenty_good_ones(start_bridge: Start
     assert {states[name] for name in good} == {"running"}
 
 
+async def test_a_child_that_babbles_as_fast_as_it_can_slows_nobody(
+    start_bridge: StartBridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    bridge = await start_bridge({"peer": peer(), "noisy": {"command": "yes", "startTimeout": 2000}})
+    session = await bridge.session()
+    given_up = asyncio.create_task(bridge.bridge_call("noisy", "ping"))
+    served, slowest = 0, 0.0
+    clock = asyncio.get_running_loop().time
+    while not given_up.done():
+        begun = clock()
+        await _is_served(session)
+        slowest = max(slowest, clock() - begun)
+        served += 1
+    assert "did not answer initialize" in (await given_up)["error"]["message"]
+    assert served > 50
+    assert slowest < 1, slowest
+    lines = [record for record in caplog.records if "is skipped" in record.message]
+    assert 20 <= len(lines) < 20_000  # one of a thousand
+
+
 # The start
 
 
@@ -160,9 +180,12 @@ async def test_a_server_that_never_answers_initialize_is_given_up_and_nothing_of
     await until(lambda: bridge.service.registry.children() == [], "its process has ended", 10)
 
 
-async def test_a_start_has_time_for_as_long_as_stderr_moves(start_bridge: StartBridge, tmp_path: Path) -> None:
+async def test_a_start_has_time_for_as_long_as_stderr_moves(
+    start_bridge: StartBridge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     done = tmp_path / "installed"
-    entry = babbler("--stderr-until", str(done), startTimeout=150)
+    entry = babbler("--stderr-until", str(done), startTimeout=500)
     bridge = await start_bridge({"npx": entry})
     session, bridged = (
         asyncio.create_task(bridge.session("npx")),
@@ -170,7 +193,7 @@ async def test_a_start_has_time_for_as_long_as_stderr_moves(start_bridge: StartB
     )
     await until(lambda: len(bridge.service.registry.children()) == 2, "two are starting")
     children = bridge.service.registry.children()
-    await asyncio.sleep(0.5)  # more than three times the start timeout: what must not happen would have by now
+    await until(lambda: caplog.text.count("server npx is still starting") >= 6, "its time is over thrice", 20)
     assert not session.done()
     assert not bridged.done()
     assert [child.lives for child in children] == [True, True]

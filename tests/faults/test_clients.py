@@ -170,7 +170,9 @@ async def _rest(stalled: Raw) -> AsyncIterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("face", ["post", "get", "sse", "modern"])
-async def test_a_reader_that_reads_nothing_costs_a_fixed_amount_and_slows_nobody(bridge: Running, face: str) -> None:
+async def test_a_reader_that_reads_nothing_costs_a_fixed_amount_and_slows_nobody(
+    bridge: Running, face: str, caplog: pytest.LogCaptureFixture
+) -> None:
     other = await bridge.session()
     before = psutil.Process().memory_info().rss
     stalled, session = await _open_stream(bridge, face)
@@ -194,6 +196,9 @@ async def test_a_reader_that_reads_nothing_costs_a_fixed_amount_and_slows_nobody
     assert seen == sorted(set(seen))
     assert seen[-1] == FLOOD - 1  # the newest is there
     assert 10_000 < len(seen) < 40_000  # the oldest are not: 16 MiB, and what was on its way
+    await stalled.close()
+    await until(lambda: "reads too slowly" in caplog.text, "it is told")
+    assert f"; {FLOOD - len(seen)} of its oldest notifications were dropped" in caplog.text
     await _is_served(other)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -192,3 +193,14 @@ def test_usage_is_measured_for_those_who_live() -> None:
     found = UsageMeter().measure([os.getpid(), 2**22 + 1])
     assert list(found) == [os.getpid()]
     assert found[os.getpid()].resident_bytes > 1_000_000
+
+
+async def test_a_child_is_stopped_although_there_is_no_descriptor_left_to_look_at_processes(start: Start) -> None:
+    it = await start("exec sleep 1000")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        await it.child.stop(0.01)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert it.child.returncode == -signal.SIGTERM
