@@ -200,7 +200,6 @@ class Owner:
     def _connection_closed(self) -> None:
         """The connection has ended; nobody who holds it knows yet."""
         self._closed.set()
-        self._leave_slot()
         child = self.child
         if child.ends_by_itself:
             self._judge(child.connection.obituary())

@@ -67,9 +67,7 @@ class Starts:
         try:
             return await waiter.slot
         except asyncio.CancelledError:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-            elif not waiter.slot.cancelled():
+            if not waiter.slot.cancelled():
                 waiter.slot.result().leave()
             raise
         finally:
@@ -92,7 +90,7 @@ class Starts:
 
     def _give(self, waiter: _Waiter) -> None:
         self._waiting.remove(waiter)
-        if not waiter.slot.done():
+        if not waiter.slot.cancelled():
             slot = Slot(self, waiter.server, waiter.is_urgent(), self._silence)
             self._slots.add(slot)
             waiter.slot.set_result(slot)
@@ -101,7 +99,9 @@ class Starts:
         waiter.patience = asyncio.get_running_loop().call_later(self._patience, self._lose_patience, waiter)
 
     def _lose_patience(self, waiter: _Waiter) -> None:
-        if waiter in self._waiting and waiter.is_urgent():
+        if waiter not in self._waiting:  # it has a slot, and has not run since
+            return
+        if waiter.is_urgent():
             self._give(waiter)
         else:
             self._be_patient(waiter)

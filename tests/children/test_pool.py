@@ -131,6 +131,20 @@ async def test_a_few_children_start_at_a_time() -> None:
     await pool.close()
 
 
+async def test_a_warm_child_that_waits_to_start_is_next_when_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.children.pool.REFILL", 1000)
+    pool = _pool(command="cat", args=[], starts=Starts(1, silence=1000, patience=1000))
+    warm = Sharing(holders=1, hold="session", warm=2)
+    pool.keep_warm(warm)
+    first, second = pool.children
+    await first.ready
+    assert second.pid is None
+    async with asyncio.timeout(10):
+        leases = [await pool.lease(warm) for _ in range(2)]
+    assert {lease.child for lease in leases} == {first, second}
+    await pool.close()
+
+
 async def test_a_warm_child_that_was_taken_is_replaced_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.children.pool.REFILL", 0)
     pool = _pool(warm=1)

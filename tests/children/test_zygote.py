@@ -78,7 +78,14 @@ async def test_children_are_forked_from_one_zygote(pool: Pool, caplog: pytest.Lo
     assert warnings(caplog) == []
 
 
-async def test_a_zygote_is_ready_before_anyone_asks(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_zygote_begins_before_anyone_asks(pool: Pool) -> None:
+    made = pool()
+    made.keep_warm(DEDICATED)
+    made.keep_warm(DEDICATED)
+    assert [task.get_name() for task in asyncio.all_tasks() if "peer" in task.get_name()] == ["zygote peer"]
+
+
+async def test_a_warm_child_is_forked_too(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
     made = pool(warm=1)
     warm = Sharing(holders=1, hold="session", warm=1)
     made.keep_warm(warm)

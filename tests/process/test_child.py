@@ -134,10 +134,13 @@ async def test_a_frozen_child_is_killed(start: Start) -> None:
     assert it.child.returncode == -signal.SIGKILL
 
 
-async def test_stopping_twice_is_once(start: Start) -> None:
+async def test_stopping_twice_is_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     it = await start("cat")
     await it.child.stop(5)
+    signalled: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda group, _number: signalled.append(group))
     await it.child.stop(5)
+    assert it.child.pid not in signalled, "its number may be another's by now"
 
 
 async def test_no_zombie_stays(start: Start) -> None:

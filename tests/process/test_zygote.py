@@ -27,7 +27,7 @@ def stream(file):
             file.name, file.isatty(), file.seekable(), type(getattr(file, "buffer", None)).__name__]
 main = sys.modules["__main__"]
 facts = {
-    "argv": sys.argv,
+    "argv": [sys.argv, heavy.ARGV],
     "orig_argv": getattr(sys, "orig_argv", None),
     "path": sys.path,
     "executable": [sys.executable, sys.prefix],
@@ -78,7 +78,7 @@ def folder(tmp_path: Path) -> Path:
     """A package, a script, a link to one and a console script, which all tell the facts."""
     late = f"import sys\nsys.path.append({str(tmp_path)!r})\n{FACTS}"
     for name, text in {
-        "heavy.py": "import os\nPID = os.getpid()\n",
+        "heavy.py": "import os, sys\nPID = os.getpid()\nARGV = sys.argv[:]\n",
         "pkg/__init__.py": '"""A package."""\n',
         "pkg/__main__.py": FACTS,
         "pkg/mod.py": f'"""What it is."""{FACTS}',
@@ -232,7 +232,9 @@ async def test_a_list_of_modules_is_imported_instead(folder: Path, watch: Watch,
 async def test_what_modules_print_goes_to_the_log_and_not_to_the_children(
     folder: Path, watch: Watch, grow: Grow
 ) -> None:
-    (folder / "heavy.py").write_text("import sys\nPID = 1\nprint('to stdout')\nprint('to stderr', file=sys.stderr)")
+    (folder / "heavy.py").write_text(
+        "import sys\nPID = ARGV = 1\nprint('to stdout')\nprint('to stderr', file=sys.stderr)"
+    )
     prints: list[bytes] = []
     it = await watch(python(folder, "{python} -m pkg"), await grow(python(folder, "{python} -m pkg"), prints=prints))
     assert "argv" in json.loads(await it.line())

@@ -92,7 +92,9 @@ async def test_the_stop_ladder_ends_a_stubborn_child_and_its_tree(tmp_path: Path
     assert lives(zygote.pid)
 
 
-async def test_a_child_outlives_its_zygote(tmp_path: Path, watch: Watch, grow: Grow) -> None:
+async def test_a_child_outlives_its_zygote(
+    tmp_path: Path, watch: Watch, grow: Grow, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = echo(tmp_path)
     zygote = await grow(command)
     it, other = await watch(command, zygote), await watch(command, zygote)
@@ -105,7 +107,11 @@ async def test_a_child_outlives_its_zygote(tmp_path: Path, watch: Watch, grow: G
         await zygote.fork()
     it.child.close_stdin()
     await it.ended.wait()
-    await it.child.stop(1)
+    with monkeypatch.context() as patch:
+        signalled: list[int] = []
+        patch.setattr(os, "killpg", lambda group, _number: signalled.append(group))
+        await it.child.stop(1)
+    assert it.child.pid not in signalled, "its number may be another's by now"
     assert it.child.returncode is None
     assert it.child.obituary == "it ended, with an exit code that is not known"
     await other.child.stop(1)
@@ -229,7 +235,42 @@ async def test_imports_that_never_end_are_given_up(tmp_path: Path) -> None:
     zygote = Zygote(python(tmp_path), (), [].append)
     with pytest.raises(ZygoteError, match=r"its imports took more than 0\.05 s"):
         await zygote.start(0.05)
-    await zygote.stop(0.05)
+    async with asyncio.timeout(10):
+        await zygote.stop(1000)  # it hears nothing, so there is nothing to wait for
+
+
+async def test_the_last_words_of_a_zygote_may_come_behind_its_end(
+    tmp_path: Path, grow: Grow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    add_reader = loop.add_reader
+    # The loop that looks at the socket last is this one, which never does.
+    monkeypatch.setattr(loop, "add_reader", lambda fd, call: call.__name__ == "_hear" or add_reader(fd, call))
+    with pytest.raises(ZygoteError, match="there is no module x"):
+        await grow(python(tmp_path, "{python} -m x"))
+
+
+async def test_modules_read_nothing_from_stdin(tmp_path: Path, watch: Watch, grow: Grow) -> None:
+    (tmp_path / "reads.py").write_text("import sys\nfound = sys.stdin.read()")
+    (tmp_path / "s.py").write_text("import reads, sys\nprint([reads.found, sys.stdin.readline()])")
+    it = await watch(python(tmp_path), await grow(python(tmp_path)))
+    it.child.write(b"for the child")
+    assert await it.line() == r"['', 'for the child\n']"
+
+
+async def test_no_descriptor_of_the_bridge_is_left(tmp_path: Path, watch: Watch) -> None:
+    before = 0
+    for _ in range(2):  # the first one may open what lives as long as the process
+        before = psutil.Process().num_fds()
+        zygote = Zygote(echo(tmp_path), (), [].append)
+        await zygote.start(30)
+        it = await watch(echo(tmp_path), zygote)
+        os.kill(it.child.pid, signal.SIGKILL)
+        await it.child.stop(1)
+        await zygote.stop(1)
+        with pytest.raises(ZygoteError):
+            await zygote.fork()
+    assert psutil.Process().num_fds() == before
 
 
 async def test_a_child_that_a_hook_ends_is_refused(tmp_path: Path, grow: Grow) -> None:
@@ -264,7 +305,8 @@ async def test_a_frozen_zygote_keeps_no_exit_from_being_seen(
     with monkeypatch.context() as patch:
         patch.setattr(zygote_module, "STATUS_PATIENCE", 0.05)
         it.child.kill()
-        await it.ended.wait()
+        async with asyncio.timeout(5):
+            await asyncio.wait([it.child.exited])
     assert it.child.returncode is None
     os.kill(zygote.pid, signal.SIGCONT)
     other.child.kill()

@@ -204,7 +204,10 @@ async def test_the_end_of_a_session_ends_what_pooled_children_were_subscribed_to
 
 
 @pytest.mark.parametrize("entry", [{"warm": 2}, {"sharing": {"holders": 1, "hold": "session", "warm": 2}}])
-async def test_warm_children_wait_for_sessions(start_bridge: StartBridge, entry: dict[str, Any]) -> None:
+async def test_warm_children_wait_for_sessions(
+    start_bridge: StartBridge, entry: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.children.pool.REFILL", 0)
     bridge = await start_bridge({"peer": peer(**entry)})
     children = bridge.service.registry.children()
     await asyncio.gather(*(child.ready for child in children))
