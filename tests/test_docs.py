@@ -46,6 +46,17 @@ def test_the_version_stands_in_the_changelog() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_each_test_that_a_promise_names_exists() -> None:
+    page = (ROOT / "docs/reliability.md").read_text()
+    names = re.findall(r"`(test_\w+)`", page)
+    assert len(names) > 50
+    written = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    defined = set(re.findall(r"^(?:async )?def (test_\w+)\(", written, re.MULTILINE))
+    assert [name for name in names if name not in defined] == []
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "promise" not in line]
+    assert [row for row in rows if "`test_" not in row] == []
+
+
 @pytest.mark.parametrize("path", ["README.md", "docs/architecture.md"])
 def test_links_lead_somewhere(path: str) -> None:
     file = ROOT / path
