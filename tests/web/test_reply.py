@@ -26,7 +26,7 @@ class _Response:
 
 
 async def _pumped(response: _Response, stream: Stream) -> None:
-    await pump(response, stream, plain_event, keep_alive(), head=b"head ")  # type: ignore[arg-type]
+    await pump(response, stream, plain_event, keep_alive(), "a test", head=b"head ")  # type: ignore[arg-type]
 
 
 async def test_head_events_and_end_that_are_there_together_are_one_write() -> None:
