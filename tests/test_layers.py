@@ -9,13 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "bridge"
 INWARD = {
-    "cli": {"web", "sessions", "children", "process", "protocol", "config", "observe"},
-    "web": {"sessions", "children", "process", "protocol", "config", "observe"},
+    "cli": {"web", "auth", "sessions", "children", "process", "protocol", "config", "observe"},
+    "web": {"auth", "sessions", "children", "process", "protocol", "config", "observe"},
     "sessions": {"children", "process", "protocol", "stores", "config", "observe"},
     "stores": {"protocol", "config", "observe"},
     "children": {"process", "protocol", "config", "observe"},
     "process": {"protocol"},
     "protocol": set(),
+    "auth": set(),
     "config": set(),
     "observe": set(),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bridge.config.server import ServerConfig
@@ -27,7 +27,7 @@ class Sharing:
     ``warm``: children kept ready before anyone asks. ``limit``: most children of one server under this policy, None for
     as many as ``MAX_CHILDREN`` allows. ``greeting``: who speaks first. ``capabilities``: what the bridge offers a child
     that it initializes itself, as JSON text; nothing where many hold it, because what one client declares must not bind
-    another.
+    another. ``owner``: digest of the one principal whose requests reach the child, empty where that does not matter.
     """
 
     holders: int | None
@@ -36,6 +36,7 @@ class Sharing:
     limit: int | None = None
     greeting: Greeting = Greeting.CLIENT
     capabilities: bytes = b"{}"
+    owner: str = ""
 
     @property
     def is_private(self) -> bool:
@@ -53,9 +54,9 @@ IMPLICIT = Sharing(holders=1, hold="session", greeting=Greeting.HANDSHAKE)
 MODERN = Sharing(holders=None, hold="session", limit=1, greeting=Greeting.MODERN)
 
 
-def interactive(capabilities: bytes) -> Sharing:
-    """A handshake child for one modern call at a time, offered what that call's client offers."""
-    return Sharing(1, "exchange", limit=INTERACTIVE_CHILDREN, greeting=Greeting.HANDSHAKE, capabilities=capabilities)
+def interactive(capabilities: bytes, owner: str) -> Sharing:
+    """A handshake child for one modern call of a principal at a time, offered what that call's client offers."""
+    return Sharing(1, "exchange", 0, INTERACTIVE_CHILDREN, Greeting.HANDSHAKE, capabilities, owner)
 
 
 class Need(enum.Enum):
@@ -67,15 +68,19 @@ class Need(enum.Enum):
     MODERN = enum.auto()  # the same in the modern era
 
 
-def choose(config: ServerConfig, need: Need) -> Sharing:
-    """Return who may hold the child: as ``sharing`` says, else one per session and one for all bridge calls."""
+def choose(config: ServerConfig, need: Need, owner: str = "") -> Sharing:
+    """Return who may hold the child: as ``sharing`` says, else one per session and one for all bridge calls of a
+    principal.
+    """
     if need is Need.MODERN:
         return MODERN
     spec = config.sharing
     if spec is None or (spec.holders == 1 and spec.hold == "session" and need is Need.BRIDGE):
         if need is Need.SESSION and config.warm:
             return Sharing(holders=1, hold="session", warm=config.warm)
-        return {Need.SESSION: DEDICATED, Need.IMPLICIT: IMPLICIT, Need.BRIDGE: SHARED}[need]
+        if need is Need.BRIDGE:
+            return replace(SHARED, owner=owner)
+        return DEDICATED if need is Need.SESSION else IMPLICIT
     private = spec.holders == 1 and spec.hold == "session"
     greeting = Greeting.HANDSHAKE if need is Need.IMPLICIT or not private else Greeting.CLIENT
     warm = 0 if need is Need.IMPLICIT and private else spec.warm

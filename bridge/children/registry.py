@@ -68,15 +68,17 @@ class Registry:
             raise Rejection(Fault.UNKNOWN_SERVER, f'server "{server}" is disabled; set "disabled": false')
         raise Rejection(Fault.UNKNOWN_SERVER, f'no server "{server}" in the configuration; GET /servers lists them')
 
-    async def seat(self, server: str, need: Need) -> Seat:
+    async def seat(self, server: str, need: Need, owner: str = "") -> Seat:
         """Return a seat at a server. Raises :class:`Rejection` when there is none, and what a lease raises.
 
-        At a server that only speaks the modern era a handshake client's seat translates.
+        ``owner`` is the digest of the principal that it is for: a child that the bridge greets may keep what a caller
+        did, so it serves one principal, unless ``sharing`` says otherwise. At a server that only speaks the modern era
+        a handshake client's seat translates.
         """
         pool = self.pool(server)
         if need is Need.MODERN:
             return await take_seat(pool, MODERN)
-        sharing = choose(self.entries[server], need)
+        sharing = choose(self.entries[server], need, owner)
         if self.speaks_handshake(server):
             try:
                 return await take_seat(pool, sharing)

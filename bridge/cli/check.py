@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 
+from bridge.cli.options import add_configuration, configuration_of
 from bridge.config.advice import advice
 from bridge.config.server import ServerConfig
 from bridge.config.servers import Servers
@@ -13,6 +15,16 @@ from bridge.process.python import NotPython
 from bridge.process.spawn import Command
 
 EXIT_CONFIG = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``check``: those of ``serve``."""
+    add_configuration(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what would run; return the exit code."""
+    return check(*configuration_of(options))
 
 
 def check(settings: Settings, servers: Servers) -> int:
@@ -33,7 +45,7 @@ def check(settings: Settings, servers: Servers) -> int:
 
 
 def _who(settings: Settings) -> str:
-    return "no token needed" if settings.access_token is None else "token needed"
+    return "token needed" if settings.needs_token else "no token needed"
 
 
 def _kept(settings: Settings) -> str:

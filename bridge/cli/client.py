@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import urllib.error
@@ -12,32 +13,22 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from bridge.config.settings import Settings
+from bridge.cli.errors import NotRunning, Refused
+from bridge.cli.options import settings_of
 
 #: Seconds that the bridge may take to answer.
 PATIENCE = 30.0
 
 
-class NotRunning(Exception):
-    """No bridge answers at the address of the settings."""
-
-
-class Refused(Exception):
-    """The bridge answered with an error: ``status`` of HTTP, and its own words."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
 class Client:
-    """Asks the bridge that ``settings`` describe."""
+    """Asks the bridge that the options of a verb lead to. It brings ``MCP_BRIDGE_TOKEN``, else ``ACCESS_TOKEN``."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, options: argparse.Namespace) -> None:
+        settings, environ = settings_of(options)
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - it is asked, not bound
         host = anywhere.get(settings.host, settings.host)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-        self._token = settings.access_token
+        self._token = environ.get("MCP_BRIDGE_TOKEN") or settings.access_token
         # A proxy of the environment is for the world outside, and would be handed the token.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

@@ -6,6 +6,7 @@ SIGUSR1 drains: no new sessions, and the end when the open ones have ended or ar
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import logging
@@ -13,7 +14,10 @@ import signal
 import sys
 from collections.abc import Callable
 
+from bridge.cli.errors import EXIT_ERROR, CommandError
+from bridge.cli.options import add_configuration, configuration_of
 from bridge.config.advice import advice
+from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.observe.logs import Logs
@@ -23,9 +27,27 @@ from bridge.web.app import Service
 
 log = logging.getLogger(__name__)
 
-EXIT_ERROR = 1
 #: New objects after which the collector looks for cycles (Python's own is 700).
 GARBAGE = 10_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``serve``."""
+    parser.usage = "mcp-bridge serve [options] [-- COMMAND ARG...]"
+    parser.epilog = (
+        "With a COMMAND after -- it alone is served, as /mcp/default, and servers.json is not read. "
+        "Every setting can also stand in the environment or in .env: see .env.example."
+    )
+    add_configuration(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run until a signal; return the exit code."""
+    settings, servers = configuration_of(options)
+    try:
+        return serve(settings, servers)
+    except ConfigError as error:  # what only shows when it is used, such as a port that is taken
+        raise CommandError(str(error)) from None
 
 
 def serve(settings: Settings, servers: Servers) -> int:
@@ -89,7 +111,7 @@ async def _stop(service: Service, hurry: asyncio.Event) -> int:
 
 def _announce(settings: Settings, servers: Servers, service: Service) -> None:
     log.info("mcp-bridge %s listens on %s", __version__, service.url)
-    if not settings.is_loopback and settings.access_token is None:
+    if not settings.is_loopback and not settings.needs_token:
         log.warning("everyone who reaches %s may call every server (ALLOW_UNAUTHENTICATED)", service.url)
     for server in servers.entries.values():
         if not server.disabled:

@@ -6,7 +6,9 @@ import argparse
 import json
 import sys
 
-from bridge.cli.client import Client, Refused, quoted
+from bridge.cli.client import Client, quoted
+from bridge.cli.errors import Refused, UsageError
+from bridge.cli.options import add_address
 from bridge.cli.table import table
 
 _COLUMNS = {
@@ -21,19 +23,20 @@ _COLUMNS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after ``servers``."""
+    add_address(parser)
     actions = ("ls", "start", "stop", "restart")
     parser.add_argument("action", nargs="?", choices=actions, default="ls", help="default: ls")
     parser.add_argument("ids", nargs="*", metavar="ID", help="server id, for start, stop and restart")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
-def servers(client: Client, options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Do what the words say; return the exit code. Raises what :meth:`Client.ask` raises."""
+    client = Client(options)
     if options.action == "ls":
         return _list(client, as_json=options.json)
     if not options.ids:
-        print(f"mcp-bridge: servers {options.action}: which? give an ID of: mcp-bridge servers", file=sys.stderr)
-        return 2
+        raise UsageError(f"servers {options.action}: which? give an ID of: mcp-bridge servers")
     code = 0
     for server in options.ids:
         try:

@@ -7,7 +7,9 @@ import json
 import sys
 import urllib.parse
 
-from bridge.cli.client import Client, Refused, quoted
+from bridge.cli.client import Client, quoted
+from bridge.cli.errors import Refused, UsageError
+from bridge.cli.options import add_address
 from bridge.cli.table import duration, table
 
 _COLUMNS = {
@@ -26,6 +28,7 @@ _COLUMNS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after ``sessions``."""
+    add_address(parser)
     parser.add_argument("action", nargs="?", choices=("ls", "show", "rm"), default="ls", help="default: ls")
     parser.add_argument("ids", nargs="*", metavar="ID", help="session id, for show and rm")
     parser.add_argument("--pool", choices=("bridge", "streamable"), help="only sessions of this pool")
@@ -34,13 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
-def sessions(client: Client, options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Do what the words say; return the exit code. Raises what :meth:`Client.ask` raises."""
+    client = Client(options)
     if options.action == "ls":
         return _list(client, options)
     if not options.ids:
-        print(f"mcp-bridge: sessions {options.action}: which? give an ID of: mcp-bridge sessions", file=sys.stderr)
-        return 2
+        raise UsageError(f"sessions {options.action}: which? give an ID of: mcp-bridge sessions")
     code = 0
     for session_id in options.ids:
         path = f"/api/v1/sessions/{quoted(session_id)}"

@@ -34,6 +34,7 @@ class Settings:
     host: str = _setting("HOST", "127.0.0.1", values.text)
     port: int = _setting("PORT", 3000, values.whole(0, 65535))
     access_token: str | None = _setting("ACCESS_TOKEN", None, values.text, alias="AUTH_TOKEN", secret=True)
+    tokens_file: Path | None = _setting("TOKENS_FILE", None, values.path)
     allow_unauthenticated: bool = _setting("ALLOW_UNAUTHENTICATED", False, values.flag)
     allowed_origins: tuple[str, ...] = _setting("ALLOWED_ORIGINS", (), values.names)
     allowed_hosts: tuple[str, ...] = _setting("ALLOWED_HOSTS", (), values.names)
@@ -74,6 +75,11 @@ class Settings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether callers have to say who they are."""
+        return self.access_token is not None or self.tokens_file is not None
 
     @property
     def store(self) -> str:
@@ -138,8 +144,8 @@ def _read(name: str, value: Any, metadata: Mapping[str, Any], origin: str) -> An
 
 
 def _check(settings: Settings) -> None:
-    if not settings.is_loopback and settings.access_token is None and not settings.allow_unauthenticated:
+    if not settings.is_loopback and not settings.needs_token and not settings.allow_unauthenticated:
         raise ConfigError(
-            f"HOST: {settings.host!r} can be reached from other machines and ACCESS_TOKEN is not set; set "
-            "ACCESS_TOKEN, or HOST=127.0.0.1, or ALLOW_UNAUTHENTICATED=true if everyone may call your servers"
+            f"HOST: {settings.host!r} can be reached from other machines and no token is needed; set ACCESS_TOKEN or "
+            "TOKENS_FILE, or HOST=127.0.0.1, or ALLOW_UNAUTHENTICATED=true if everyone may call your servers"
         )

@@ -1,4 +1,4 @@
-"""Clients that the bridge itself owns: one per server, for calls that have no session of their own.
+"""Clients that the bridge itself owns: one per server and principal, for calls that have no session of their own.
 
 The first call to a server opens its client, calls that arrive meanwhile wait for the same start, and the reaper ends it
 when nobody has called for its TTL. A client whose child has died is replaced at the next call.
@@ -24,10 +24,11 @@ _numbers = itertools.count(1)
 
 
 class BridgeClient:
-    """One bridge-owned client on a server, used by any number of calls at once."""
+    """One bridge-owned client on a server, used by any number of calls of one principal at once."""
 
-    def __init__(self, server: str, seat: Seat) -> None:
+    def __init__(self, server: str, seat: Seat, owner: str) -> None:
         self._server = server
+        self._owner = owner
         self._label = f"client_{next(_numbers)}"
         self.seat = seat
 
@@ -35,6 +36,11 @@ class BridgeClient:
     def server(self) -> str:
         """Id of its server."""
         return self._server
+
+    @property
+    def owner(self) -> str:
+        """Digest of the principal that it calls for."""
+        return self._owner
 
     @property
     def label(self) -> str:
@@ -78,18 +84,20 @@ class BridgeClients:
         self._ttl_of = ttl_of
         self._opening: dict[str, asyncio.Task[Entry[BridgeClient]]] = {}
 
-    async def client(self, server: str, need: Need = Need.BRIDGE) -> Entry[BridgeClient]:
-        """Return the client of a server, opening it if need be; there may be one of each era.
+    async def client(self, server: str, owner: str, need: Need = Need.BRIDGE) -> Entry[BridgeClient]:
+        """Return the client of a server for a principal, opening it if need be; there may be one of each era.
 
         Raises :class:`Rejection` for a server that is not there and what :meth:`ChildPool.lease` raises.
         """
-        key = f"{server} {need.name}"
+        key = f"{server} {need.name} {owner}"
         entry = self.pool.find(key)
         if entry is not None:
             return entry
         task = self._opening.get(key)
         if task is None:
-            task = self._opening[key] = asyncio.create_task(self._open(key, server, need), name=f"bridge client {key}")
+            task = self._opening[key] = asyncio.create_task(
+                self._open(key, server, owner, need), name=f"bridge client of {server}"
+            )
             task.add_done_callback(lambda done: self._opened(key, done))
         return await asyncio.shield(task)
 
@@ -98,10 +106,10 @@ class BridgeClients:
         if not task.cancelled():
             task.exception()  # it has been raised to all who waited
 
-    async def _open(self, key: str, server: str, need: Need) -> Entry[BridgeClient]:
+    async def _open(self, key: str, server: str, owner: str, need: Need) -> Entry[BridgeClient]:
         self.pool.check_room(server)
-        seat = await self._registry.seat(server, need)
-        client = BridgeClient(server, seat)
+        seat = await self._registry.seat(server, need, owner)
+        client = BridgeClient(server, seat, owner)
         entry = self.pool.add(key, client, self._ttl_of(server))
         self.pool.opened(entry)
         seat.on_closed = lambda: self._child_ended(entry)

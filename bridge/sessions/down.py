@@ -219,9 +219,9 @@ def is_alone(asked: ModernRequest) -> bool:
     return asked.log_level is not None or bool(messages.fields(asked.capabilities))
 
 
-def children_of(asked: ModernRequest) -> Sharing:
+def children_of(asked: ModernRequest, owner: str) -> Sharing:
     """The policy of the children that such requests hold: the same for the same capabilities."""
-    return interactive(messages.canonical(asked.capabilities).encode())
+    return interactive(messages.canonical(asked.capabilities).encode(), owner)
 
 
 def _progress_token(asked: ModernRequest) -> Raw | None:

@@ -39,24 +39,23 @@ class MirroredArguments:
         self._registry = registry
         self._pool = pool
         self._timing = timing
-        self._servers: dict[str, _Server] = {}
+        self._servers: dict[str, _Server] = {}  # by the key of the bridge's client there
 
     def known(self, entry: Entry[BridgeClient], asked: ModernRequest) -> Mirrored | None:
         """What the client of a request must repeat; None when :meth:`read` has to find out.
 
         ``entry`` is the bridge's client at the server: another one may find other tools there.
         """
-        server = self._servers.get(entry.session.server)
+        server = self._servers.get(entry.key)
         return server.known.get(_key(asked)) if server is not None and server.entry is entry else None
 
     async def read(self, entry: Entry[BridgeClient], asked: ModernRequest) -> Mirrored:
         """List the tools that the client of a request sees. Raises what :meth:`Seat.send` raises."""
         name = entry.session.server
-        server = self._servers.get(name)
+        server = self._servers.get(entry.key)
         if server is None or server.entry is not entry:
-            if server is not None:
-                server.forget()
-            server = self._servers[name] = _Server(entry)
+            self._forget_the_gone()
+            server = self._servers[entry.key] = _Server(entry)
             entry.session.seat.listen(server.hear)
         key = _key(asked)
         reading = server.reading.get(key)
@@ -64,6 +63,12 @@ class MirroredArguments:
             reading = server.reading[key] = asyncio.create_task(self._read(server, asked), name=f"tools of {name}")
             reading.add_done_callback(lambda done: server.has_read(key, done))
         return await asyncio.shield(reading)
+
+    def _forget_the_gone(self) -> None:
+        for key, server in [*self._servers.items()]:
+            if self._pool.find(key) is not server.entry:
+                del self._servers[key]
+                server.forget()
 
     async def _read(self, server: _Server, asked: ModernRequest) -> Mirrored:
         seat = self._seat(server, asked)
@@ -82,7 +87,8 @@ class MirroredArguments:
             return server.entry.session.seat
         seat = server.seats.get(_key(asked))
         if seat is None:
-            seat = server.seats[_key(asked)] = PooledSeat(self._registry.pool(name), children_of(asked), b"")
+            sharing = children_of(asked, server.entry.session.owner)
+            seat = server.seats[_key(asked)] = PooledSeat(self._registry.pool(name), sharing, b"")
             seat.listen(server.hear)
             while len(server.seats) > MOST_SETS:
                 server.seats.pop(next(iter(server.seats))).release()
@@ -149,6 +155,6 @@ class _Server:
             task.exception()
 
     def forget(self) -> None:
-        """The bridge's client at this server is another one now."""
+        """The bridge's client at this server has ended."""
         for seat in self.seats.values():
             seat.release()

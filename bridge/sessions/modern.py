@@ -28,6 +28,8 @@ from bridge.sessions.timing import Timing
 
 #: Most subscriptions that are open at once (as in the official SDKs).
 MOST_LISTENS = 1024
+#: Clients of the bridge that are found at once, by server and principal; more are looked for in the pool.
+MOST_REMEMBERED = 1024
 
 Headers = Mapping[str, list[str]]
 
@@ -48,14 +50,14 @@ class ModernCalls:
         self._timing = timing
         self.parking = parking
         self._listens: dict[RequestStream, Callable[[], None]] = {}  # how each ends in good order
-        self._entries: dict[str, Entry[BridgeClient]] = {}
+        self._entries: dict[tuple[str, str], Entry[BridgeClient]] = {}  # by server and principal
         self._mirrored = MirroredArguments(registry, clients.pool, timing)
 
     async def answer(self, server: str, asked: ModernRequest, headers: Headers, principal: str) -> ModernAnswer:
         """Send a request on its way. Raises :class:`Rejection`, and what a lease raises."""
-        entry = self._entries.get(server)
+        entry = self._entries.get((server, principal))
         if entry is None or self._clients.pool.find(entry.key) is not entry:
-            entry = self._entries[server] = await self._client(server)
+            entry = await self._remember(server, principal)
         if asked.method == "tools/call" and asked.name is not None:
             mirrored = self._mirrored.known(entry, asked)
             if mirrored is None:
@@ -71,7 +73,7 @@ class ModernCalls:
             stream.result(translate.discovered(entry.session.greeting))
             return ModernAnswer(stream, _nothing)
         if asked.method == LISTEN:
-            return await self._listen_down(server, asked)
+            return await self._listen_down(server, asked, principal)
         return await self._call_down(entry, asked, principal)
 
     def finish_listens(self) -> None:
@@ -79,20 +81,27 @@ class ModernCalls:
         for finish in list(self._listens.values()):
             finish()
 
-    async def _client(self, server: str) -> Entry[BridgeClient]:
-        """The bridge's client on a server, in the era of that server."""
+    async def _remember(self, server: str, principal: str) -> Entry[BridgeClient]:
+        entry = await self._client(server, principal)
+        if len(self._entries) >= MOST_REMEMBERED:
+            self._entries.clear()
+        self._entries[server, principal] = entry
+        return entry
+
+    async def _client(self, server: str, principal: str) -> Entry[BridgeClient]:
+        """The bridge's client on a server, in the era of that server: a modern one is everybody's."""
         if self._registry.speaks_modern(server) is not False:
             try:
-                entry = await self._clients.client(server, Need.MODERN)
+                entry = await self._clients.client(server, "", Need.MODERN)
             except OtherEra:
                 self._registry.learn(server, modern=False)
             else:
                 self._registry.learn(server, modern=True)
                 return entry
-        entry = await self._clients.client(server, Need.BRIDGE)
+        entry = await self._clients.client(server, principal)
         if self._registry.speaks_modern(server) is False:
             return entry
-        entry = await self._clients.client(server, Need.MODERN)  # it has refused initialize just now
+        entry = await self._clients.client(server, "", Need.MODERN)  # it has refused initialize just now
         self._registry.learn(server, modern=True)
         return entry
 
@@ -137,7 +146,7 @@ class ModernCalls:
         info = messages.member(entry.session.greeting, "serverInfo")
         if is_alone(asked):
             self.parking.make_room(server, INTERACTIVE_CHILDREN)
-            lease = await self._registry.pool(server).lease(children_of(asked))
+            lease = await self._registry.pool(server).lease(children_of(asked, principal))
             call = DownCall(asked, server, info, self.parking, principal, lease, lease.release)
             try:
                 lease.connection.exchange(call.exchange, self._timing.silence(server))
@@ -155,10 +164,10 @@ class ModernCalls:
                 raise
         return ModernAnswer(call.first, call.abandon)
 
-    async def _listen_down(self, server: str, asked: ModernRequest) -> ModernAnswer:
-        seat = await self._registry.seat(server, Need.BRIDGE)
+    async def _listen_down(self, server: str, asked: ModernRequest, principal: str) -> ModernAnswer:
+        seat = await self._registry.seat(server, Need.BRIDGE, principal)
 
-        watch = self._registry.pool(server).watch(children_of(asked))
+        watch = self._registry.pool(server).watch(children_of(asked, principal))
         listen = DownListen(asked, seat, watch, lambda: self._listens.pop(listen, None))
         self._listens[listen] = listen.finish
         try:

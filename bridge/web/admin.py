@@ -7,8 +7,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from bridge.children.registry import Registry
-from bridge.protocol.errors import Fault, Rejection
-from bridge.web.principal import is_admin
+from bridge.web.principal import check_admin
 from bridge.web.reply import json_answer
 
 
@@ -40,16 +39,11 @@ class AdminFace:
 
     async def drain(self, request: web.Request) -> web.Response:
         """Take no new sessions, and end when the open ones have ended or are kept."""
-        _check_admin(request)
+        check_admin(request)
         self._drain()
         return json_answer({"status": "draining"}, status=202)
 
 
 def _server(request: web.Request) -> str:
-    _check_admin(request)
+    check_admin(request)
     return request.match_info["server_id"]
-
-
-def _check_admin(request: web.Request) -> None:
-    if not is_admin(request):
-        raise Rejection(Fault.FORBIDDEN, "this needs a token with the scope admin")

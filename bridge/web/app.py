@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from bridge.auth.keyring import Keyring
+from bridge.auth.tokens import BadTokens
 from bridge.children.owner import ChildLimits
 from bridge.children.registry import Registry
 from bridge.config.errors import ConfigError
@@ -40,6 +42,7 @@ from bridge.web.front import Front
 from bridge.web.guards import Guards
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
+from bridge.web.principal import check_server
 from bridge.web.reply import keep_alive
 from bridge.web.server import Server
 from bridge.web.sessions import SessionsFace
@@ -47,6 +50,8 @@ from bridge.web.sse import SseFace
 from bridge.web.status import StatusFace
 
 log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: Seconds that connections get to send the errors with which a shutdown ends what still runs.
 LAST_WORDS = 2.0
@@ -115,7 +120,7 @@ class Service:
         self._drain = Drain()
         self._parking = Parking()
         self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
-        self._guards = Guards(settings)
+        self._guards = Guards(settings, _keyring(settings))
         silence = keep_alive()
         self._mcp = McpFace(
             self.registry,
@@ -140,7 +145,6 @@ class Service:
                     servers.problems,
                     self._troubles,
                     self._drain,
-                    self._guards,
                 ),
                 SessionsFace(self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time),
                 AdminFace(self.registry, self.drain),
@@ -244,6 +248,22 @@ class Service:
             child.connection.transport.kill()
 
 
+def _keyring(settings: Settings) -> Keyring:
+    try:
+        return Keyring(settings.access_token, settings.tokens_file)
+    except BadTokens as error:
+        raise ConfigError(f"TOKENS_FILE: {error}") from None
+
+
+@web.middleware
+async def _permitted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """No route that names a server is for a token that may not use it."""
+    server = request.match_info.get("server_id")
+    if server is not None:
+        check_server(request, server)
+    return await handler(request)
+
+
 def _application(
     settings: Settings,
     mcp: McpFace,
@@ -253,7 +273,7 @@ def _application(
     sessions: SessionsFace,
     admin: AdminFace,
 ) -> web.Application:
-    app = web.Application(client_max_size=settings.max_request_bytes)
+    app = web.Application(client_max_size=settings.max_request_bytes, middlewares=[_permitted])
     app.add_routes(
         [
             web.post("/mcp/{server_id}", mcp.post),

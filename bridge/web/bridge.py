@@ -22,6 +22,7 @@ from bridge.web.body import read_json
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
 from bridge.web.prebuilt import Prebuilt
+from bridge.web.principal import check_server, owner_of
 
 #: Keys with which other bridges let a request name the program to run. This one never does.
 PROGRAM_KEYS = ("serverPath", "args", "env")
@@ -45,17 +46,20 @@ class BridgeFace:
     async def serve(self, request: web.BaseRequest, server: str) -> web.Response:
         """Call this server."""
         self._registry.pool(server)  # 404 before anything else is looked at
-        return await self._call_server(server, _members(await read_json(request)))
+        return await self._call_server(request, server, _members(await read_json(request)))
 
     async def post_any(self, request: web.Request) -> web.Response:
         """Call the server that the body names, by ``server`` or by the exact command that is configured for it."""
         members = _members(await read_json(request))
         if "serverPath" in members:
-            return await self._call_server(self._configured(members), members)
-        server = messages.string(bytes(members.pop("server", b"")))
-        if server is None:
+            server = self._configured(members)
+            check_server(request, server)
+            return await self._call_server(request, server, members)
+        named = messages.string(bytes(members.pop("server", b"")))
+        if named is None:
             raise Rejection(Fault.NOT_A_MESSAGE, 'say which server: POST /bridge/{server_id}, or "server" in the body')
-        return await self._call_server(server, members)
+        check_server(request, named)
+        return await self._call_server(request, named, members)
 
     def _configured(self, members: dict[str, Raw]) -> str:
         """Take the program out of a body, and return the server that it is."""
@@ -67,7 +71,7 @@ class BridgeFace:
                     return config.id
         raise _names_a_program(named)
 
-    async def _call_server(self, server: str, members: dict[str, Raw]) -> web.Response:
+    async def _call_server(self, request: web.BaseRequest, server: str, members: dict[str, Raw]) -> web.Response:
         if named := [key for key in PROGRAM_KEYS if key in members]:
             raise _names_a_program(named)
         is_bare = "jsonrpc" not in members and "id" not in members
@@ -76,12 +80,12 @@ class BridgeFace:
             raise Rejection(Fault.NOT_A_MESSAGE, '"method" is missing')
         try:
             with self._drain:
-                return await self._call(server, message, is_bare)
+                return await self._call(server, owner_of(request), message, is_bare)
         except BridgeError as rejection:
             return refusal(rejection, None if is_bare or isinstance(message, Notification) else message.id)
 
-    async def _call(self, server: str, message: Request | Notification, is_bare: bool) -> web.Response:
-        entry = await self._clients.client(server)
+    async def _call(self, server: str, owner: str, message: Request | Notification, is_bare: bool) -> web.Response:
+        entry = await self._clients.client(server, owner)
         with self._clients.pool.using(entry) as client:
             if isinstance(message, Notification):
                 # About an id, a handshake or capabilities of its sender; the child knows only the bridge's own.

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from bridge.protocol import messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
+from bridge.web.principal import Challenge
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ def refusal(error: BridgeError, request_id: bytes | None = None, status: int | N
     response = web.Response(body=body, status=status or error.fault.status, content_type="application/json")
     if error.retry_in is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_in))
-    if error.fault is Fault.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Challenge):
+        response.headers["WWW-Authenticate"] = error.challenge
     if error.fault is Fault.BAD_METHOD:
         response.headers["Allow"] = "POST"
     return response

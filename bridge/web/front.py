@@ -46,8 +46,8 @@ class Front:
             if is_preflight(request) and origin is not None:
                 self._guards.check_page(request)
                 return preflight(request, origin)
-            self._guards.check(request)
             way = self._ways.get(request.raw_path) or self._way(request.raw_path)
+            self._guards.check(request, None if way is None else way[1])
             if way is not None and request.method == "POST" and "Expect" not in request.headers:
                 handler, server = way
                 response = await handler(request, server)

@@ -7,14 +7,15 @@ warning). Each refusal names the setting to change (users' scar 26).
 
 from __future__ import annotations
 
-import hmac
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from bridge.auth.keyring import Keyring
+from bridge.auth.principal import ANYONE, NOBODY
 from bridge.config.settings import Settings
 from bridge.protocol.errors import Fault, Rejection
-from bridge.web.principal import ANONYMOUS, digest, set_owner
+from bridge.web.principal import Challenge, check_server, principal_of, set_principal
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 #: Probes, which never need a token and never tell names.
@@ -27,23 +28,28 @@ SEEN_HOSTS = 100
 class Guards:
     """The checks that stand before every route."""
 
-    def __init__(self, settings: Settings) -> None:
-        # Everyone who may come in has the same token, or none: they are one user.
-        self._owner = digest(ANONYMOUS if settings.access_token is None else "ACCESS_TOKEN")
-        self._token = settings.access_token.encode() if settings.access_token else None
+    def __init__(self, settings: Settings, keyring: Keyring) -> None:
+        self._keyring = keyring
+        self._is_open = not keyring.is_needed
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
         self._seen: set[str] = set()  # allowed ones as they are sent, so that most requests need one look
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
 
-    def check(self, request: web.BaseRequest) -> None:
-        """Raise :class:`Rejection` unless this request may come in."""
+    def check(self, request: web.BaseRequest, server: str | None = None) -> None:
+        """Raise :class:`Rejection` unless this request may come in, and may use ``server`` where it names one."""
         self.check_page(request)
-        set_owner(request, self._owner)
-        if self._token is not None and not self.knows(request) and request.path not in OPEN_PATHS:
-            raise Rejection(
-                Fault.UNAUTHORIZED,
-                "a token is needed: send the value of ACCESS_TOKEN as Authorization: Bearer, or X-API-Key",
-            )
+        if self._is_open:
+            set_principal(request, ANYONE)
+            return
+        token = _token_of(request)
+        principal = None if token is None else self._keyring.find(token)
+        if principal is None:
+            if request.path not in OPEN_PATHS:
+                raise _unknown(token)
+            principal = NOBODY
+        set_principal(request, principal)
+        if server is not None:
+            check_server(request, server)
 
     def check_page(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless its Host is ours and its page, if it comes from one, may ask us anything."""
@@ -62,14 +68,6 @@ class Guards:
         """
         if not request.raw_path.startswith("/"):
             self._check_host(_host_of(request.raw_path))
-
-    def knows(self, request: web.BaseRequest) -> bool:
-        """Whether the caller may see names: there is no token, or it brings the right one."""
-        if self._token is None:
-            return True
-        headers = request.headers
-        key = headers.get("X-API-Key")
-        return self._is_token(headers.get("Authorization", "") if key is None else f"Bearer {key}")
 
     def _check_host(self, host: str) -> None:
         if host in self._seen:
@@ -91,10 +89,28 @@ class Guards:
             return True
         return origin.startswith(("http://", "https://")) and _without_port(_host_of(origin)) in LOOPBACK_NAMES
 
-    def _is_token(self, authorization: str) -> bool:
-        kind, _, token = authorization.partition(" ")
-        given = token.strip().encode(errors="surrogateescape")
-        return kind.lower() == "bearer" and self._token is not None and hmac.compare_digest(given, self._token)
+
+def knows(request: web.BaseRequest) -> bool:
+    """Whether the caller may see more than a probe needs."""
+    return principal_of(request) is not NOBODY
+
+
+def _token_of(request: web.BaseRequest) -> bytes | None:
+    """The token that a request brings, None when it brings none."""
+    token = request.headers.get("X-API-Key")
+    if token is None:
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            return None
+    return token.strip().encode(errors="surrogateescape")
+
+
+def _unknown(token: bytes | None) -> Challenge:
+    if token is None:
+        why = "a token is needed: send it as Authorization: Bearer, or X-API-Key (ACCESS_TOKEN, or one of TOKENS_FILE)"
+        return Challenge(Fault.UNAUTHORIZED, why, "Bearer")
+    why = "this token is not known, or has expired"
+    return Challenge(Fault.UNAUTHORIZED, why, f'Bearer error="invalid_token", error_description="{why}"')
 
 
 def _host_of(url: str) -> str:

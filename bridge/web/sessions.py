@@ -23,7 +23,7 @@ from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.web.body import read_json
 from bridge.web.drain import Drain
-from bridge.web.principal import is_admin, owner_of
+from bridge.web.principal import check_persist, check_server, is_admin, owner_of
 from bridge.web.reply import SESSION_HEADER, json_answer
 
 AnySession = BridgeClient | StreamableSession
@@ -59,6 +59,9 @@ class SessionsFace:
         server = body.get("server")
         if not isinstance(server, str):
             raise Rejection(Fault.BAD_PARAMS, '"server" is missing; it names one of GET /servers')
+        check_server(request, server)
+        if body.get("persistent"):
+            check_persist(request)
         wanted = self._sessions.is_persistent(server) if body.get("persistent") is None else _flag(body)
         kept = wanted and self._sessions.kept.is_lasting
         ttl = _ttl(body) if body.keys() & {"ttl_ms", "ttl_hours"} else self._timing.stream_ttl(server, persistent=kept)
@@ -106,6 +109,8 @@ class SessionsFace:
         ttl = _ttl(body) if body.keys() & {"ttl_ms", "ttl_hours"} else entry.ttl
         metadata = _metadata(body) if "metadata" in body else entry.session.metadata
         wanted = _flag(body) if "persistent" in body else entry.session.is_kept
+        if wanted and not entry.session.is_kept:
+            check_persist(request)
         entry.session.metadata = metadata
         self._sessions.pool.set_ttl(entry, ttl)
         await self._sessions.kept.keep(entry, wanted)

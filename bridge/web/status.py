@@ -20,7 +20,8 @@ from bridge.sessions.parking import Parking
 from bridge.sessions.pool import Entry
 from bridge.version import __version__
 from bridge.web.drain import Drain
-from bridge.web.guards import Guards
+from bridge.web.guards import knows
+from bridge.web.principal import is_admin, may_use
 from bridge.web.reply import json_answer
 from bridge.web.sessions import AnyPool
 
@@ -39,7 +40,6 @@ class StatusFace:
         problems: Sequence[Problem],
         troubles: Callable[[], list[str]],
         drain: Drain,
-        guards: Guards,
     ) -> None:
         self._parking = parking
         self._troubles = troubles
@@ -47,21 +47,20 @@ class StatusFace:
         self._registry = registry
         self._pools = pools
         self._problems = [problem for problem in problems if problem.fatal]
-        self._guards = guards
         self._meter = UsageMeter()
         self._started = time.monotonic()
 
     async def health(self, request: web.Request) -> web.Response:
-        """Answer a probe. Only those who may see names are told more than the status."""
+        """Answer a probe. Only those with a token are told more than the status, and only operators why."""
         reasons = [*(problem.text for problem in self._problems), *self._troubles()]
         body: dict[str, Any] = {"status": "degraded" if reasons else "ok"}
-        if self._guards.knows(request):
+        if knows(request):
             body["version"] = __version__
             body["uptime_s"] = round(time.monotonic() - self._started, 1)
             body["servers"] = sum(1 for config in self._registry.entries.values() if not config.disabled)
             body["children"] = len(self._registry.children())
             body["sessions"] = {pool.name: len(pool) for pool in self._pools}
-            if reasons:
+            if reasons and is_admin(request):
                 body["reasons"] = reasons
         return json_answer(body)
 
@@ -76,7 +75,7 @@ class StatusFace:
         return json_answer({"status": "ok"})
 
     async def servers(self, request: web.Request) -> web.Response:
-        """List what is configured."""
+        """List what is configured, as far as the caller may use it."""
         children: defaultdict[str, list[Child]] = defaultdict(list)
         for child in self._registry.children():
             children[child.server].append(child)
@@ -94,13 +93,15 @@ class StatusFace:
                 "bridge_url": f"/bridge/{server}",
             }
             for server, config in self._registry.entries.items()
+            if may_use(request, server)
         ]
-        rows += [{"id": problem.server, "state": "invalid", "error": problem.text} for problem in self._problems]
+        if is_admin(request):
+            rows += [{"id": problem.server, "state": "invalid", "error": problem.text} for problem in self._problems]
         return json_answer(rows)
 
     async def children(self, request: web.Request) -> web.Response:
-        """List the child processes, with processor and memory."""
-        children = self._registry.children()
+        """List the child processes of the servers that the caller may use, with processor and memory."""
+        children = [child for child in self._registry.children() if may_use(request, child.server)]
         pids = [child.pid for child in children if child.pid is not None]
         usage = await asyncio.get_running_loop().run_in_executor(None, self._meter.measure, pids)
         now = time.time()

@@ -34,6 +34,7 @@ DEFAULTS: list[tuple[str, str, Any]] = [
     ("HOST", "host", "127.0.0.1"),
     ("PORT", "port", 3000),
     ("ACCESS_TOKEN", "access_token", None),
+    ("TOKENS_FILE", "tokens_file", None),
     ("ALLOW_UNAUTHENTICATED", "allow_unauthenticated", False),
     ("ALLOWED_ORIGINS", "allowed_origins", ()),
     ("ALLOWED_HOSTS", "allowed_hosts", ()),
@@ -74,6 +75,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("PORT", " 65535 ", 65535),
     ("ACCESS_TOKEN", "s3cret", "s3cret"),
     ("ACCESS_TOKEN", " with blanks ", " with blanks "),
+    ("TOKENS_FILE", "tokens.json", Path("tokens.json")),
     ("ALLOW_UNAUTHENTICATED", "true", True),
     ("ALLOW_UNAUTHENTICATED", "no", False),
     ("ALLOWED_ORIGINS", "https://a.example", ("https://a.example",)),
@@ -128,6 +130,7 @@ BAD: list[tuple[str, str, str]] = [
     ("PORT", "-1", whole(0, 65535)),
     ("PORT", "65536", whole(0, 65535)),
     ("PORT", "3000.5", whole(0, 65535)),
+    ("TOKENS_FILE", " ", "a text that is not empty"),
     ("ALLOW_UNAUTHENTICATED", "maybe", "true or false"),
     ("LOG_LEVEL", "chatty", "one of DEBUG, INFO, WARNING, ERROR"),
     ("LOG_DIR", " ", "a text that is not empty"),
@@ -351,13 +354,15 @@ def test_a_loopback_host_needs_no_token(host: str) -> None:
 @pytest.mark.parametrize("host", REACHABLE)
 @pytest.mark.parametrize("token", [{}, {"ACCESS_TOKEN": ""}, {"ALLOW_UNAUTHENTICATED": "false"}])
 def test_a_host_that_others_reach_is_refused_without_a_token(host: str, token: dict[str, str]) -> None:
-    expected = f"HOST: {host!r} can be reached from other machines and ACCESS_TOKEN is not set; set ACCESS_TOKEN, "
+    expected = f"HOST: {host!r} can be reached from other machines and no token is needed; set ACCESS_TOKEN or "
     assert refusal({"HOST": host, **token}).startswith(expected)
     assert refusal(token, {"HOST": host}).startswith(expected)
 
 
 @pytest.mark.parametrize("host", REACHABLE)
-@pytest.mark.parametrize("permission", [{"ACCESS_TOKEN": "t"}, {"AUTH_TOKEN": "t"}, {"ALLOW_UNAUTHENTICATED": "yes"}])
+@pytest.mark.parametrize(
+    "permission", [{"ACCESS_TOKEN": "t"}, {"AUTH_TOKEN": "t"}, {"TOKENS_FILE": "t"}, {"ALLOW_UNAUTHENTICATED": "yes"}]
+)
 def test_a_host_that_others_reach_is_taken_with_a_token_or_by_express_wish(
     host: str, permission: dict[str, str]
 ) -> None:

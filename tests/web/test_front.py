@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from bridge.auth.keyring import Keyring
 from bridge.config.settings import read_settings
 from bridge.web.front import Front
 from bridge.web.guards import Guards
@@ -29,7 +30,7 @@ async def ask() -> AsyncIterator[Ask]:
     async def routes(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(text="routes")
 
-    front = Front(Guards(read_settings({})), {"mcp": post}, {"git", "a b"}, routes)
+    front = Front(Guards(read_settings({}), Keyring(None, None)), {"mcp": post}, {"git", "a b"}, routes)
     runner = web.ServerRunner(web.Server(front.answer))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

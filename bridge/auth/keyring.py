@@ -1,0 +1,94 @@
+"""Every token that is known now: ``ACCESS_TOKEN``, and those of the tokens file, read again when it has changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bridge.auth import tokens
+from bridge.auth.principal import ADMIN, Principal
+from bridge.auth.tokens import BadTokens
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at whether the file has changed: so long a token that was removed may still be good.
+LOOK = 1.0
+
+Mark = tuple[int, int, int]
+
+
+class Keyring:
+    """Token to principal. Raises :class:`BadTokens` when the file is not there, or makes no sense.
+
+    Later a file that makes no sense is an error in the log, and the tokens of the last good one stay; a file that was
+    deleted has no tokens. ``clock`` is monotonic, ``wall`` the seconds of the epoch.
+    """
+
+    def __init__(
+        self,
+        access_token: str | None,
+        path: Path | None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._wall = wall
+        self._static: dict[bytes, Principal] = {}
+        if access_token is not None:
+            self._static[tokens.hashed(access_token.encode())] = Principal("ACCESS_TOKEN", [ADMIN])
+        self._known = self._static
+        self._mark: Mark | None = None
+        self._looked = clock()
+        if path is not None:
+            self._mark = _mark(path)
+            if self._mark is None:
+                raise BadTokens(f"{path} does not exist; make its first token with: mcp-bridge token add NAME")
+            self._known = self._static | _principals(path)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether callers need a token at all."""
+        return self._path is not None or bool(self._static)
+
+    def find(self, token: bytes) -> Principal | None:
+        """Return whose token it is; None when it is not known, or has expired."""
+        if self._path is not None and self._clock() - self._looked >= LOOK:
+            self._look(self._path)
+        principal = self._known.get(tokens.hashed(token))
+        if principal is None or (principal.expires is not None and principal.has_expired(self._wall())):
+            return None
+        return principal
+
+    def _look(self, path: Path) -> None:
+        self._looked = self._clock()
+        mark = _mark(path)
+        if mark == self._mark:
+            return
+        self._mark = mark
+        try:
+            found = {} if mark is None else _principals(path)
+        except FileNotFoundError:  # deleted between the two looks; the next one says so
+            self._mark = None
+            found = {}
+        except BadTokens as error:
+            log.error("TOKENS_FILE: %s; the tokens of before stay", error)
+            return
+        self._known = self._static | found
+        log.info("TOKENS_FILE: %s has changed: %d token(s)", path, len(found))
+
+
+def _principals(path: Path) -> dict[bytes, Principal]:
+    return {bytes.fromhex(token.hash.partition(":")[2]): token.principal() for token in tokens.read(path)}
+
+
+def _mark(path: Path) -> Mark | None:
+    """What changes with a file, None when there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - Path.stat is twice as slow, and this is on the way of requests
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,70 @@
+"""A principal: who a request comes from, and what it may do.
+
+Sessions, kept records, parked calls, and the children that serve one caller at a time belong to a principal. They know
+it by the digest of its name, never by a token: a new token of the same name is the same principal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+#: May operate the bridge, see what others have, and use every server.
+ADMIN = "admin"
+#: May make sessions persistent.
+PERSIST = "sessions:persist"
+#: Followed by a glob of server ids.
+SERVERS = "servers:"
+
+_GLOB = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,64}")
+
+
+class BadScope(ValueError):
+    """A scope that does not exist."""
+
+
+def check_scope(scope: str) -> str:
+    """Return the scope. Raises :class:`BadScope` for one that would mean nothing."""
+    if scope in (ADMIN, PERSIST) or (scope.startswith(SERVERS) and _GLOB.fullmatch(scope[len(SERVERS) :])):
+        return scope
+    raise BadScope(f"no scope {scope[:60]!r}; there are servers:<glob of server ids>, {PERSIST} and {ADMIN}")
+
+
+class Principal:
+    """Whoever ``name`` is, with these scopes, until ``expires`` (seconds of the epoch, None for never)."""
+
+    __slots__ = ("_globs", "expires", "is_admin", "may_persist", "name", "owner", "uses_all")
+
+    def __init__(self, name: str, scopes: Iterable[str], expires: float | None = None) -> None:
+        scopes = frozenset(scopes)
+        self.name = name
+        self.owner = digest(name)
+        self.expires = expires
+        self.is_admin = ADMIN in scopes
+        self.may_persist = self.is_admin or PERSIST in scopes
+        self._globs = tuple(sorted(scope[len(SERVERS) :] for scope in scopes if scope.startswith(SERVERS)))
+        self.uses_all = self.is_admin or "*" in self._globs
+
+    def __repr__(self) -> str:
+        return f"<Principal {self.name}>"
+
+    def may_use(self, server: str) -> bool:
+        """Whether it may call this server, and know that it exists."""
+        return self.uses_all or any(fnmatchcase(server, glob) for glob in self._globs)
+
+    def has_expired(self, now: float) -> bool:
+        """Whether it was valid before ``now`` (seconds of the epoch), and is no more."""
+        return self.expires is not None and now >= self.expires
+
+
+def digest(name: str) -> str:
+    """What sessions and records know of a principal."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+#: Where no token is needed, everyone is the same, and may do everything.
+ANYONE = Principal("anonymous", [ADMIN])
+#: Whoever brings no token where one is needed: probes are answered, and nothing else.
+NOBODY = Principal("nobody", [])

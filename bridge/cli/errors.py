@@ -1,0 +1,33 @@
+"""What ends a verb: one line for the user, and an exit code."""
+
+from __future__ import annotations
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_NOT_RUNNING = 3
+
+
+class CommandError(Exception):
+    """The verb cannot be done; the text says why."""
+
+    exit_code = EXIT_ERROR
+
+
+class UsageError(CommandError):
+    """What was typed makes no sense."""
+
+    exit_code = EXIT_USAGE
+
+
+class NotRunning(CommandError):
+    """No bridge answers at the address of the settings."""
+
+    exit_code = EXIT_NOT_RUNNING
+
+
+class Refused(CommandError):
+    """The bridge answered with an error: ``status`` of HTTP, and its own words."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status

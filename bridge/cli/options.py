@@ -1,0 +1,78 @@
+"""Options that verbs share, and the configuration that they lead to."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from bridge.config.errors import ConfigError
+from bridge.config.servers import Servers, load_servers, parse_servers, single_command
+from bridge.config.settings import Settings, load_environment, read_settings
+
+#: Flags that stand for a setting.
+_FLAG_SETTINGS = {"host": "HOST", "port": "PORT", "config": "SERVERS_FILE", "log_level": "LOG_LEVEL"}
+
+
+def add_address(parser: argparse.ArgumentParser) -> None:
+    """Where the bridge listens, and the file of settings that says it."""
+    parser.add_argument("--env-file", type=Path, metavar="FILE", help="settings file (default .env, if there is one)")
+    parser.add_argument("--host", help="address of the bridge (HOST, default 127.0.0.1)")
+    parser.add_argument("-p", "--port", help="port of the bridge (PORT, default 3000; serve takes 0 for any free one)")
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """What the bridge serves, and how."""
+    add_address(parser)
+    parser.add_argument("-c", "--config", metavar="FILE", help="servers file (SERVERS_FILE, default servers.json)")
+    parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL)")
+    parser.add_argument(
+        "--session-timeout",
+        metavar="SECONDS",
+        help='idle time of sessions in both pools, or "never" (STREAM_SESSION_TTL_MS, BRIDGE_SESSION_TTL_MS)',
+    )
+    parser.add_argument(
+        "--cleanup-interval",
+        metavar="SECONDS",
+        help="time between two looks for idle sessions (SESSION_CLEANUP_INTERVAL_SECONDS, default a third)",
+    )
+
+
+def settings_of(options: argparse.Namespace) -> tuple[Settings, dict[str, str]]:
+    """Return the settings, and the environment that they were read from. Raises :class:`ConfigError`."""
+    environ = load_environment(os.environ, options.env_file)
+    return read_settings(environ, _overrides(options)), environ
+
+
+def configuration_of(options: argparse.Namespace) -> tuple[Settings, Servers]:
+    """Return the settings and the servers. Raises :class:`ConfigError`."""
+    settings, environ = settings_of(options)
+    if options.command:
+        if options.config is not None:
+            raise ConfigError("--config and a command after -- exclude each other")
+        return settings, single_command(options.command, environ)
+    if settings.servers_inline is not None and options.config is None:
+        return settings, parse_servers(settings.servers_inline, "MCP_SERVERS", environ)
+    return settings, load_servers(settings.servers_file, environ)
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        setting: value
+        for flag, setting in _FLAG_SETTINGS.items()
+        if (value := getattr(options, flag, None)) is not None
+    }
+    if getattr(options, "session_timeout", None) is not None:
+        milliseconds = _milliseconds(options.session_timeout)
+        found |= {"STREAM_SESSION_TTL_MS": milliseconds, "BRIDGE_SESSION_TTL_MS": milliseconds}
+    if getattr(options, "cleanup_interval", None) is not None:
+        found["SESSION_CLEANUP_INTERVAL_SECONDS"] = options.cleanup_interval
+    return found
+
+
+def _milliseconds(seconds: str) -> str:
+    try:
+        return str(float(seconds) * 1000)
+    except ValueError:
+        return seconds  # "never", or something that the setting itself will refuse
