@@ -13,7 +13,7 @@ PEERS   := bench/peers
 .PHONY: run test lint types unit redis bench conformance lock clean
 
 run: .venv/.run            ## start the bridge on 127.0.0.1:3000 with the shipped servers.json
-	@.venv/bin/mcp-bridge serve $(ARGS)
+	@.venv/bin/mcp-bridge serve --watch $(ARGS)
 
 test: lint types unit      ## install what the tests need, run everything
 

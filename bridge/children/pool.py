@@ -95,7 +95,9 @@ class ChildPool:
         first = config.restart_delay or FIRST_DELAY
         self.restarts = Restarts(config.id, config.max_restarts, first)
         self._closing = False
+        self._retiring = False
         self._refilling: set[Sharing] = set()
+        self._leaving: asyncio.Task[None] | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._watches: WeakValueDictionary[Sharing, Watch] = WeakValueDictionary()  # as long as anyone has a use for it
         self.children: list[Child] = []
@@ -128,11 +130,11 @@ class ChildPool:
 
     def keep_warm(self, sharing: Sharing) -> None:
         """Start what the policy wants ready before anyone asks, as far as there is room for children."""
-        if not self._closing:
+        if not (self._closing or self._retiring):
             self._launcher.prepare()
         free = sum(1 for child in self.children if child.sharing == sharing and child.is_free)
         try:
-            while free < sharing.warm and not self._closing:
+            while free < sharing.warm and not (self._closing or self._retiring):
                 self._check_room(sharing)
                 self._start(sharing)
                 free += 1
@@ -173,6 +175,23 @@ class ChildPool:
         self.restarts.forgive()
         self._launcher = self._new_launcher()
 
+    def retire(self) -> None:
+        """Serve only who holds a child; when the last one has ended, nothing is left. The configuration has changed."""
+        self._retiring = True
+        for child in self.children:
+            if child.holders == 0:
+                child.stop()
+        if not self.children:
+            self._retired()
+
+    def _retired(self) -> None:
+        self._leaving = asyncio.create_task(self._launcher.close(), name=f"retire {self.config.id}")
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was retired, and nothing of it is left."""
+        return self._leaving is not None and self._leaving.done() and not self.children
+
     async def _stop_all(self) -> None:
         owners = [child.owner for child in self.children if child.owner is not None]
         for child in self.children:
@@ -190,7 +209,7 @@ class ChildPool:
 
     def _keeps(self, child: Child) -> bool:
         """Whether a child that has come back is clean and wanted (pgbouncer: a dirty connection is never lent on)."""
-        if child.sharing.hold == "session" or not child.connection.is_clean or self._closing:
+        if child.sharing.hold == "session" or not child.connection.is_clean or self._closing or self._retiring:
             return False
         idle = sum(1 for other in self.children if other.sharing == child.sharing and other.is_free)
         if idle > child.sharing.warm:
@@ -286,3 +305,5 @@ class ChildPool:
             self._capacity.give_back()
             self._wake_one()
             owner.child.ended.set()
+            if self._retiring and not self.children:
+                self._retired()

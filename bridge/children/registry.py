@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from bridge.children.child import Child
 from bridge.children.owner import ChildLimits
@@ -29,14 +29,35 @@ class Registry:
         stderr_sink: Callable[[str], Callable[[bytes], None]],
     ) -> None:
         self._capacity = Capacity(max_children)
-        self.entries = dict(entries)
+        self._limits = limits
+        self._stderr_sink = stderr_sink
+        self.entries: dict[str, ServerConfig] = {}
+        #: Those of before as well: what still runs on them has to end by their rules.
+        self.known: dict[str, ServerConfig] = {}
         self._modern: dict[str, bool] = {}
         self._modern_only: set[str] = set()
-        self._pools = {
-            server: ChildPool(config, limits, self._capacity, stderr_sink(server))
-            for server, config in entries.items()
-            if not config.disabled
-        }
+        self._pools: dict[str, ChildPool] = {}
+        self._retired: list[ChildPool] = []
+        self.replace(entries)
+
+    def replace(self, entries: Mapping[str, ServerConfig], restarted: Iterable[str] = ()) -> None:
+        """Make these the servers. Children of ``restarted`` ones, or of those that are gone, serve who holds them."""
+        active = {server for server, config in entries.items() if not config.disabled}
+        for server in {*restarted, *(self._pools.keys() - active)}:
+            pool = self._pools.pop(server)
+            pool.retire()
+            self._modern.pop(server, None)
+            self._modern_only.discard(server)
+            self._retired = [each for each in [*self._retired, pool] if not each.is_gone]
+        self.entries.clear()
+        self.entries.update(entries)
+        self.known.update(entries)
+        for server in active:
+            if server in self._pools:
+                self._pools[server].config = entries[server]
+            else:
+                sink = self._stderr_sink(server)
+                self._pools[server] = ChildPool(entries[server], self._limits, self._capacity, sink)
 
     def speaks_modern(self, server: str) -> bool | None:
         """Whether children of a server speak the modern era; None as long as nobody has asked one."""
@@ -75,7 +96,14 @@ class Registry:
         did, so it serves one principal, unless ``sharing`` says otherwise. At a server that only speaks the modern era
         a handshake client's seat translates.
         """
-        pool = self.pool(server)
+        while True:
+            pool = self.pool(server)
+            seat = await self._seat(pool, server, need, owner)
+            if self._pools.get(server) is pool:
+                return seat
+            seat.release()  # the configuration has changed meanwhile
+
+    async def _seat(self, pool: ChildPool, server: str, need: Need, owner: str) -> Seat:
         if need is Need.MODERN:
             return await take_seat(pool, MODERN)
         sharing = choose(self.entries[server], need, owner)
@@ -128,8 +156,8 @@ class Registry:
 
     def children(self) -> list[Child]:
         """Every child that lives now."""
-        return [child for pool in self._pools.values() for child in pool.children]
+        return [child for pool in (*self._pools.values(), *self._retired) for child in pool.children]
 
     async def close(self) -> None:
         """Stop all children of all servers at the same time."""
-        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+        await asyncio.gather(*(pool.close() for pool in (*self._pools.values(), *self._retired)))

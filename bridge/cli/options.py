@@ -12,7 +12,13 @@ from bridge.config.servers import Servers, load_servers, parse_servers, single_c
 from bridge.config.settings import Settings, load_environment, read_settings
 
 #: Flags that stand for a setting.
-_FLAG_SETTINGS = {"host": "HOST", "port": "PORT", "config": "SERVERS_FILE", "log_level": "LOG_LEVEL"}
+_FLAG_SETTINGS = {
+    "host": "HOST",
+    "port": "PORT",
+    "config": "SERVERS_FILE",
+    "log_level": "LOG_LEVEL",
+    "watch": "WATCH",
+}
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +49,12 @@ def settings_of(options: argparse.Namespace) -> tuple[Settings, dict[str, str]]:
     """Return the settings, and the environment that they were read from. Raises :class:`ConfigError`."""
     environ = load_environment(os.environ, options.env_file)
     return read_settings(environ, _overrides(options)), environ
+
+
+def env_file_of(options: argparse.Namespace) -> Path:
+    """Return the file of settings, whether there is one or not."""
+    named: Path | None = options.env_file
+    return named or Path(".env")
 
 
 def configuration_of(options: argparse.Namespace) -> tuple[Settings, Servers]:

@@ -1,7 +1,8 @@
 """``mcp-bridge serve``: the event loop, the signals, the way down.
 
 SIGTERM and SIGINT end it in order: exit code 0, with no process left. A second signal kills the children at once.
-SIGUSR1 drains: no new sessions, and the end when the open ones have ended or are kept.
+SIGHUP reads the configuration again. SIGUSR1 drains: no new sessions, and the end when the open ones have ended or are
+kept.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import sys
 from collections.abc import Callable
 
 from bridge.cli.errors import EXIT_ERROR, CommandError
-from bridge.cli.options import add_configuration, configuration_of
+from bridge.cli.options import add_configuration, configuration_of, env_file_of
+from bridge.cli.reload import Reloading
 from bridge.config.advice import advice
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
@@ -39,19 +41,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Every setting can also stand in the environment or in .env: see .env.example."
     )
     add_configuration(parser)
+    parser.add_argument("--watch", action="store_true", default=None, help="reload when servers.json changes (WATCH)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run until a signal; return the exit code."""
     settings, servers = configuration_of(options)
     try:
-        return serve(settings, servers)
+        return serve(settings, servers, options)
     except ConfigError as error:  # what only shows when it is used, such as a port that is taken
         raise CommandError(str(error)) from None
 
 
-def serve(settings: Settings, servers: Servers) -> int:
-    """Run until a signal; return the exit code. Raises :class:`bridge.config.errors.ConfigError`."""
+def serve(settings: Settings, servers: Servers, options: argparse.Namespace) -> int:
+    """Run until a signal; return the exit code. Raises :class:`bridge.config.errors.ConfigError`.
+
+    ``options`` are what the configuration was read by, and will be again.
+    """
     with Logs(settings.log_level, settings.log_dir, settings.log_format) as logs:
         for problem in servers.problems:
             log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s", problem.text)
@@ -61,10 +67,10 @@ def serve(settings: Settings, servers: Servers) -> int:
         if left:
             log.warning("ended %d process(es) that an earlier bridge had left behind", left)
         with Watchdog(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_run(settings, servers, logs))
+            return runner.run(_run(settings, servers, options, logs))
 
 
-async def _run(settings: Settings, servers: Servers, logs: Logs) -> int:
+async def _run(settings: Settings, servers: Servers, options: argparse.Namespace, logs: Logs) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal(name: str) -> None:
@@ -79,7 +85,11 @@ async def _run(settings: Settings, servers: Servers, logs: Logs) -> int:
         loop.add_signal_handler(number, on_signal, number.name)
     service = Service(settings, servers, logs.stderr_sink)
     loop.add_signal_handler(signal.SIGUSR1, service.drain)
+    reloading = Reloading(service, logs, settings, servers, lambda: configuration_of(options), env_file_of(options))
+    service.on_reload = reloading.reload
+    loop.add_signal_handler(signal.SIGHUP, reloading.try_reload)
     await service.start()
+    watching = asyncio.create_task(reloading.watch()) if settings.watch else None
     _announce(settings, servers, service)
     # What lives now lives as long as the bridge: the collector need not look at it again.
     gc.collect()
@@ -90,6 +100,8 @@ async def _run(settings: Settings, servers: Servers, logs: Logs) -> int:
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
+    if watching is not None:
+        watching.cancel()
     stop.set()  # after draining too, a signal means to hurry
     return await _stop(service, hurry)
 

@@ -85,6 +85,12 @@ class EntryReader:
             notes=tuple(self._notes),
         )
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read besides the entry, whether it is there or not."""
+        name = self._raw.get("envFile")
+        return (self._base / name,) if isinstance(name, str) and name else ()
+
     _notes: tuple[str, ...] = ()
 
     def _get(self, key: str, read: Callable[[Any], Any], default: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What a file holds: the usable entries, and what is wrong with the others."""
+    """What a file holds: the usable entries, and what is wrong with the others. ``files`` are all that was read."""
 
     source: str
     entries: Mapping[str, ServerConfig]
     problems: tuple[Problem, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 def load_servers(path: Path, environ: Mapping[str, str]) -> Servers:
@@ -48,7 +49,8 @@ def load_servers(path: Path, environ: Mapping[str, str]) -> Servers:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return parse_servers(text, str(path), environ, base=path.parent)
+    found = parse_servers(text, str(path), environ, base=path.parent)
+    return replace(found, files=(path, *found.files))
 
 
 def parse_servers(text: str, source: str, environ: Mapping[str, str], base: Path | None = None) -> Servers:
@@ -62,9 +64,11 @@ def parse_servers(text: str, source: str, environ: Mapping[str, str], base: Path
         raise ConfigError(f'{source}: "{key}" must be an object of id -> entry, not {kind_of(table)}')
     entries: dict[str, ServerConfig] = {}
     problems: list[Problem] = []
+    files: list[Path] = []
     for server_id, entry in table.items():
         try:
             reader = EntryReader(server_id, entry, environ, base or Path())
+            files += reader.files
             entries[server_id] = reader.read()
         except BadEntry as error:
             problems.append(Problem(f"{source}: {json.dumps(server_id)}: {error}", server_id, fatal=True))
@@ -73,7 +77,7 @@ def parse_servers(text: str, source: str, environ: Mapping[str, str], base: Path
                 Problem(f"{source}: {json.dumps(server_id)}: {text}", server_id, fatal=False)
                 for text in reader.warnings
             ]
-    return Servers(source, entries, tuple(problems))
+    return Servers(source, entries, tuple(problems), tuple(files))
 
 
 def single_command(argv: list[str], environ: Mapping[str, str]) -> Servers:

@@ -64,6 +64,7 @@ class Settings:
     start_timeout: float = _setting("START_TIMEOUT_MS", 60.0, values.milliseconds)
     shutdown_timeout: float = _setting("SHUTDOWN_TIMEOUT_MS", 10.0, values.milliseconds)
 
+    watch: bool = _setting("WATCH", False, values.flag)
     implicit_initialize: bool = _setting("IMPLICIT_INITIALIZE", True, values.flag)
 
     @property

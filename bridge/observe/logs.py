@@ -162,6 +162,10 @@ class Logs:
         for handler in self._handlers:
             handler.close()
 
+    def set_level(self, level: str) -> None:
+        """Log from another level on."""
+        logging.getLogger("bridge").setLevel(level)
+
     def stderr_sink(self, server: str) -> Callable[[bytes], None]:
         """Return the function that takes the stderr lines of a server's children."""
         logger = logging.getLogger(_CHILD_LOGGER)

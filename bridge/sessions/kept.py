@@ -181,7 +181,7 @@ class Kept:
         return SessionRecord(
             id=session.id,
             server=session.server,
-            config=self._registry.entries[session.server].digest,
+            config=self._registry.known[session.server].digest,
             version=session.version or None,
             initialize=None if recording.initialize is None else messages.Raw(recording.initialize),
             initialized=bool(session.version),

@@ -49,7 +49,7 @@ class ModernCalls:
         self._clients = clients
         self._timing = timing
         self.parking = parking
-        self._listens: dict[RequestStream, Callable[[], None]] = {}  # how each ends in good order
+        self._listens: dict[RequestStream, tuple[str, Callable[[], None]]] = {}  # their server; how they end well
         self._entries: dict[tuple[str, str], Entry[BridgeClient]] = {}  # by server and principal
         self._mirrored = MirroredArguments(registry, clients.pool, timing)
 
@@ -76,10 +76,11 @@ class ModernCalls:
             return await self._listen_down(server, asked, principal)
         return await self._call_down(entry, asked, principal)
 
-    def finish_listens(self) -> None:
-        """End all subscriptions in good order: the bridge is shutting down."""
-        for finish in list(self._listens.values()):
-            finish()
+    def finish_listens(self, server: str | None = None) -> None:
+        """End all subscriptions, or those to one server, in good order; their clients open them anew."""
+        for at, finish in list(self._listens.values()):
+            if server in (None, at):
+                finish()
 
     async def _remember(self, server: str, principal: str) -> Entry[BridgeClient]:
         entry = await self._client(server, principal)
@@ -126,7 +127,7 @@ class ModernCalls:
         exchange.log_level = asked.log_level
         pool.enter(entry)
         if asked.method == LISTEN:
-            self._listens[exchange] = lambda: exchange.finish(end_of(asked.request.id))
+            self._listens[exchange] = entry.session.server, lambda: exchange.finish(end_of(asked.request.id))
         try:
             silence = None if asked.method == LISTEN else self._timing.silence(entry.session.server)
             await entry.session.seat.send(exchange, silence)
@@ -169,7 +170,7 @@ class ModernCalls:
 
         watch = self._registry.pool(server).watch(children_of(asked, principal))
         listen = DownListen(asked, seat, watch, lambda: self._listens.pop(listen, None))
-        self._listens[listen] = listen.finish
+        self._listens[listen] = server, listen.finish
         try:
             await listen.open()
         except BaseException:

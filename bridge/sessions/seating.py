@@ -14,7 +14,7 @@ from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
 from bridge.protocol import messages
-from bridge.protocol.errors import AtCapacity, Fault, OtherEra, Rejection
+from bridge.protocol.errors import AtCapacity, BridgeError, Fault, OtherEra, Rejection
 from bridge.sessions.pool import SessionPool
 from bridge.sessions.room import Room, SessionEntry, is_temporary
 from bridge.sessions.streamable import StreamableSession
@@ -80,7 +80,14 @@ class Seating:
 
     def may_park(self, entry: SessionEntry) -> bool:
         """Whether a session could go on with another child: it is open, and its server allows a replay."""
-        return self._registry.entries[entry.session.server].restore == "replay" and entry.session.version != ""
+        return self._registry.known[entry.session.server].restore == "replay" and entry.session.version != ""
+
+    async def wake(self, entry: SessionEntry) -> None:
+        """Give a session that has no child one before it asks; what goes wrong is found again by its next request."""
+        try:
+            await self._woken(entry)
+        except BridgeError as error:
+            log.warning("session %s has no child: %s", entry.session.label, error)
 
     async def seat_created(self, entry: SessionEntry) -> None:
         """Give a session its first child, which its client initializes. Raises what :meth:`take` raises."""

@@ -190,6 +190,20 @@ class StreamableSession:
         """Whether a child that is stopped now would be missed: by a call, a question, or a stream of updates."""
         return bool(self._calls or self._questions or (self._streams and self.recording.subscriptions))
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call runs, or a question waits for its client."""
+        return bool(self._calls or self._questions)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether its client listens to what belongs to no request."""
+        return bool(self._streams)
+
+    def announce(self, message: Undirected) -> None:
+        """Tell the client what its server has not said itself."""
+        self._hear(message)
+
     def own(self, work: Coroutine[None, None, None]) -> None:
         """Run something that ends by itself soon after the session."""
         task = asyncio.create_task(work)

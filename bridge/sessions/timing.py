@@ -20,8 +20,12 @@ class Timing:
     """Answers for one configuration. None means never."""
 
     def __init__(self, settings: Settings, servers: Mapping[str, ServerConfig]) -> None:
-        self._settings = settings
         self._servers = servers
+        self.adopt(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """Answer by these settings from now on; intervals that have begun stay as they are."""
+        self._settings = settings
         hours = settings.ttl_hours
         self._stream_ttl = hours if isinstance(settings.stream_ttl, Unset) else settings.stream_ttl
         self._bridge_ttl = hours if isinstance(settings.bridge_ttl, Unset) else settings.bridge_ttl

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 from aiohttp import web
 
 from bridge.children.registry import Registry
+from bridge.config.errors import ConfigError
+from bridge.protocol.errors import Fault, Rejection
+from bridge.sessions.reload import Changes
 from bridge.web.principal import check_admin
 from bridge.web.reply import json_answer
 
 
 class AdminFace:
-    """The handlers of administration. ``drain`` begins the slow way out."""
+    """The handlers of administration. ``drain`` begins the slow way out, ``reload`` reads the configuration again."""
 
-    def __init__(self, registry: Registry, drain: Callable[[], None]) -> None:
+    def __init__(self, registry: Registry, drain: Callable[[], None], reload: Callable[[], Changes]) -> None:
         self._registry = registry
         self._drain = drain
+        self._reload = reload
 
     async def stop(self, request: web.Request) -> web.Response:
         """End every child of a server, and start none before somebody says so."""
@@ -36,6 +41,15 @@ class AdminFace:
         await self._registry.stop(server)
         self._registry.start(server)
         return json_answer({"id": server, "state": "restarted"})
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Read servers.json and the settings again; what cannot be read changes nothing."""
+        check_admin(request)
+        try:
+            found = self._reload()
+        except ConfigError as error:
+            raise Rejection(Fault.BAD_PARAMS, f"the old configuration stays: {error}") from None
+        return json_answer(asdict(found))
 
     async def drain(self, request: web.Request) -> web.Response:
         """Take no new sessions, and end when the open ones have ended or are kept."""

@@ -31,6 +31,7 @@ from bridge.sessions.parking import Parking
 from bridge.sessions.pool import SessionPool
 from bridge.sessions.reaper import BRIDGE_WORDS, STREAM_WORDS, Reaper
 from bridge.sessions.relief import Relief, Resource
+from bridge.sessions.reload import Changes, Reload
 from bridge.sessions.room import Room
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
@@ -70,16 +71,17 @@ class Service:
         self, settings: Settings, servers: Servers, stderr_sink: Callable[[str], Callable[[bytes], None]]
     ) -> None:
         self._settings = settings
-        timing = Timing(settings, servers.entries)
         limits = ChildLimits(settings.max_message_bytes, settings.start_timeout)
         self.registry = Registry(servers.entries, limits, settings.max_children, stderr_sink)
+        self._timing = timing = Timing(settings, self.registry.known)
+        self._problems = servers.problems
         bridge_pool: SessionPool[BridgeClient] = SessionPool("bridge", time.monotonic, settings.max_sessions)
         stream_pool: SessionPool[StreamableSession] = SessionPool("streamable", time.monotonic, settings.max_sessions)
         self._clients = BridgeClients(self.registry, bridge_pool, timing.bridge_ttl)
         room = Room(
             stream_pool,
             per_user=settings.max_sessions_per_user,
-            per_server=lambda server: servers.entries[server].max_sessions,
+            per_server=lambda server: self.registry.known[server].max_sessions,
         )
         self._keeper = Keeper(
             store_of(settings),
@@ -120,6 +122,7 @@ class Service:
         self._drain = Drain()
         self._parking = Parking()
         self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
+        self._reload = Reload(self.registry, self._sessions, bridge_pool, self._calls)
         self._guards = Guards(settings, _keyring(settings))
         silence = keep_alive()
         self._mcp = McpFace(
@@ -142,17 +145,19 @@ class Service:
                     self.registry,
                     (bridge_pool, stream_pool),
                     self._parking,
-                    servers.problems,
+                    lambda: self._problems,
                     self._troubles,
                     self._drain,
                 ),
                 SessionsFace(self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time),
-                AdminFace(self.registry, self.drain),
+                AdminFace(self.registry, self.drain, lambda: self.on_reload()),
             )
         )
         self._runner: web.ServerRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.url = ""
+        #: Reads the configuration again and calls :meth:`reload`. Raises :class:`ConfigError`.
+        self.on_reload: Callable[[], Changes] = lambda: self.reload(servers)
         #: Set when it may be stopped, after :meth:`drain`.
         self.drained = asyncio.Event()
 
@@ -197,6 +202,17 @@ class Service:
             troubles.append("draining: no new sessions")
         return troubles
 
+    def reload(self, servers: Servers) -> Changes:
+        """Serve these servers from now on: only what has changed is touched, and no running call is lost."""
+        self._problems = servers.problems
+        found = self._reload.apply(servers.entries)
+        self.registry.keep_warm()
+        return found
+
+    def adopt(self, settings: Settings) -> None:
+        """Take over what may change while the bridge runs: request timeout and times to live."""
+        self._timing.adopt(settings)
+
     def drain(self) -> None:
         """Take no new sessions, and ask for the end when the ones that are open have ended, or may be kept."""
         if self._drain.admits:
@@ -235,6 +251,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._parking.close()
+        await self._reload.close()
         why = "the bridge is shutting down"
         assert self._runner is not None
         await asyncio.gather(self._sessions.close(why), self._clients.close(why), self._runner.cleanup())
@@ -291,6 +308,7 @@ def _application(
     app.add_routes(
         [
             web.post("/api/v1/drain", admin.drain),
+            web.post("/api/v1/reload", admin.reload),
             web.post("/api/v1/servers/{server_id}/stop", admin.stop),
             web.post("/api/v1/servers/{server_id}/start", admin.start),
             web.post("/api/v1/servers/{server_id}/restart", admin.restart),

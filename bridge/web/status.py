@@ -37,7 +37,7 @@ class StatusFace:
         registry: Registry,
         pools: Sequence[AnyPool],
         parking: Parking,
-        problems: Sequence[Problem],
+        problems: Callable[[], Sequence[Problem]],
         troubles: Callable[[], list[str]],
         drain: Drain,
     ) -> None:
@@ -46,7 +46,7 @@ class StatusFace:
         self._drain = drain
         self._registry = registry
         self._pools = pools
-        self._problems = [problem for problem in problems if problem.fatal]
+        self._read_problems = problems
         self._meter = UsageMeter()
         self._started = time.monotonic()
 
@@ -106,6 +106,10 @@ class StatusFace:
         usage = await asyncio.get_running_loop().run_in_executor(None, self._meter.measure, pids)
         now = time.time()
         return json_answer([_child_row(child, usage.get(child.pid or 0), now) for child in children])
+
+    @property
+    def _problems(self) -> list[Problem]:
+        return [problem for problem in self._read_problems() if problem.fatal]
 
     def _entries(self) -> list[Entry[Any]]:
         return [entry for pool in self._pools for entry in pool.entries()]

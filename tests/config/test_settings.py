@@ -63,6 +63,7 @@ DEFAULTS: list[tuple[str, str, Any]] = [
     ("REQUEST_TIMEOUT_MS", "request_timeout", None),
     ("START_TIMEOUT_MS", "start_timeout", 60.0),
     ("SHUTDOWN_TIMEOUT_MS", "shutdown_timeout", 10.0),
+    ("WATCH", "watch", False),
     ("IMPLICIT_INITIALIZE", "implicit_initialize", True),
 ]
 FIELDS = {name: field for name, field, _ in DEFAULTS}
@@ -109,6 +110,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("REQUEST_TIMEOUT_MS", "30000", 30.0),
     ("START_TIMEOUT_MS", "250", 0.25),
     ("SHUTDOWN_TIMEOUT_MS", "1", 0.001),
+    ("WATCH", "on", True),
     ("IMPLICIT_INITIALIZE", "off", False),
     *(
         (name, word, None)
@@ -138,6 +140,7 @@ BAD: list[tuple[str, str, str]] = [
     ("SERVERS_FILE", " ", "a text that is not empty"),
     ("DISABLE_STREAM_CLEANUP", "2", "true or false"),
     ("DISABLE_BRIDGE_CLEANUP", "never", "true or false"),
+    ("WATCH", "maybe", "true or false"),
     ("IMPLICIT_INITIALIZE", "maybe", "true or false"),
     ("SESSION_CLEANUP_INTERVAL_SECONDS", "0", "a number of seconds above 0"),
     ("SESSION_CLEANUP_INTERVAL_SECONDS", "-1", "a number of seconds above 0"),

@@ -105,7 +105,7 @@ class FakeSeat:
 class FakeRegistry:
     """Starts as many of them as anyone wants."""
 
-    entries = SERVERS
+    entries = known = SERVERS
 
     def pool(self, server: str) -> None: ...
 

@@ -65,6 +65,7 @@ ROUTES = [
     Route("POST", "/api/v1/servers/peer/start", 403, 403, names_server=True),
     Route("POST", "/api/v1/servers/peer/restart", 403, 403, names_server=True),
     Route("POST", "/api/v1/drain", 403, 403),
+    Route("POST", "/api/v1/reload", 403, 403),
 ]
 PROBES = [Route("GET", path, 200, 200) for path in ("/health", "/livez", "/readyz")]
 NOWHERE = [

@@ -1,0 +1,109 @@
+"""Reads the configuration of a running bridge again: on SIGHUP, ``POST /api/v1/reload``, and when a file has changed.
+
+What cannot be read changes nothing: the old configuration stays, of everything for a broken file, of one server for a
+broken entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+from bridge.config.errors import ConfigError
+from bridge.config.servers import Servers
+from bridge.config.settings import Settings
+from bridge.observe.logs import Logs
+from bridge.sessions.reload import Changes
+from bridge.web.app import Service
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the files.
+LOOK = 1.0
+#: Settings that hold at once when they have changed.
+AT_ONCE = frozenset(
+    {"LOG_LEVEL", "REQUEST_TIMEOUT_MS", "STREAM_SESSION_TTL_MS", "BRIDGE_SESSION_TTL_MS", "SESSION_TTL_HOURS"}
+)
+#: Settings that are only read here, or again each time.
+_ELSEWHERE = frozenset({"SERVERS_FILE", "MCP_SERVERS", "WATCH"})
+
+Read = Callable[[], tuple[Settings, Servers]]
+Mark = tuple[int, int, int] | None
+
+
+class Reloading:
+    """Keeps what is configured and what runs the same. ``read`` raises :class:`ConfigError`; the file of settings is
+    ``env_file``, whether there is one or not.
+    """
+
+    def __init__(
+        self, service: Service, logs: Logs, settings: Settings, servers: Servers, read: Read, env_file: Path
+    ) -> None:
+        self._service = service
+        self._logs = logs
+        self._settings = settings
+        self._servers = servers
+        self._read = read
+        self._env_file = env_file
+        self._seen = self._marks()
+
+    def reload(self) -> Changes:
+        """Read everything again, and say what has changed. Raises :class:`ConfigError`."""
+        self._seen = self._marks()  # before it is read, so that a change meanwhile is seen
+        settings, servers = self._read()
+        broken = {problem.server for problem in servers.problems if problem.fatal}
+        kept = {server: config for server, config in self._servers.entries.items() if server in broken}
+        servers = Servers(servers.source, {**servers.entries, **kept}, servers.problems, servers.files)
+        for problem in servers.problems:
+            stays = "; the server stays as it was" if problem.server in kept else ""
+            log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s%s", problem.text, stays)
+        self._adopt(settings)
+        before, self._servers = self._servers, servers
+        if servers.files != before.files:
+            self._seen = self._marks()
+        found = self._service.reload(servers)
+        log.info("configuration read again: %s", found)
+        return found
+
+    def try_reload(self) -> None:
+        """Do the same where nobody waits for an answer: what is wrong is logged."""
+        try:
+            self.reload()
+        except ConfigError as error:
+            log.error("configuration not taken, the old one stays: %s", error)
+
+    async def watch(self) -> None:
+        """Reload whenever one of the files has changed, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK)
+            if self._marks() != self._seen:
+                self.try_reload()
+
+    def _marks(self) -> dict[Path, Mark]:
+        return {path: _mark(path) for path in (self._env_file, *self._servers.files)}
+
+    def _adopt(self, settings: Settings) -> None:
+        """Take over what may change while the bridge runs, and say what needs a restart."""
+        names = {each.metadata["name"]: each.name for each in fields(Settings)}
+        old, self._settings = self._settings, settings
+        changed = {name for name, field in names.items() if getattr(old, field) != getattr(settings, field)}
+        if "LOG_LEVEL" in changed:
+            self._logs.set_level(settings.log_level)
+        if changed & AT_ONCE:
+            self._service.adopt(settings)
+            log.info("%s: changed", ", ".join(sorted(changed & AT_ONCE)))
+        late = sorted(changed - AT_ONCE - _ELSEWHERE)
+        if late:
+            log.warning("%s: changed, which holds after a restart of the bridge", ", ".join(late))
+
+
+def _mark(path: Path) -> Mark:
+    """What changes with a file, None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,84 @@
+"""A bridge process reads its files again: by itself, on SIGHUP, and when it is asked."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.cli.test_commands import Serve, serve  # noqa: F401 - a fixture
+from tests.conftest import peer
+
+
+def write(folder: Path, **servers: Any) -> None:
+    (folder / "servers.json").write_text(json.dumps({"mcpServers": servers}))
+
+
+async def environment(url: str, server: str = "peer") -> dict[str, str]:
+    body = {"method": "tools/call", "params": {"name": "environment", "arguments": {}}}
+    async with aiohttp.ClientSession() as http, http.post(f"{url}/bridge/{server}", json=body) as response:
+        return dict((await response.json())["result"])
+
+
+async def test_an_edited_file_is_taken_in(tmp_path: Path, serve: Serve) -> None:  # noqa: F811
+    bridge = await serve("--watch", servers={"peer": peer()})
+    write(tmp_path, peer=peer(env={"MARK": "${MARK:-none}"}), second=peer())
+    await bridge.line_with("configuration read again: added second; restarted peer")
+    assert (await environment(bridge.url))["MARK"] == "none"
+    (tmp_path / ".env").write_text("MARK=from the file\nLOG_LEVEL=DEBUG\nMAX_SESSIONS=7\n")
+    await bridge.line_with("LOG_LEVEL: changed")
+    await bridge.line_with("MAX_SESSIONS: changed, which holds after a restart of the bridge")
+    await bridge.line_with("configuration read again: restarted peer")
+    assert (await environment(bridge.url))["MARK"] == "from the file"
+
+
+async def test_an_environment_file_of_a_server_counts_too(tmp_path: Path, serve: Serve) -> None:  # noqa: F811
+    (tmp_path / "peer.env").write_text("MARK=old\n")
+    bridge = await serve("--watch", servers={"peer": peer(envFile="peer.env")})
+    assert (await environment(bridge.url))["MARK"] == "old"
+    (tmp_path / "peer.env").write_text("MARK=newer\n")
+    await bridge.line_with("restarted peer")
+    assert (await environment(bridge.url))["MARK"] == "newer"
+
+
+async def test_a_broken_file_changes_nothing(tmp_path: Path, serve: Serve) -> None:  # noqa: F811
+    bridge = await serve("--watch", servers={"peer": peer(env={"MARK": "old"})})
+    (tmp_path / "servers.json").write_text('{"mcpServers": {\n  "peer": [}\n}')
+    line = await bridge.line_with("configuration not taken, the old one stays")
+    assert "servers.json" in line
+    assert "2" in line.partition("servers.json")[2]  # where it is broken
+    assert (await environment(bridge.url))["MARK"] == "old"
+    write(tmp_path, peer={"command": 7}, second=peer())
+    assert "the server stays as it was" in await bridge.line_with('"peer": "command"')
+    assert (await environment(bridge.url))["MARK"] == "old"
+    assert await environment(bridge.url, "second")
+    write(tmp_path, peer=peer(env={"MARK": "new"}), second=peer())
+    await bridge.line_with("restarted peer")
+    assert (await environment(bridge.url))["MARK"] == "new"
+
+
+@pytest.mark.parametrize("way", ["SIGHUP", "POST"])
+async def test_without_watching_it_reads_when_it_is_told(tmp_path: Path, serve: Serve, way: str) -> None:  # noqa: F811
+    bridge = await serve(servers={"peer": peer()})
+    write(tmp_path, second=peer())
+    if way == "SIGHUP":
+        bridge.process.send_signal(signal.SIGHUP)
+    else:
+        async with aiohttp.ClientSession() as http, http.post(bridge.url + "/api/v1/reload") as response:
+            assert response.status == 200
+            assert await response.json() == {"added": ["second"], "removed": ["peer"], "restarted": [], "adjusted": []}
+    await bridge.line_with("configuration read again: added second; removed peer")
+    assert await environment(bridge.url, "second")
+
+
+async def test_who_asks_is_told_what_is_wrong(tmp_path: Path, serve: Serve) -> None:  # noqa: F811
+    bridge = await serve(servers={"peer": peer()})
+    (tmp_path / "servers.json").unlink()
+    async with aiohttp.ClientSession() as http, http.post(bridge.url + "/api/v1/reload") as response:
+        assert response.status == 400
+        assert "servers.json: no such file" in await response.text()
+    assert await environment(bridge.url)

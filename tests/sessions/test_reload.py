@@ -1,0 +1,175 @@
+"""A new configuration for a running bridge: what has changed changes, and no running call is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from bridge.config.servers import Servers, parse_servers
+from bridge.sessions.reload import LOOK, Changes, changes
+from tests.conftest import Running, Session, StartBridge, events, peer, tool
+
+
+def read(**servers: Any) -> Servers:
+    return parse_servers(json.dumps(servers), "servers.json", {})
+
+
+async def pid(session: Session) -> Any:
+    return (await session.call("pid"))["result"]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what nobody announces; the time limit of the test is the limit."""
+    while not holds():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def has_ended(bridge: Running, server: str) -> None:
+    """Wait until no child of a server is left."""
+    await until(lambda: all(child.server != server for child in bridge.service.registry.children()))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"a": peer()}, {"a": peer()}, Changes()),
+        ({}, {"a": peer()}, Changes(added=("a",))),
+        ({"a": peer(disabled=True)}, {"a": peer()}, Changes(added=("a",))),
+        ({"a": peer()}, {}, Changes(removed=("a",))),
+        ({"a": peer()}, {"a": peer(disabled=True)}, Changes(removed=("a",))),
+        ({"a": peer()}, {"a": peer(env={"X": "1"})}, Changes(restarted=("a",))),
+        ({"a": peer()}, {"a": peer(sharing="shared")}, Changes(restarted=("a",))),
+        ({"a": peer()}, {"a": peer(sessionTtlMs=1000, description="x")}, Changes(adjusted=("a",))),
+        ({"a": peer(), "b": peer()}, {"b": peer(), "c": peer()}, Changes(added=("c",), removed=("a",))),
+    ],
+)
+def test_what_counts_as_a_change(old: dict[str, Any], new: dict[str, Any], expected: Changes) -> None:
+    assert changes(read(**old).entries, read(**new).entries) == expected
+
+
+async def test_a_new_server_is_there_and_a_removed_one_is_not(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"old": peer(), "stays": peer()})
+    stays, old = await bridge.session("stays"), await bridge.session("old")
+    before = await pid(stays)
+    bridge.service.reload(read(stays=peer(), new=peer()))
+    assert await pid(await bridge.session("new"))
+    assert await pid(stays) == before
+    async with old.post(tool("pid")) as response:
+        assert response.status == 404
+    await has_ended(bridge, "old")
+    assert [row["id"] for row in await bridge.get("/servers")] == ["stays", "new"]
+    assert [row["server"] for row in await bridge.get("/sessions")] == ["stays", "new"]
+
+
+async def test_a_running_call_of_a_removed_server_gets_its_answer(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge()
+    session = await bridge.session()
+    async with session.get() as stream:
+        heard = events(stream)
+        waits = asyncio.create_task(session.call("wait", 1, key="k"))
+        await until(lambda: bridge.service.registry.children()[0].connection.open_exchanges > 0)
+        bridge.service.reload(read())
+        child = bridge.service.registry.children()[0]
+        await asyncio.sleep(3 * LOOK)  # time to end it too early
+        assert child.lives
+        child.connection.transport.kill()
+        assert "error" in await waits
+        assert [each async for each in heard] == []  # its stream ends with it
+    await has_ended(bridge, "peer")
+
+
+async def test_a_session_goes_on_with_a_process_of_the_new_environment(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(env={"MARK": "old"})})
+    session = await bridge.session()
+    before = await pid(session)
+    async with session.get() as stream:
+        heard = events(stream)
+        bridge.service.reload(read(peer=peer(env={"MARK": "new"})))
+        methods = {(await anext(heard))["method"] for _ in range(3)}
+        assert methods == {f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources")}
+        assert (await session.call("environment"))["result"]["MARK"] == "new"
+        assert await pid(session) != before
+
+
+async def test_a_call_that_runs_ends_on_the_process_that_it_began_on(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(env={"MARK": "old"})})
+    session = await bridge.session()
+    async with session.post(tool("wait", 1, key="k")) as response:
+        heard = events(response)
+        assert (await anext(heard))["method"] == "notifications/message"
+        bridge.service.reload(read(peer=peer(env={"MARK": "new"})))
+        assert (await session.call("environment", 2))["result"]["MARK"] == "old"
+        await session.call("release", 3, key="k")
+        assert (await anext(heard))["result"] == {"released": "k"}
+    while (await session.call("environment", 4))["result"]["MARK"] != "new":
+        pass
+
+
+async def test_clients_of_another_program_initialize_again(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge()
+    session = await bridge.session()
+    changed = peer()
+    changed["args"] = [*changed["args"], "--changes"]
+    bridge.service.reload(read(peer=changed))
+    while True:
+        async with session.post(tool("pid")) as response:
+            if response.status == 404:
+                assert "configuration of its server has changed" in await response.text()
+                break
+    assert (await bridge.session()).greeting["result"]["capabilities"]["tools"] == {"listChanged": True}
+
+
+async def test_a_session_that_must_not_be_replayed_ends(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(restore="refuse")})
+    session = await bridge.session()
+    bridge.service.reload(read(peer=peer(restore="refuse", env={"MARK": "new"})))
+    while (await session.post(tool("pid"))).status != 404:
+        pass
+
+
+async def test_times_and_limits_hold_without_a_new_process(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge()
+    session = await bridge.session()
+    before = await pid(session)
+    bridge.service.reload(read(peer=peer(sessionTtlMs=60_000, maxSessions=1)))
+    assert await pid(session) == before
+    second = await bridge.session()  # makes room for itself
+    [row] = await bridge.get("/sessions")
+    assert (row["ttl_ms"], row["pid"]) == (60_000, (await pid(second))["pid"])
+
+
+def _any_with(answers: list[dict[str, Any]], since: int, mark: str) -> bool:
+    return any(answer.get("result", {}).get("MARK") == mark for answer in answers[since:])
+
+
+async def test_bridge_calls_never_fail(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(env={"MARK": "0"}), "other": peer()})
+    stop = asyncio.Event()
+    answers: list[dict[str, Any]] = []
+
+    async def keep_calling(server: str) -> None:
+        while not stop.is_set():
+            answers.append(await bridge.bridge_call(server, "tools/call", name="environment", arguments={}))
+
+    callers = [asyncio.create_task(keep_calling(server)) for server in ("peer", "other") for _ in range(4)]
+    for mark in range(1, 6):
+        seen = len(answers)
+        bridge.service.reload(read(peer=peer(env={"MARK": str(mark)}), other=peer()))
+        await until(partial(_any_with, answers, seen, str(mark)))
+    stop.set()
+    await asyncio.gather(*callers)
+    assert [answer for answer in answers if "result" not in answer] == []
+    await until(lambda: len(bridge.service.registry.children()) <= 2)  # those of before have ended
+
+
+async def test_a_server_that_comes_back_is_itself_again(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(warm=1)})
+    for servers in ({}, {"peer": peer(warm=1)}, {}, {"peer": peer()}):
+        bridge.service.reload(read(**servers))
+    assert await pid(await bridge.session())
+    await until(lambda: len(bridge.service.registry.children()) == 1)
