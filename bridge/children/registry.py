@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from bridge.children.child import Child
+from bridge.children.guard import Guard
 from bridge.children.owner import ChildLimits
 from bridge.children.policy import MODERN, Need, choose
 from bridge.children.pool import Capacity, ChildPool
@@ -16,6 +17,7 @@ from bridge.config.server import ServerConfig
 from bridge.process.pressure import Reading
 from bridge.protocol.errors import Fault, OtherEra, Rejection
 from bridge.protocol.states import ChildState
+from bridge.protocol.tools import ALL_TOOLS, ToolNames
 
 
 class Registry:
@@ -33,7 +35,7 @@ class Registry:
         self._modern: dict[str, bool] = {}
         self._modern_only: set[str] = set()
         self._pools = {
-            server: ChildPool(config, limits, self._capacity, stderr_sink(server))
+            server: ChildPool(config, limits, self._capacity, stderr_sink(server), _guard(config))
             for server, config in entries.items()
             if not config.disabled
         }
@@ -133,3 +135,8 @@ class Registry:
     async def close(self) -> None:
         """Stop all children of all servers at the same time."""
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+
+
+def _guard(config: ServerConfig) -> Guard | None:
+    names = ToolNames(config.allowed_tools, config.disabled_tools)
+    return None if names == ALL_TOOLS else Guard(names)

@@ -82,6 +82,8 @@ class EntryReader:
             warm=self._get("warm", values.whole(0, 1000), 0),
             preload=self._get("preload", values.modules, None) if url is None else None,
             child_era=self._get("childEra", values.choice("auto", "handshake", "modern"), "auto"),
+            allowed_tools=self._get("allowedTools", values.globs, None),
+            disabled_tools=self._get("disabledTools", values.globs, ()),
             notes=tuple(self._notes),
         )
 
@@ -96,13 +98,9 @@ class EntryReader:
             raise BadEntry(f'"{key}" is {json.dumps(self._raw[key])}, must be {wanted}') from None
 
     def _check_keys(self) -> None:
-        unknown = sorted(set(self._raw) - KNOWN_KEYS - LATER_KEYS)
+        unknown = sorted(set(self._raw) - KNOWN_KEYS)
         if unknown:
             self.warnings.append(f"unknown keys are ignored: {', '.join(unknown)}")
-        later = sorted(set(self._raw) & LATER_KEYS)
-        if later:
-            self.warnings.append(f"not supported yet and ignored: {', '.join(later)}")
-
         unused = sorted(self._raw.keys() & (PROGRAM_KEYS if "url" in self._raw else {"headers"}))
         if unused:
             where = "where there is" if "url" in self._raw else "without"
@@ -300,13 +298,13 @@ KNOWN_KEYS = frozenset(
             "childEra",
             "warm",
             "preload",
+            "allowedTools",
+            "disabledTools",
         ),
     )
 )
 #: Keys that say how to start a program.
 PROGRAM_KEYS = frozenset(("args", "env", "cwd", "envFile", "inheritEnv", "preload", "limits"))
-#: Keys of the contract that a later version will read: said, not silently dropped.
-LATER_KEYS = frozenset(("allowedTools", "disabledTools"))
 
 
 def _is_address(url: str) -> bool:
