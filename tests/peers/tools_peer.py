@@ -1,7 +1,7 @@
 """An MCP server whose tools stand in a file that is read for each list: its pages as JSON texts, one a line.
 
 With ``--modern`` it speaks 2026-07-28 only, else the handshake era only. A call answers which tool it was and how many
-came before, notifications included. Standard library only, so that it starts at once.
+came before, notifications included. Of two members of one name it takes the first, as some servers do. Standard library only, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def answer(method: str, params: dict[str, object]) -> str:
 
 
 for line in sys.stdin:
-    message = json.loads(line)
+    message = json.loads(line, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
     try:
         outcome = '"result":' + answer(message["method"], message.get("params", {}))
     except KeyError as unknown:

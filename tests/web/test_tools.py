@@ -148,7 +148,10 @@ async def test_a_refused_call_in_a_batch_is_one_answer_of_many(guarded: Running)
     assert answers[2]["result"]["structuredContent"]["calls"] == ["read_file"]
 
 
-async def test_a_list_ends_with_its_error_when_the_child_dies(start_bridge: StartBridge, tmp_path: Path) -> None:
+@pytest.mark.parametrize("face", [Handshake, Bridge])
+async def test_a_list_ends_with_its_error_when_the_child_dies(
+    start_bridge: StartBridge, tmp_path: Path, face: type[Handshake]
+) -> None:
     bridge = await start_bridge({"own": server(tmp_path / "missing", **KEYS)})  # to read it ends the peer
-    answer = await (await bridge.session("own")).ask("tools/list")
+    answer = await face(bridge, "own").ask("tools/list")
     assert "exited with code 1" in answer["error"]["message"]
