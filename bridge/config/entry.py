@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from bridge.config import values
-from bridge.config.environment import Inherit, inherited
+from bridge.config.environment import OUR_SECRETS, Inherit, inherited, is_our_secret
 from bridge.config.interpolation import UnsetVariable, interpolate
 from bridge.config.server import SHARINGS, ServerConfig, SharingConfig
 from bridge.config.values import UNSET, Unset
@@ -172,6 +172,11 @@ class EntryReader:
         if not isinstance(given, dict):
             raise BadEntry(f'"env" must be an object of name -> text, not {kind_of(given)}')
         for name, value in given.items():
+            if value is None and name in OUR_SECRETS:
+                raise BadEntry(
+                    f'"env": {name} is null, but that is a secret of the bridge; if the server is to know it, write '
+                    f'"${{{name}}}"'
+                )
             if value is None:  # take it from our environment
                 if name in self._environ:
                     env[name] = self._environ[name]
@@ -188,6 +193,8 @@ class EntryReader:
         if value in ("safe", "all"):
             return str(value)
         if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            if secrets := sorted(OUR_SECRETS.intersection(value)):
+                self.warnings.append(f'"inheritEnv": secrets of the bridge are not inherited: {", ".join(secrets)}')
             return tuple(value)
         raise BadEntry(f'"inheritEnv" is {json.dumps(value)}, must be "safe", "all" or a list of names')
 
@@ -202,7 +209,11 @@ class EntryReader:
             found = dotenv_values(path, interpolate=False)
         except (OSError, UnicodeDecodeError) as error:
             raise BadEntry(f'"envFile": {path} cannot be read: {error}') from None
-        return {key: value for key, value in found.items() if value is not None}
+        given = {key: value for key, value in found.items() if value is not None}
+        ours = [key for key, value in given.items() if is_our_secret(key, value, self._environ)]
+        if ours:  # it is our own .env, most likely
+            self.warnings.append(f'"envFile": secrets of the bridge are left out: {", ".join(ours)}')
+        return {key: value for key, value in given.items() if key not in ours}
 
     def _sharing(self) -> SharingConfig | None:
         value = self._raw.get("sharing", "session")

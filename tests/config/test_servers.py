@@ -504,7 +504,7 @@ def test_request_timeout_is_milliseconds_and_wins_over_timeout() -> None:
         ({"env": {}}, {}),
         ({"inheritEnv": "safe"}, {}),
         ({"inheritEnv": []}, {}),
-        ({"inheritEnv": ["GITHUB_TOKEN", "ACCESS_TOKEN"]}, {"GITHUB_TOKEN": "theirs"}),
+        ({"inheritEnv": ["GITHUB_TOKEN"]}, {"GITHUB_TOKEN": "theirs"}),
         ({"inheritEnv": "all"}, {"GITHUB_TOKEN": "theirs", "NAME": "value"}),
     ],
 )
@@ -582,3 +582,20 @@ def test_globs_of_tools_are_a_list_of_names(key: str, value: object) -> None:
     [(text, fatal)] = problems(**{key: value})
     assert fatal
     assert f'"{key}" is {json.dumps(value)}, must be a list of names, such as ["read_*", "list_*"]' in text
+
+
+def test_no_way_of_an_entry_leads_to_a_secret_of_the_bridge_by_mistake(tmp_path: Path) -> None:
+    ours = {"ACCESS_TOKEN": "ours", "PATH": "/bin"}
+    (tmp_path / ".env").write_text("ACCESS_TOKEN=ours\nREDIS_URL=redis://of-the-server\nX=1\n")
+
+    def read(**keys: Any) -> Servers:
+        return parse_servers(json.dumps({"git": {"command": "git", **keys}}), SOURCE, ours, tmp_path)
+
+    found = read(envFile=".env")
+    assert found.entries["git"].env == {"PATH": "/bin", "REDIS_URL": "redis://of-the-server", "X": "1"}
+    assert "secrets of the bridge are left out: ACCESS_TOKEN" in found.problems[0].text
+    found = read(inheritEnv=["ACCESS_TOKEN"])
+    assert found.entries["git"].env == {"PATH": "/bin"}
+    assert "secrets of the bridge are not inherited: ACCESS_TOKEN" in found.problems[0].text
+    assert 'write "${ACCESS_TOKEN}"' in read(env={"ACCESS_TOKEN": None}).problems[0].text
+    assert read(env={"ACCESS_TOKEN": "${ACCESS_TOKEN}"}).entries["git"].env["ACCESS_TOKEN"] == "ours"  # said plainly

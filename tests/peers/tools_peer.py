@@ -1,7 +1,8 @@
 """An MCP server whose tools stand in a file that is read for each list: its pages as JSON texts, one a line.
 
-With ``--modern`` it speaks 2026-07-28 only, else the handshake era only. A call answers which tool it was and how many
-came before, notifications included. Of two members of one name it takes the first, as some servers do. Standard library only, so that it starts at once.
+With ``--modern`` it speaks 2026-07-28 only, else the handshake era only. A call answers which tools have been called,
+notifications included. Of two members of one name it takes the first, as some servers do. Standard library only, so
+that it starts at once.
 """
 
 from __future__ import annotations
