@@ -9,31 +9,55 @@ import logging
 from collections.abc import Callable
 
 from bridge.children.connection import ChildConnection, Exchange
+from bridge.children.pins import ServerPins
 from bridge.children.transport import Connect
+from bridge.config.server import ServerConfig
 from bridge.protocol import messages, tools
 from bridge.protocol.errors import INVALID_PARAMS, BridgeError
-from bridge.protocol.tools import ToolNames
+from bridge.protocol.tools import ALL_TOOLS, ToolNames
 
 log = logging.getLogger(__name__)
 
 
 class Guard:
-    """What clients of one server get to see."""
+    """What clients of one server get to see: tools of these names, as far as they are what was pinned.
 
-    def __init__(self, names: ToolNames) -> None:
+    ``methods`` are the requests that it wants to look at.
+    """
+
+    def __init__(self, names: ToolNames, pins: ServerPins | None) -> None:
         self._names = names
+        self._pins = pins
+        self._hides = names != ALL_TOOLS or (pins is not None and pins.blocks)
+        self.methods = frozenset((tools.LIST, tools.CALL) if self._hides else (tools.LIST,))
 
     def passed(self, line: bytes) -> bytes:
         """Return an answer to ``tools/list`` as clients get to see it."""
         found = tools.tools_in(line)
-        return line if found is None else tools.without(line, found, self._is_shown)
+        if found is None:
+            return line
+        if self._pins is not None:
+            self._pins.see(found, is_last=tools.is_last_page(line))
+        return tools.without(line, found, self._is_shown) if self._hides else line
 
     def refusal(self, name: str) -> str | None:
         """Why a tool cannot be called; None when it can."""
-        return None if self._is_shown(name) else f"Unknown tool: {name}"
+        if name == "" or not self._names.permit(name):
+            return f"Unknown tool: {name}"
+        return None if self._pins is None else self._pins.refusal(name)
 
-    def _is_shown(self, name: str) -> bool:
-        return name != "" and self._names.permit(name)
+    def drops(self, line: bytes) -> bool:
+        """Whether a line that wants no answer is one that a server might take for a call."""
+        return self._hides and tools.is_call(line)
+
+    def _is_shown(self, name: str, tool: bytes) -> bool:
+        return name != "" and self._names.permit(name) and (self._pins is None or self._pins.is_shown(name, tool))
+
+
+def guard_of(config: ServerConfig, pins: ServerPins | None) -> Guard | None:
+    """Return the guard of a server; None where every tool is for clients, and none is pinned."""
+    names = ToolNames(config.allowed_tools, config.disabled_tools)
+    return None if names == ALL_TOOLS and pins is None else Guard(names, pins)
 
 
 class GuardedConnection(ChildConnection):
@@ -42,20 +66,23 @@ class GuardedConnection(ChildConnection):
     def __init__(self, server: str, connect: Connect, on_stderr: Callable[[bytes], None], guard: Guard) -> None:
         super().__init__(server, connect, on_stderr)
         self._guard = guard
+        self._methods = guard.methods
 
     def exchange(self, exchange: Exchange, silence: float | None = None) -> None:
         """Send a request, unless it calls what is not there for clients."""
         method = exchange.request.method
-        if method == tools.LIST:
+        if method not in self._methods:
+            super().exchange(exchange, silence)
+        elif method == tools.LIST:
             listing = _Listing(exchange, self._guard)
             super().exchange(listing, silence)
             exchange.relay = listing
-        elif method != tools.CALL or self._may_call(exchange):
+        elif self._may_call(exchange):
             super().exchange(exchange, silence)
 
     def send(self, line: bytes) -> None:
         """Write a line that wants no answer, which a call does: a server might do it all the same."""
-        if tools.is_call(line):
+        if self._guard.drops(line):
             log.debug("server %s: a call that wants no answer is dropped", self.server)
         else:
             super().send(line)

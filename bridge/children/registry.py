@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from bridge.children.child import Child
-from bridge.children.guard import Guard
+from bridge.children.guard import guard_of
 from bridge.children.owner import ChildLimits
+from bridge.children.pinbook import PinBook
 from bridge.children.policy import MODERN, Need, choose
 from bridge.children.pool import Capacity, ChildPool
 from bridge.children.restart import Restarts
@@ -17,11 +18,13 @@ from bridge.config.server import ServerConfig
 from bridge.process.pressure import Reading
 from bridge.protocol.errors import Fault, OtherEra, Rejection
 from bridge.protocol.states import ChildState
-from bridge.protocol.tools import ALL_TOOLS, ToolNames
 
 
 class Registry:
-    """All configured servers. ``stderr_sink`` makes the function that takes the stderr lines of one server."""
+    """All configured servers. ``stderr_sink`` makes the function that takes the stderr lines of one server.
+
+    ``pins``: what their tools were when they were first seen; None where nobody wants to know.
+    """
 
     def __init__(
         self,
@@ -29,13 +32,20 @@ class Registry:
         limits: ChildLimits,
         max_children: int,
         stderr_sink: Callable[[str], Callable[[bytes], None]],
+        pins: PinBook | None = None,
     ) -> None:
         self._capacity = Capacity(max_children)
         self.entries = dict(entries)
         self._modern: dict[str, bool] = {}
         self._modern_only: set[str] = set()
         self._pools = {
-            server: ChildPool(config, limits, self._capacity, stderr_sink(server), _guard(config))
+            server: ChildPool(
+                config,
+                limits,
+                self._capacity,
+                stderr_sink(server),
+                guard_of(config, None if pins is None else pins.of(config)),
+            )
             for server, config in entries.items()
             if not config.disabled
         }
@@ -135,8 +145,3 @@ class Registry:
     async def close(self) -> None:
         """Stop all children of all servers at the same time."""
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
-
-
-def _guard(config: ServerConfig) -> Guard | None:
-    names = ToolNames(config.allowed_tools, config.disabled_tools)
-    return None if names == ALL_TOOLS else Guard(names)

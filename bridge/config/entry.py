@@ -84,6 +84,7 @@ class EntryReader:
             child_era=self._get("childEra", values.choice("auto", "handshake", "modern"), "auto"),
             allowed_tools=self._get("allowedTools", values.globs, None),
             disabled_tools=self._get("disabledTools", values.globs, ()),
+            pin_tools=self._get("pinTools", values.choice("report", "block", "off"), "report"),
             notes=tuple(self._notes),
         )
 
@@ -311,6 +312,7 @@ KNOWN_KEYS = frozenset(
             "preload",
             "allowedTools",
             "disabledTools",
+            "pinTools",
         ),
     )
 )

@@ -45,14 +45,19 @@ def tools_in(line: bytes) -> list[tuple[str, bytes]] | None:
     return [(messages.string(messages.member(bytes(tool), "name")) or "", bytes(tool)) for tool in found]
 
 
-def without(line: bytes, tools: list[tuple[str, bytes]], shown: Callable[[str], bool]) -> bytes:
+def without(line: bytes, tools: list[tuple[str, bytes]], shown: Callable[[str, bytes], bool]) -> bytes:
     """Return an answer to ``tools/list`` with those of its ``tools`` that are ``shown``; itself where all are."""
-    kept = [definition for name, definition in tools if shown(name)]
+    kept = [definition for name, definition in tools if shown(name, definition)]
     if len(kept) == len(tools):
         return line
     members = messages.fields(line)
     result = messages.replaced(bytes(members["result"]), "tools", b"[%b]" % b",".join(kept))
     return messages.response_line(Response(bytes(members["id"]), result))
+
+
+def is_last_page(line: bytes) -> bool:
+    """Whether no page follows an answer to ``tools/list``."""
+    return messages.string(messages.member(messages.member(line, "result"), "nextCursor")) is None
 
 
 def called(request: Request) -> tuple[str, Request] | None:

@@ -455,6 +455,7 @@ def test_every_key_of_the_contract_is_known() -> None:
         command args env cwd envFile type transport transportType url headers disabled enabled description title tags
         icon sharing childEra sessionTtlMs bridgeTtlMs persistent restore requestTimeout startTimeout timeout warm
         preload maxSessions maxChildren idleStopMs maxRestarts restartDelay limits inheritEnv allowedTools disabledTools
+        pinTools
     """
     assert set(contract.split()) == KNOWN_KEYS
 
@@ -572,7 +573,7 @@ def test_a_server_that_is_off_in_another_spelling_may_do_so_too(off: dict[str, A
 
 def test_a_single_command_is_the_server_default() -> None:
     servers = single_command(["npx", "-y", "a b"], ENVIRON)
-    assert servers.entries == {"default": ServerConfig("default", ("npx", "-y", "a b"), SAFE)}
+    assert servers.entries == {"default": ServerConfig("default", ("npx", "-y", "a b"), SAFE, pin_tools="off")}
     assert servers.problems == ()
 
 

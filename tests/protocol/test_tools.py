@@ -43,12 +43,12 @@ def test_tools_are_found_by_name(line: bytes, wanted: list[str] | None) -> None:
 
 def test_a_list_of_which_nothing_goes_is_the_same_line() -> None:
     line = b'{"jsonrpc":"2.0","id":1,"result":{"tools":[ {"name":"a"} ]}}'
-    assert without(line, tools_in(line) or [], lambda _: True) is line
+    assert without(line, tools_in(line) or [], lambda *_: True) is line
 
 
 def test_all_may_go() -> None:
     line = b'{"jsonrpc":"2.0","id":"x","result":{"_meta":{"tools":[]},"tools":[{"name":"a"}],"nextCursor":"2"}}'
-    left = without(line, tools_in(line) or [], lambda _: False)
+    left = without(line, tools_in(line) or [], lambda *_: False)
     assert left == b'{"jsonrpc":"2.0","id":"x","result":{"_meta":{"tools":[]},"tools":[],"nextCursor":"2"}}'
 
 
