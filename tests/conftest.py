@@ -152,12 +152,16 @@ StartBridge = Callable[..., Awaitable[Running]]
 
 
 @pytest.fixture
-async def start_bridge() -> AsyncIterator[StartBridge]:
+async def start_bridge(tmp_path: Path) -> AsyncIterator[StartBridge]:
     """Start bridges; after the test they are stopped, and none may have a child left."""
     running: list[Running] = []
 
     async def start(servers: dict[str, Any] | None = None, **settings: Any) -> Running:
-        environ = {"PORT": "0", **{name: str(value) for name, value in settings.items()}}
+        environ = {
+            "PORT": "0",
+            "PINS_FILE": str(tmp_path / "pins.json"),
+            **{name: str(value) for name, value in settings.items()},
+        }
         entries = parse_servers(json.dumps({"peer": peer()} if servers is None else servers), "servers.json", {})
         service = Service(read_settings(environ), entries, lambda _server: lambda _line: None)
         await service.start()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from bridge.children.child import Child
 from bridge.children.connection import ChildConnection, Exchange
 from bridge.children.crowd import SET_LEVEL, Crowd
+from bridge.children.guard import Guard, GuardedConnection
 from bridge.children.launcher import Launcher
 from bridge.children.policy import Greeting, Sharing
 from bridge.children.remote import RemoteServer
@@ -45,7 +46,10 @@ class ChildLimits:
 
 
 class Owner:
-    """Owns one child, from its start to its end. ``on_stderr`` gets the lines that it writes to stderr."""
+    """Owns one child, from its start to its end. ``on_stderr`` gets the lines that it writes to stderr.
+
+    ``guard`` says which of its tools are for clients, None for all.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class Owner:
         launcher: Launcher,
         attempt: Attempt,
         on_stderr: Callable[[bytes], None],
+        guard: Guard | None = None,
     ) -> None:
         self._config = config
         self._limits = limits
@@ -63,7 +68,10 @@ class Owner:
         self._slot: Slot | None = None
         self._is_judged = False
         self._closed = asyncio.Event()
-        connection = ChildConnection(config.id, self._connect, on_stderr)
+        if guard is None:
+            connection = ChildConnection(config.id, self._connect, on_stderr)
+        else:
+            connection = GuardedConnection(config.id, self._connect, on_stderr, guard)
         connection.on_closed.append(self._connection_closed)
         ready = asyncio.get_running_loop().create_future()
         # Whoever waits may have gone when it fails; it is logged here in any case.

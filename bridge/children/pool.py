@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from bridge.children.child import Child
 from bridge.children.connection import ChildConnection
+from bridge.children.guard import Guard
 from bridge.children.launcher import Launcher
 from bridge.children.owner import ChildLimits, Owner
 from bridge.children.policy import Sharing
@@ -78,7 +79,10 @@ class Lease:
 
 
 class ChildPool:
-    """All children of one server. ``on_stderr`` gets the lines its children write to stderr."""
+    """All children of one server. ``on_stderr`` gets the lines its children write to stderr.
+
+    ``guard`` says which of their tools are for clients, None for all.
+    """
 
     def __init__(
         self,
@@ -86,11 +90,13 @@ class ChildPool:
         limits: ChildLimits,
         capacity: Capacity,
         on_stderr: Callable[[bytes], None],
+        guard: Guard | None = None,
     ) -> None:
         self.config = config
         self._limits = limits
         self._capacity = capacity
         self._on_stderr = on_stderr
+        self._guard = guard
         self._launcher = self._new_launcher()
         first = config.restart_delay or FIRST_DELAY
         self.restarts = Restarts(config.id, config.max_restarts, first)
@@ -279,7 +285,7 @@ class ChildPool:
         except Resting:
             self._capacity.give_back()
             raise
-        owner = Owner(self.config, self._limits, sharing, self._launcher, attempt, self._on_stderr)
+        owner = Owner(self.config, self._limits, sharing, self._launcher, attempt, self._on_stderr, self._guard)
         child = owner.child
         self.children.append(child)
         if sharing.hold == "exchange":

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
 from bridge.children.child import Child
+from bridge.children.guard import guard_of
 from bridge.children.owner import ChildLimits
+from bridge.children.pinbook import PinBook
 from bridge.children.policy import MODERN, Need, choose
 from bridge.children.pool import Capacity, ChildPool
 from bridge.children.restart import Restarts
@@ -19,7 +21,10 @@ from bridge.protocol.states import ChildState
 
 
 class Registry:
-    """All configured servers. ``stderr_sink`` makes the function that takes the stderr lines of one server."""
+    """All configured servers. ``stderr_sink`` makes the function that takes the stderr lines of one server.
+
+    ``pins``: what their tools were when they were first seen; None where nobody wants to know.
+    """
 
     def __init__(
         self,
@@ -27,10 +32,12 @@ class Registry:
         limits: ChildLimits,
         max_children: int,
         stderr_sink: Callable[[str], Callable[[bytes], None]],
+        pins: PinBook | None = None,
     ) -> None:
         self._capacity = Capacity(max_children)
         self._limits = limits
         self._stderr_sink = stderr_sink
+        self._pins = pins
         self.entries: dict[str, ServerConfig] = {}
         #: Those of before as well: what still runs on them has to end by their rules.
         self.known: dict[str, ServerConfig] = {}
@@ -56,8 +63,11 @@ class Registry:
             if server in self._pools:
                 self._pools[server].config = entries[server]
             else:
-                sink = self._stderr_sink(server)
-                self._pools[server] = ChildPool(entries[server], self._limits, self._capacity, sink)
+                self._pools[server] = self._new_pool(entries[server])
+
+    def _new_pool(self, config: ServerConfig) -> ChildPool:
+        guard = guard_of(config, None if self._pins is None else self._pins.of(config))
+        return ChildPool(config, self._limits, self._capacity, self._stderr_sink(config.id), guard)
 
     def speaks_modern(self, server: str) -> bool | None:
         """Whether children of a server speak the modern era; None as long as nobody has asked one."""

@@ -22,6 +22,7 @@ VERBS = {
     "check": ("bridge.cli.check", "read the configuration and say what is wrong with it"),
     "servers": ("bridge.cli.servers", "list, start, stop or restart servers of a running bridge"),
     "sessions": ("bridge.cli.sessions", "list, show or end sessions of a running bridge"),
+    "pins": ("bridge.cli.pins", "show tools that have changed since they were first seen, and approve them"),
     "token": ("bridge.cli.token", "add, list or remove tokens of TOKENS_FILE"),
     "version": (None, "print the version"),
 }

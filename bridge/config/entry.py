@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from bridge.config import values
-from bridge.config.environment import Inherit, inherited
+from bridge.config.environment import OUR_SECRETS, Inherit, inherited, is_our_secret
 from bridge.config.interpolation import UnsetVariable, interpolate
 from bridge.config.server import SHARINGS, ServerConfig, SharingConfig
 from bridge.config.values import UNSET, Unset
@@ -82,6 +82,9 @@ class EntryReader:
             warm=self._get("warm", values.whole(0, 1000), 0),
             preload=self._get("preload", values.modules, None) if url is None else None,
             child_era=self._get("childEra", values.choice("auto", "handshake", "modern"), "auto"),
+            allowed_tools=self._get("allowedTools", values.globs, None),
+            disabled_tools=self._get("disabledTools", values.globs, ()),
+            pin_tools=self._get("pinTools", values.choice("report", "block", "off"), "report"),
             notes=tuple(self._notes),
         )
 
@@ -102,13 +105,9 @@ class EntryReader:
             raise BadEntry(f'"{key}" is {json.dumps(self._raw[key])}, must be {wanted}') from None
 
     def _check_keys(self) -> None:
-        unknown = sorted(set(self._raw) - KNOWN_KEYS - LATER_KEYS)
+        unknown = sorted(set(self._raw) - KNOWN_KEYS)
         if unknown:
             self.warnings.append(f"unknown keys are ignored: {', '.join(unknown)}")
-        later = sorted(set(self._raw) & LATER_KEYS)
-        if later:
-            self.warnings.append(f"not supported yet and ignored: {', '.join(later)}")
-
         unused = sorted(self._raw.keys() & (PROGRAM_KEYS if "url" in self._raw else {"headers"}))
         if unused:
             where = "where there is" if "url" in self._raw else "without"
@@ -180,6 +179,11 @@ class EntryReader:
         if not isinstance(given, dict):
             raise BadEntry(f'"env" must be an object of name -> text, not {kind_of(given)}')
         for name, value in given.items():
+            if value is None and name in OUR_SECRETS:
+                raise BadEntry(
+                    f'"env": {name} is null, but that is a secret of the bridge; if the server is to know it, write '
+                    f'"${{{name}}}"'
+                )
             if value is None:  # take it from our environment
                 if name in self._environ:
                     env[name] = self._environ[name]
@@ -196,6 +200,8 @@ class EntryReader:
         if value in ("safe", "all"):
             return str(value)
         if isinstance(value, list) and all(isinstance(name, str) for name in value):
+            if secrets := sorted(OUR_SECRETS.intersection(value)):
+                self.warnings.append(f'"inheritEnv": secrets of the bridge are not inherited: {", ".join(secrets)}')
             return tuple(value)
         raise BadEntry(f'"inheritEnv" is {json.dumps(value)}, must be "safe", "all" or a list of names')
 
@@ -210,7 +216,11 @@ class EntryReader:
             found = dotenv_values(path, interpolate=False)
         except (OSError, UnicodeDecodeError) as error:
             raise BadEntry(f'"envFile": {path} cannot be read: {error}') from None
-        return {key: value for key, value in found.items() if value is not None}
+        given = {key: value for key, value in found.items() if value is not None}
+        ours = [key for key, value in given.items() if is_our_secret(key, value, self._environ)]
+        if ours:  # it is our own .env, most likely
+            self.warnings.append(f'"envFile": secrets of the bridge are left out: {", ".join(ours)}')
+        return {key: value for key, value in given.items() if key not in ours}
 
     def _sharing(self) -> SharingConfig | None:
         value = self._raw.get("sharing", "session")
@@ -306,13 +316,14 @@ KNOWN_KEYS = frozenset(
             "childEra",
             "warm",
             "preload",
+            "allowedTools",
+            "disabledTools",
+            "pinTools",
         ),
     )
 )
 #: Keys that say how to start a program.
 PROGRAM_KEYS = frozenset(("args", "env", "cwd", "envFile", "inheritEnv", "preload", "limits"))
-#: Keys of the contract that a later version will read: said, not silently dropped.
-LATER_KEYS = frozenset(("allowedTools", "disabledTools"))
 
 
 def _is_address(url: str) -> bool:

@@ -18,9 +18,19 @@ SAFE_NAMES = frozenset(
     )
 )
 #: Settings of ours that no child ever inherits, not even with ``inheritEnv: all``.
-OUR_SECRETS = frozenset({"ACCESS_TOKEN", "AUTH_TOKEN", "REDIS_URL", "CLUSTER_KEY", "MCP_SERVERS", "TOKENS_FILE"})
+OUR_SECRETS = frozenset(
+    (
+        *("ACCESS_TOKEN", "AUTH_TOKEN", "MCP_BRIDGE_TOKEN", "TOKENS_FILE", "MCP_SERVERS", "REDIS_URL"),
+        *("CLUSTER_KEY", "OAUTH_CLIENT_SECRET"),
+    )
+)
 
 Inherit = str | tuple[str, ...]
+
+
+def is_our_secret(name: str, value: str, ours: Mapping[str, str]) -> bool:
+    """Whether a variable is one of our secrets, and not one of the same name that is meant for a server."""
+    return name in OUR_SECRETS and ours.get(name) == value
 
 
 def inherited(inherit: Inherit, ours: Mapping[str, str]) -> dict[str, str]:

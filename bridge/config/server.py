@@ -60,6 +60,9 @@ class ServerConfig:
     child_era: Literal["auto", "handshake", "modern"] = "auto"
     warm: int = 0
     preload: tuple[str, ...] | None = None
+    allowed_tools: tuple[str, ...] | None = None  # globs of names; None for all
+    disabled_tools: tuple[str, ...] = ()
+    pin_tools: Literal["report", "block", "off"] = "report"  # what becomes of tools that change
     notes: tuple[str, ...] = ()
     url: str | None = field(default=None, repr=False)  # of a remote server, which has no argv; may hold a key
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # for its requests

@@ -82,7 +82,8 @@ def parse_servers(text: str, source: str, environ: Mapping[str, str], base: Path
 
 def single_command(argv: list[str], environ: Mapping[str, str]) -> Servers:
     """``serve -- command args...``: one server with the id ``default``."""
-    entry = ServerConfig("default", tuple(argv), inherited("safe", environ))
+    # No pins: "default" is another program each time.
+    entry = ServerConfig("default", tuple(argv), inherited("safe", environ), pin_tools="off")
     return Servers("command line", {"default": entry})
 
 

@@ -52,6 +52,7 @@ class Settings:
     persistence_required: bool = _setting("PERSISTENCE_REQUIRED", False, values.flag)
     session_store: str = _setting("SESSION_STORE", "memory", values.choice("memory", "file", "redis"))
     session_dir: Path = _setting("SESSION_DIR", Path(".sessions"), values.path)
+    pins_file: Path | None = _setting("PINS_FILE", None, values.path)
     redis_enabled: bool = _setting("REDIS_ENABLED", False, values.flag)
     redis_url: RedisAddress = _setting("REDIS_URL", LOCAL, redis_address, secret=True)
     redis_prefix: str = _setting("REDIS_PREFIX", "persistent_session:", values.text)
@@ -81,6 +82,11 @@ class Settings:
     def needs_token(self) -> bool:
         """Whether callers have to say who they are."""
         return self.access_token is not None or self.tokens_file is not None
+
+    @property
+    def pins_path(self) -> Path:
+        """Where the pins of tools are kept: beside the session store, where nothing is said."""
+        return self.pins_file or self.session_dir / "pins.json"
 
     @property
     def store(self) -> str:

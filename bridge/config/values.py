@@ -140,3 +140,10 @@ def names(value: Any) -> tuple[str, ...]:
     if not all(isinstance(item, str) for item in items):
         raise Wanted("a list of texts")
     return tuple(item.strip() for item in items if item.strip())
+
+
+def globs(value: Any) -> tuple[str, ...]:
+    """Read a list of globs of names (``*``, ``?``, ``[abc]``)."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise Wanted('a list of names, such as ["read_*", "list_*"]')
+    return tuple(value)

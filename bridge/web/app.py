@@ -17,6 +17,7 @@ from aiohttp import web
 from bridge.auth.keyring import Keyring
 from bridge.auth.tokens import BadTokens
 from bridge.children.owner import ChildLimits
+from bridge.children.pinbook import PinBook
 from bridge.children.registry import Registry
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
@@ -43,6 +44,7 @@ from bridge.web.front import Front
 from bridge.web.guards import Guards
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
+from bridge.web.pins import PinsFace
 from bridge.web.principal import check_server
 from bridge.web.reply import keep_alive
 from bridge.web.server import Server
@@ -72,7 +74,9 @@ class Service:
     ) -> None:
         self._settings = settings
         limits = ChildLimits(settings.max_message_bytes, settings.start_timeout)
-        self.registry = Registry(servers.entries, limits, settings.max_children, stderr_sink)
+        #: What tools were when they were first seen.
+        self.pins = PinBook(settings.pins_path)
+        self.registry = Registry(servers.entries, limits, settings.max_children, stderr_sink, self.pins)
         self._timing = timing = Timing(settings, self.registry.known)
         self._problems = servers.problems
         bridge_pool: SessionPool[BridgeClient] = SessionPool("bridge", time.monotonic, settings.max_sessions)
@@ -148,9 +152,11 @@ class Service:
                     lambda: self._problems,
                     self._troubles,
                     self._drain,
+                    self.pins,
                 ),
                 SessionsFace(self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time),
                 AdminFace(self.registry, self.drain, lambda: self.on_reload()),
+                PinsFace(self.registry, self.pins),
             )
         )
         self._runner: web.ServerRunner | None = None
@@ -186,6 +192,7 @@ class Service:
         self.registry.keep_warm()
         self._tasks.append(asyncio.create_task(server.run(), name="connections"))
         self._tasks.append(asyncio.create_task(self._upkeep.run(), name="upkeep"))
+        self._tasks.append(asyncio.create_task(self.pins.run(), name="pins"))
         if not self._settings.disable_stream_cleanup:
             self._tasks.append(asyncio.create_task(self._relief.run(), name="relief"))
         for reaper in self._reapers:
@@ -258,6 +265,7 @@ class Service:
         await self._keeper.close()
         await self._routes.cleanup()
         await self.registry.close()
+        await self.pins.close()
 
     def kill(self) -> None:
         """End every child at once, without asking it."""
@@ -289,6 +297,7 @@ def _application(
     status: StatusFace,
     sessions: SessionsFace,
     admin: AdminFace,
+    pins: PinsFace,
 ) -> web.Application:
     app = web.Application(client_max_size=settings.max_request_bytes, middlewares=[_permitted])
     app.add_routes(
@@ -312,6 +321,8 @@ def _application(
             web.post("/api/v1/servers/{server_id}/stop", admin.stop),
             web.post("/api/v1/servers/{server_id}/start", admin.start),
             web.post("/api/v1/servers/{server_id}/restart", admin.restart),
+            web.post("/api/v1/servers/{server_id}/pins/approve", pins.approve),
+            web.get("/api/v1/pins", pins.list),
             web.post("/api/v1/sessions", sessions.create),
             web.get("/api/v1/sessions/stats", sessions.stats),
             web.get("/api/v1/sessions/{session_id}", sessions.get),

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from bridge.children.child import Child
+from bridge.children.pinbook import PinBook
 from bridge.children.registry import Registry
 from bridge.children.restart import Restarts
 from bridge.config.servers import Problem
@@ -21,6 +22,7 @@ from bridge.sessions.pool import Entry
 from bridge.version import __version__
 from bridge.web.drain import Drain
 from bridge.web.guards import knows
+from bridge.web.pins import summary
 from bridge.web.principal import is_admin, may_use
 from bridge.web.reply import json_answer
 from bridge.web.sessions import AnyPool
@@ -40,10 +42,12 @@ class StatusFace:
         problems: Callable[[], Sequence[Problem]],
         troubles: Callable[[], list[str]],
         drain: Drain,
+        pins: PinBook,
     ) -> None:
         self._parking = parking
         self._troubles = troubles
         self._drain = drain
+        self._pins = pins
         self._registry = registry
         self._pools = pools
         self._read_problems = problems
@@ -88,6 +92,7 @@ class StatusFace:
                 **_restarts(self._registry.restarts(server)),
                 "children": len(children[server]),
                 "sessions": sessions[server],
+                **summary(self._pins.find(server)),
                 "parked_calls": self._parking.count(server),
                 "mcp_url": f"/mcp/{server}",
                 "bridge_url": f"/bridge/{server}",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from bridge.config.environment import OUR_SECRETS, SAFE_NAMES, Inherit, inherited
+from bridge.config.settings import Settings
 
 OURS = {
     "PATH": "/bin",
@@ -64,3 +67,10 @@ def test_our_environment_is_not_changed() -> None:
     ours = dict(OURS)
     inherited("all", ours).clear()
     assert ours == OURS
+
+
+def test_every_setting_that_is_a_secret_is_one() -> None:
+    secret = [each.metadata for each in fields(Settings) if each.metadata.get("secret")]
+    names = {name for each in secret for name in (each["name"], each.get("alias")) if name}
+    assert names >= {"ACCESS_TOKEN", "AUTH_TOKEN", "REDIS_URL"}
+    assert names <= OUR_SECRETS

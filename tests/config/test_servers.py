@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.config.entry import KNOWN_KEYS, LATER_KEYS
+from bridge.config.entry import KNOWN_KEYS
 from bridge.config.errors import ConfigError
 from bridge.config.server import UNSET, ServerConfig
 from bridge.config.servers import Servers, load_servers, parse_servers, single_command
@@ -224,6 +224,9 @@ def test_an_entry_says_only_its_command_and_the_settings_decide_the_rest() -> No
         ({"requestTimeout": 500}, "request_timeout", 0.5),
         ({"requestTimeout": None}, "request_timeout", None),
         ({"startTimeout": 500}, "start_timeout", 0.5),
+        ({}, "allowed_tools", None),
+        ({"allowedTools": []}, "allowed_tools", ()),
+        ({"disabledTools": ["a*"]}, "disabled_tools", ("a*",)),
         ({"preload": True}, "preload", ()),
         ({"preload": "yes"}, "preload", ()),
         ({"preload": False}, "preload", None),
@@ -437,7 +440,7 @@ def test_a_disabled_remote_example_may_name_variables_that_nobody_has_set() -> N
     assert read_remote(url="${NOPE}/mcp", headers={"A": "${NOPE}"}, disabled=True).disabled
 
 
-# Unknown and later keys
+# Unknown keys
 
 
 def test_unknown_keys_are_warned_about_once_and_ignored() -> None:
@@ -446,20 +449,15 @@ def test_unknown_keys_are_warned_about_once_and_ignored() -> None:
     ]
 
 
-@pytest.mark.parametrize("key", sorted(LATER_KEYS))
-def test_a_key_of_a_later_version_is_told_and_not_silently_dropped(key: str) -> None:
-    assert problems(**{key: 1}) == [(f'{SOURCE}: "git": not supported yet and ignored: {key}', False)]
-
-
-def test_every_key_of_the_contract_is_known_or_named_as_later() -> None:
+def test_every_key_of_the_contract_is_known() -> None:
     # The table of servers.json in the settings reference.
     contract = """
         command args env cwd envFile type transport transportType url headers disabled enabled description title tags
         icon sharing childEra sessionTtlMs bridgeTtlMs persistent restore requestTimeout startTimeout timeout warm
         preload maxSessions maxChildren idleStopMs maxRestarts restartDelay limits inheritEnv allowedTools disabledTools
+        pinTools
     """
-    assert set(contract.split()) == KNOWN_KEYS | LATER_KEYS
-    assert not KNOWN_KEYS & LATER_KEYS
+    assert set(contract.split()) == KNOWN_KEYS
 
 
 # Time
@@ -507,7 +505,7 @@ def test_request_timeout_is_milliseconds_and_wins_over_timeout() -> None:
         ({"env": {}}, {}),
         ({"inheritEnv": "safe"}, {}),
         ({"inheritEnv": []}, {}),
-        ({"inheritEnv": ["GITHUB_TOKEN", "ACCESS_TOKEN"]}, {"GITHUB_TOKEN": "theirs"}),
+        ({"inheritEnv": ["GITHUB_TOKEN"]}, {"GITHUB_TOKEN": "theirs"}),
         ({"inheritEnv": "all"}, {"GITHUB_TOKEN": "theirs", "NAME": "value"}),
     ],
 )
@@ -575,5 +573,30 @@ def test_a_server_that_is_off_in_another_spelling_may_do_so_too(off: dict[str, A
 
 def test_a_single_command_is_the_server_default() -> None:
     servers = single_command(["npx", "-y", "a b"], ENVIRON)
-    assert servers.entries == {"default": ServerConfig("default", ("npx", "-y", "a b"), SAFE)}
+    assert servers.entries == {"default": ServerConfig("default", ("npx", "-y", "a b"), SAFE, pin_tools="off")}
     assert servers.problems == ()
+
+
+@pytest.mark.parametrize("key", ["allowedTools", "disabledTools"])
+@pytest.mark.parametrize("value", ["read_*", None, [7], [""], {}])
+def test_globs_of_tools_are_a_list_of_names(key: str, value: object) -> None:
+    [(text, fatal)] = problems(**{key: value})
+    assert fatal
+    assert f'"{key}" is {json.dumps(value)}, must be a list of names, such as ["read_*", "list_*"]' in text
+
+
+def test_no_way_of_an_entry_leads_to_a_secret_of_the_bridge_by_mistake(tmp_path: Path) -> None:
+    ours = {"ACCESS_TOKEN": "ours", "PATH": "/bin"}
+    (tmp_path / ".env").write_text("ACCESS_TOKEN=ours\nREDIS_URL=redis://of-the-server\nX=1\n")
+
+    def read(**keys: Any) -> Servers:
+        return parse_servers(json.dumps({"git": {"command": "git", **keys}}), SOURCE, ours, tmp_path)
+
+    found = read(envFile=".env")
+    assert found.entries["git"].env == {"PATH": "/bin", "REDIS_URL": "redis://of-the-server", "X": "1"}
+    assert "secrets of the bridge are left out: ACCESS_TOKEN" in found.problems[0].text
+    found = read(inheritEnv=["ACCESS_TOKEN"])
+    assert found.entries["git"].env == {"PATH": "/bin"}
+    assert "secrets of the bridge are not inherited: ACCESS_TOKEN" in found.problems[0].text
+    assert 'write "${ACCESS_TOKEN}"' in read(env={"ACCESS_TOKEN": None}).problems[0].text
+    assert read(env={"ACCESS_TOKEN": "${ACCESS_TOKEN}"}).entries["git"].env["ACCESS_TOKEN"] == "ours"  # said plainly

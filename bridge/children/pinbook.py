@@ -1,0 +1,136 @@
+"""The file of the pins of all servers (``PINS_FILE``): read at the start, written behind the lists.
+
+The bridge is its only writer, so whoever approves asks the bridge. Servers in it that are not ours are left as they
+are: another bridge may have the same file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bridge.children.pins import Pin, ServerPins
+from bridge.config.errors import ConfigError
+from bridge.config.server import ServerConfig
+from bridge.protocol.pins import Definition
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which changes are collected before they are written.
+DELAY = 1.0
+VERSION = 1
+
+
+class PinBook:
+    """The pins of all servers that want any. ``wall`` is the time of day in seconds.
+
+    Raises :class:`ConfigError` for a file that cannot be understood: without it, everything would be trusted again.
+    """
+
+    def __init__(self, path: Path, wall: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._wall = wall
+        self._servers: dict[str, ServerPins] = {}
+        self._found = _read(path)
+        self._dirty = asyncio.Event()
+        self._writing = threading.Lock()
+        self._has_failed = False
+
+    def of(self, config: ServerConfig) -> ServerPins | None:
+        """Return the pins of a server; None where it wants none. Raises :class:`ConfigError`."""
+        if config.pin_tools == "off" or config.disabled:
+            return None
+        known = self._servers.get(config.id)
+        if known is not None:  # its configuration has changed, its tools have not by that
+            known.mode = config.pin_tools
+            return known
+        pins = self._servers[config.id] = ServerPins(config.id, config.pin_tools, self._dirty.set, self._wall)
+        row = self._found.get(config.id)
+        if row is not None:
+            try:
+                pins.since, pins.is_complete = row["since"], bool(row["complete"])
+                pins.tools = {name: _pin(each) for name, each in row["tools"].items()}
+            except (KeyError, TypeError, AttributeError) as error:
+                raise _bad(
+                    self._path, f'the entry of "{config.id}" makes no sense ({type(error).__name__}: {error})'
+                ) from None
+        return pins
+
+    def find(self, server: str) -> ServerPins | None:
+        """The pins of a server, None where it has none."""
+        return self._servers.get(server)
+
+    async def run(self) -> None:
+        """Write changes down, for ever."""
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(DELAY)
+            await self._write()
+
+    async def close(self) -> None:
+        """Write what is not written, after :meth:`run` has ended."""
+        if self._dirty.is_set():
+            await self._write()
+
+    async def _write(self) -> None:
+        self._dirty.clear()
+        ours = {server: _row(pins) for server, pins in self._servers.items() if pins.since is not None}
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._replace, ours)
+            self._has_failed = False
+        except (OSError, ConfigError) as error:
+            if not self._has_failed:
+                self._has_failed = True
+                log.warning("PINS_FILE: %s cannot be written, so pins end with the bridge: %s", self._path, error)
+
+    def _replace(self, ours: dict[str, Any]) -> None:
+        with self._writing:  # a write that was cancelled goes on in its thread
+            text = json.dumps({"version": VERSION, "servers": {**_read(self._path), **ours}}, indent=1)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            new = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._path)
+
+
+def _row(pins: ServerPins) -> dict[str, Any]:
+    tools = {
+        name: {"pinned": pin.pinned and asdict(pin.pinned), "pending": pin.pending and asdict(pin.pending)}
+        for name, pin in pins.tools.items()
+    }
+    return {"since": pins.since, "complete": pins.is_complete, "tools": tools}
+
+
+def _pin(row: dict[str, Any]) -> Pin:
+    pinned, pending = ((Definition(**row[key]) if row[key] is not None else None) for key in ("pinned", "pending"))
+    return Pin(pinned, pending)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise _bad(path, f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise _bad(path, f"is no JSON: {error}") from None
+    servers = found.get("servers") if isinstance(found, dict) and found.get("version") == VERSION else None
+    if not isinstance(servers, dict):
+        raise _bad(path, f"is no file of pins of version {VERSION}")
+    return servers
+
+
+def _bad(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"PINS_FILE: {path} {why}; repair it, or remove it to trust every tool as it is now")
