@@ -12,7 +12,14 @@ from bridge.config.servers import Servers, load_servers, parse_servers, single_c
 from bridge.config.settings import Settings, load_environment, read_settings
 
 #: Flags that stand for a setting.
-_FLAG_SETTINGS = {"host": "HOST", "port": "PORT", "config": "SERVERS_FILE", "log_level": "LOG_LEVEL"}
+_FLAG_SETTINGS = {
+    "host": "HOST",
+    "port": "PORT",
+    "config": "SERVERS_FILE",
+    "log_level": "LOG_LEVEL",
+    "ssl_certfile": "SSL_CERTFILE",
+    "ssl_keyfile": "SSL_KEYFILE",
+}
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +34,8 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     add_address(parser)
     parser.add_argument("-c", "--config", metavar="FILE", help="servers file (SERVERS_FILE, default servers.json)")
     parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL)")
+    parser.add_argument("--ssl-certfile", metavar="FILE", help="speak https with this certificate, PEM (SSL_CERTFILE)")
+    parser.add_argument("--ssl-keyfile", metavar="FILE", help="the key of that certificate, PEM (SSL_KEYFILE)")
     parser.add_argument(
         "--session-timeout",
         metavar="SECONDS",

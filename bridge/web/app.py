@@ -48,6 +48,7 @@ from bridge.web.server import Server
 from bridge.web.sessions import SessionsFace
 from bridge.web.sse import SseFace
 from bridge.web.status import StatusFace
+from bridge.web.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,11 @@ class Service:
         self._drain = Drain()
         self._parking = Parking()
         self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
+        self._certificate = (
+            Certificate(settings.ssl_certfile, settings.ssl_keyfile)
+            if settings.ssl_certfile is not None and settings.ssl_keyfile is not None
+            else None
+        )
         self._guards = Guards(settings, _keyring(settings))
         silence = keep_alive()
         self._mcp = McpFace(
@@ -165,10 +171,11 @@ class Service:
         """Listen and reap. Raises :class:`ConfigError` when the address cannot be had."""
         host, port = self._settings.host, self._settings.port
         server = await self._server()
+        context = None if self._certificate is None else self._certificate.context
         self._runner = web.ServerRunner(server, shutdown_timeout=LAST_WORDS)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port, backlog=1024).start()
+            await web.TCPSite(self._runner, host, port, backlog=1024, ssl_context=context).start()
         except OSError as error:
             await self._runner.cleanup()
             await self._routes.cleanup()
@@ -176,10 +183,12 @@ class Service:
                 f"PORT: cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port"
             ) from None
         name = f"[{host}]" if ":" in host else host
-        self.url = f"http://{name}:{self._runner.addresses[0][1]}"
+        self.url = f"{'http' if context is None else 'https'}://{name}:{self._runner.addresses[0][1]}"
         await self._keeper.start()
         self.registry.keep_warm()
         self._tasks.append(asyncio.create_task(server.run(), name="connections"))
+        if self._certificate is not None:
+            self._tasks.append(asyncio.create_task(self._certificate.run(), name="certificate"))
         self._tasks.append(asyncio.create_task(self._upkeep.run(), name="upkeep"))
         if not self._settings.disable_stream_cleanup:
             self._tasks.append(asyncio.create_task(self._relief.run(), name="relief"))
