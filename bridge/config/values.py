@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,12 @@ from typing import Any
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", ""})
 _NEVER = frozenset({"null", "none", "never"})
+_BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+LOOPBACK: tuple[Network, ...] = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
 
 
 class Unset:
@@ -140,3 +146,24 @@ def names(value: Any) -> tuple[str, ...]:
     if not all(isinstance(item, str) for item in items):
         raise Wanted("a list of texts")
     return tuple(item.strip() for item in items if item.strip())
+
+
+def networks(value: Any) -> tuple[Network, ...]:
+    """Read ``true`` as loopback, ``false`` as none, or a list of addresses and networks."""
+    try:
+        return LOOPBACK if flag(value) else ()
+    except Wanted:
+        pass
+    try:
+        return tuple(ipaddress.ip_network(item, strict=False) for item in names(value))
+    except ValueError:
+        wanted = "true (proxies on this machine), false, or a list of addresses and networks: 127.0.0.1,10.0.0.0/8"
+        raise Wanted(wanted) from None
+
+
+def base_path(value: Any) -> str:
+    """Read a path that others stand below; ``/`` is none at all."""
+    path = text(value).strip().rstrip("/")
+    if path and (not _BASE_PATH.fullmatch(path) or {".", ".."} & set(path.split("/"))):
+        raise Wanted("a path such as /tools")
+    return path

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
@@ -142,7 +142,7 @@ class Service:
             _application(
                 settings,
                 self._mcp,
-                SseFace(self.registry, self._sessions, timing, self._drain, silence),
+                SseFace(self.registry, self._sessions, timing, self._drain, silence, settings.base_path),
                 self._bridge,
                 StatusFace(
                     self.registry,
@@ -152,7 +152,9 @@ class Service:
                     self._troubles,
                     self._drain,
                 ),
-                SessionsFace(self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time),
+                SessionsFace(
+                    self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time, settings.base_path
+                ),
                 AdminFace(self.registry, self.drain),
             )
         )
@@ -183,7 +185,8 @@ class Service:
                 f"PORT: cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port"
             ) from None
         name = f"[{host}]" if ":" in host else host
-        self.url = f"{'http' if context is None else 'https'}://{name}:{self._runner.addresses[0][1]}"
+        scheme = "http" if context is None else "https"
+        self.url = f"{scheme}://{name}:{self._runner.addresses[0][1]}{self._settings.base_path}"
         await self._keeper.start()
         self.registry.keep_warm()
         self._tasks.append(asyncio.create_task(server.run(), name="connections"))
@@ -226,7 +229,7 @@ class Service:
         assert routes is not None
         posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
         return Server(
-            Front(self._guards, posts, self.registry.entries, routes.request_handler).answer,
+            Front(self._guards, posts, self.registry.entries, routes.request_handler, self._settings.base_path).answer,
             request_factory=routes.request_factory,
             handler_cancellation=True,
         )
@@ -283,34 +286,40 @@ def _application(
     admin: AdminFace,
 ) -> web.Application:
     app = web.Application(client_max_size=settings.max_request_bytes, middlewares=[_permitted])
-    app.add_routes(
-        [
-            web.post("/mcp/{server_id}", mcp.post),
-            web.get("/mcp/{server_id}", mcp.get, allow_head=False),
-            web.delete("/mcp/{server_id}", mcp.delete),
-            web.get("/sse/{server_id}", sse.connect, allow_head=False),
-            web.post("/messages/{server_id}", sse.post),
-            web.post("/bridge", bridge.post_any),
-            web.post("/bridge/{server_id}", bridge.post),
-            web.get("/health", status.health),
-            web.get("/livez", status.alive),
-            web.get("/readyz", status.ready),
-        ]
-    )
-    app.add_routes(
-        [
-            web.post("/api/v1/drain", admin.drain),
-            web.post("/api/v1/servers/{server_id}/stop", admin.stop),
-            web.post("/api/v1/servers/{server_id}/start", admin.start),
-            web.post("/api/v1/servers/{server_id}/restart", admin.restart),
-            web.post("/api/v1/sessions", sessions.create),
-            web.get("/api/v1/sessions/stats", sessions.stats),
-            web.get("/api/v1/sessions/{session_id}", sessions.get),
-            web.patch("/api/v1/sessions/{session_id}", sessions.patch),
-            web.delete("/api/v1/sessions/{session_id}", sessions.delete),
-            web.post("/api/v1/sessions/{session_id}/touch", sessions.touch),
-        ]
-    )
+    routes = [
+        web.post("/mcp/{server_id}", mcp.post),
+        web.get("/mcp/{server_id}", mcp.get, allow_head=False),
+        web.delete("/mcp/{server_id}", mcp.delete),
+        web.get("/sse/{server_id}", sse.connect, allow_head=False),
+        web.post("/messages/{server_id}", sse.post),
+        web.post("/bridge", bridge.post_any),
+        web.post("/bridge/{server_id}", bridge.post),
+        web.get("/health", status.health),
+        web.get("/livez", status.alive),
+        web.get("/readyz", status.ready),
+        web.post("/api/v1/drain", admin.drain),
+        web.post("/api/v1/servers/{server_id}/stop", admin.stop),
+        web.post("/api/v1/servers/{server_id}/start", admin.start),
+        web.post("/api/v1/servers/{server_id}/restart", admin.restart),
+        web.post("/api/v1/sessions", sessions.create),
+        web.get("/api/v1/sessions/stats", sessions.stats),
+        web.get("/api/v1/sessions/{session_id}", sessions.get),
+        web.patch("/api/v1/sessions/{session_id}", sessions.patch),
+        web.delete("/api/v1/sessions/{session_id}", sessions.delete),
+        web.post("/api/v1/sessions/{session_id}/touch", sessions.touch),
+    ]
     for name, handler in (("servers", status.servers), ("sessions", sessions.list), ("children", status.children)):
-        app.add_routes([web.get(f"/{name}", handler), web.get(f"/api/v1/{name}", handler)])
+        routes += [web.get(f"/{name}", handler), web.get(f"/api/v1/{name}", handler)]
+    app.add_routes(routes)
+    app.add_routes(_below(settings.base_path, routes))
     return app
+
+
+def _below(base: str, routes: Sequence[web.RouteDef]) -> list[web.RouteDef]:
+    """The same routes below a base path. Raises :class:`ConfigError` where nobody could tell which ones are meant."""
+    if not base:
+        return []
+    first = base.split("/")[1]
+    if first in {route.path.split("/")[1] for route in routes}:
+        raise ConfigError(f"BASE_PATH: {base} begins with /{first}, a path of the bridge itself; choose another")
+    return [web.RouteDef(route.method, base + route.path, route.handler, route.kwargs) for route in routes]

@@ -26,13 +26,20 @@ ServerHandler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
 class Front:
     """Answers every request of a server. ``posts`` are the handlers of ``/{name}/{server_id}`` by name, ``servers``
-    the ids that may follow, ``routes`` the handler of all that is neither.
+    the ids that may follow, ``routes`` the handler of all that is neither. What stands below ``base`` is the same as
+    what stands below ``/`` (``BASE_PATH``).
     """
 
     def __init__(
-        self, guards: Guards, posts: Mapping[str, ServerHandler], servers: Container[str], routes: Handler
+        self,
+        guards: Guards,
+        posts: Mapping[str, ServerHandler],
+        servers: Container[str],
+        routes: Handler,
+        base: str = "",
     ) -> None:
         self._guards = guards
+        self._base = base + "/"
         self._posts = posts
         self._servers = servers
         self._routes = routes
@@ -65,7 +72,7 @@ class Front:
 
     def _way(self, path: str) -> tuple[ServerHandler, str] | None:
         """The short way, None when there is none: to an id that is written with escapes, or with a query behind it."""
-        name, _, server = path[1:].partition("/")
+        name, _, server = path[len(self._base) if path.startswith(self._base) else 1 :].partition("/")
         handler = self._posts.get(name)
         if handler is None or server not in self._servers:
             return None

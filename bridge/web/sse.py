@@ -25,7 +25,7 @@ from bridge.web.reply import event_stream, plain_event, pump
 
 
 class SseFace:
-    """The handlers of ``/sse`` and ``/messages``."""
+    """The handlers of ``/sse`` and ``/messages``, which clients are told to find below ``base``."""
 
     def __init__(
         self,
@@ -34,7 +34,9 @@ class SseFace:
         timing: Timing,
         drain: Drain,
         silence: SilenceWatch[Stream],
+        base: str,
     ) -> None:
+        self._base = base
         self._registry = registry
         self._sessions = sessions
         self._timing = timing
@@ -48,13 +50,14 @@ class SseFace:
         server = request.match_info["server_id"]
         entry = await self._sessions.open(server, owner_of(request), lasting=False)
         session = entry.session
+        where = f"{self._base}/messages/{server}?session_id={session.id}"
         stream = self._streams[session.id] = RequestStream()
         response = event_stream(request)
         try:
             with self._sessions.pool.using(entry), contextlib.suppress(ConnectionError):
                 session.listen(stream)
                 await response.prepare(request)
-                await response.write(f"event: endpoint\ndata: /messages/{server}?session_id={session.id}\n\n".encode())
+                await response.write(f"event: endpoint\ndata: {where}\n\n".encode())
                 await pump(response, stream, plain_event, self._silence, f"session {session.label}")
         finally:
             del self._streams[session.id]
