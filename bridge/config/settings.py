@@ -40,6 +40,7 @@ class Settings:
     allow_unauthenticated: bool = _setting("ALLOW_UNAUTHENTICATED", False, values.flag)
     allowed_origins: tuple[str, ...] = _setting("ALLOWED_ORIGINS", (), values.names)
     allowed_hosts: tuple[str, ...] = _setting("ALLOWED_HOSTS", (), values.names)
+    rate_limit: values.Rate | None = _setting("RATE_LIMIT", None, values.rate)
     trust_proxy: tuple[values.Network, ...] = _setting("TRUST_PROXY", (), values.networks)
     base_path: str = _setting("BASE_PATH", "", values.base_path)
     log_level: str = _setting("LOG_LEVEL", "INFO", values.choice("DEBUG", "INFO", "WARNING", "ERROR"))

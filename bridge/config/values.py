@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,21 @@ _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOOPBACK: tuple[Network, ...] = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
+
+
+_UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """``count`` in ``seconds``: so many at once, and then one whenever its part of the time has passed."""
+
+    count: int
+    seconds: float
+
+    def __str__(self) -> str:
+        unit = next((unit for unit, seconds in _UNITS.items() if seconds == self.seconds), f"{self.seconds:g} s")
+        return f"{self.count} per {unit}"
 
 
 class Unset:
@@ -167,3 +183,13 @@ def base_path(value: Any) -> str:
     if path and (not _BASE_PATH.fullmatch(path) or {".", ".."} & set(path.split("/"))):
         raise Wanted("a path such as /tools")
     return path
+
+
+def rate(value: Any) -> Rate:
+    """Read ``600``, which is per minute, or ``600/minute``, ``10/second``, ``36000/hour``."""
+    count, _, unit = str(value).partition("/")
+    try:
+        most = whole(1, 10_000_000)("" if isinstance(value, bool) else count)
+        return Rate(most, _UNITS[unit.strip() or "minute"])
+    except (Wanted, KeyError):
+        raise Wanted("a number of requests per minute from 1, or 10/second, 600/minute, 36000/hour") from None

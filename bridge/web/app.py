@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from bridge.auth.keyring import Keyring
 from bridge.auth.tokens import BadTokens
@@ -37,9 +38,11 @@ from bridge.sessions.timing import Timing
 from bridge.sessions.upkeep import Upkeep
 from bridge.web.admin import AdminFace
 from bridge.web.bridge import BridgeFace
+from bridge.web.calls import Calls
 from bridge.web.drain import Drain
 from bridge.web.front import Front
 from bridge.web.guards import Guards
+from bridge.web.limits import Limits
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
 from bridge.web.principal import check_server
@@ -126,23 +129,27 @@ class Service:
             if settings.ssl_certfile is not None and settings.ssl_keyfile is not None
             else None
         )
+        rates = {server.id: server.rate_limit for server in servers.entries.values() if server.rate_limit is not None}
         self._guards = Guards(settings, _keyring(settings))
+        self._limits = Limits(settings.rate_limit, rates, self._guards.open_paths)
         silence = keep_alive()
+        calls = Calls({each.id: each.max_concurrent for each in servers.entries.values() if each.max_concurrent})
         self._mcp = McpFace(
             self.registry,
             self._sessions,
-            ModernFace(self._calls, self._drain, silence),
+            ModernFace(self._calls, self._drain, silence, calls),
             timing,
             self._drain,
             silence,
+            calls,
             implicit=settings.implicit_initialize,
         )
-        self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain)
+        self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain, self._limits, calls)
         self._routes = web.AppRunner(
             _application(
                 settings,
                 self._mcp,
-                SseFace(self.registry, self._sessions, timing, self._drain, silence, settings.base_path),
+                SseFace(self.registry, self._sessions, timing, self._drain, silence, calls, settings.base_path),
                 self._bridge,
                 StatusFace(
                     self.registry,
@@ -156,6 +163,7 @@ class Service:
                     self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time, settings.base_path
                 ),
                 AdminFace(self.registry, self.drain),
+                self._limits,
             )
         )
         self._runner: web.ServerRunner | None = None
@@ -229,7 +237,14 @@ class Service:
         assert routes is not None
         posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
         return Server(
-            Front(self._guards, posts, self.registry.entries, routes.request_handler, self._settings.base_path).answer,
+            Front(
+                self._guards,
+                posts,
+                self.registry.entries,
+                routes.request_handler,
+                self._limits,
+                self._settings.base_path,
+            ).answer,
             request_factory=routes.request_factory,
             handler_cancellation=True,
         )
@@ -267,13 +282,18 @@ def _keyring(settings: Settings) -> Keyring:
         raise ConfigError(f"TOKENS_FILE: {error}") from None
 
 
-@web.middleware
-async def _permitted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """No route that names a server is for a token that may not use it."""
-    server = request.match_info.get("server_id")
-    if server is not None:
-        check_server(request, server)
-    return await handler(request)
+def _permitted(limits: Limits) -> Middleware:
+    @web.middleware
+    async def permitted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """No route that names a server is for a token that may not use it, or that uses it too much."""
+        server = request.match_info.get("server_id")
+        if server is not None:
+            check_server(request, server)
+            if "/api/v1/" not in request.path:  # to stop a server is not to use it
+                limits.check_server(request, server)
+        return await handler(request)
+
+    return permitted
 
 
 def _application(
@@ -284,8 +304,9 @@ def _application(
     status: StatusFace,
     sessions: SessionsFace,
     admin: AdminFace,
+    limits: Limits,
 ) -> web.Application:
-    app = web.Application(client_max_size=settings.max_request_bytes, middlewares=[_permitted])
+    app = web.Application(client_max_size=settings.max_request_bytes, middlewares=[_permitted(limits)])
     routes = [
         web.post("/mcp/{server_id}", mcp.post),
         web.get("/mcp/{server_id}", mcp.get, allow_head=False),

@@ -16,6 +16,7 @@ from aiohttp import web
 from bridge.web.cors import is_preflight, preflight, share
 from bridge.web.errors import answer_to
 from bridge.web.guards import Guards
+from bridge.web.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,10 @@ class Front:
         posts: Mapping[str, ServerHandler],
         servers: Container[str],
         routes: Handler,
+        limits: Limits,
         base: str = "",
     ) -> None:
+        self._limits = limits if limits.is_set else None
         self._guards = guards
         self._base = base + "/"
         self._posts = posts
@@ -55,8 +58,12 @@ class Front:
                 return preflight(request, origin)
             way = self._ways.get(request.raw_path) or self._way(request.raw_path)
             self._guards.check(request, None if way is None else way[1])
+            if self._limits is not None:
+                self._limits.check(request)
             if way is not None and request.method == "POST" and "Expect" not in request.headers:
                 handler, server = way
+                if self._limits is not None:
+                    self._limits.check_server(request, server)
                 response = await handler(request, server)
             else:
                 self._guards.check_target(request)

@@ -15,6 +15,7 @@ from bridge.auth.keyring import Keyring
 from bridge.auth.principal import ANYONE, NOBODY
 from bridge.config.settings import Settings
 from bridge.protocol.errors import Fault, Rejection
+from bridge.web.limits import Guesses, too_many_guesses
 from bridge.web.principal import Challenge, check_server, principal_of, set_principal
 from bridge.web.proxy import Proxies, origin_of
 
@@ -27,14 +28,15 @@ SEEN_HOSTS = 100
 
 
 class Guards:
-    """The checks that stand before every route."""
+    """The checks that stand before every route; ``open_paths`` are those of probes."""
 
     def __init__(self, settings: Settings, keyring: Keyring) -> None:
         self._keyring = keyring
         self._is_open = not keyring.is_needed
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
+        self._guesses = Guesses()
         self._seen: set[str] = set()  # allowed ones as they are sent, so that most requests need one look
-        self._open_paths = OPEN_PATHS | {settings.base_path + path for path in OPEN_PATHS}
+        self.open_paths = OPEN_PATHS | {settings.base_path + path for path in OPEN_PATHS}
         self._proxies = Proxies(settings.trust_proxy) if settings.trust_proxy else None
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
 
@@ -45,10 +47,13 @@ class Guards:
             set_principal(request, ANYONE)
             return
         token = _token_of(request)
-        principal = None if token is None else self._keyring.find(token)
+        wait = 0.0 if token is None else self._guesses.wait(request)
+        principal = None if token is None or wait else self._keyring.find(token)
         if principal is None:
-            if request.path not in self._open_paths:
-                raise _unknown(token)
+            if token is not None and not wait:
+                self._guesses.count(request)
+            if request.path not in self.open_paths:
+                raise too_many_guesses(wait) if wait else _unknown(token)
             principal = NOBODY
         set_principal(request, principal)
         if server is not None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
+from multidict import istr
 
 from bridge.config.values import Network
 
@@ -32,6 +33,7 @@ class Forwarded:
     host: str
 
 
+FORWARDED_FOR = istr("X-Forwarded-For")
 _FORWARDED = web.RequestKey("forwarded", Forwarded)
 
 
@@ -55,7 +57,7 @@ class Proxies:
         return host
 
     def _client(self, request: web.BaseRequest, peer: str) -> str:
-        hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
+        hops = ",".join(request.headers.getall(FORWARDED_FOR, ())).split(",")
         client = peer
         for hop in reversed(hops[-MOST_HOPS:]):
             address = address_of(hop.strip())
@@ -79,6 +81,8 @@ class Proxies:
 
 def client_of(request: web.BaseRequest) -> str:
     """The address that a request comes from: of the client of the proxy, where one is trusted."""
+    if FORWARDED_FOR not in request.headers:  # so it is most often, and a look at what is kept costs more
+        return request.remote or ""
     forwarded = request.get(_FORWARDED)
     return request.remote or "" if forwarded is None else forwarded.client
 

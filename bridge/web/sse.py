@@ -19,6 +19,7 @@ from bridge.protocol.messages import Request
 from bridge.sessions.directory import SessionDirectory, SessionEntry
 from bridge.sessions.timing import Timing
 from bridge.web.body import read_json
+from bridge.web.calls import Calls
 from bridge.web.drain import Drain
 from bridge.web.principal import owner_of
 from bridge.web.reply import event_stream, plain_event, pump
@@ -34,8 +35,10 @@ class SseFace:
         timing: Timing,
         drain: Drain,
         silence: SilenceWatch[Stream],
+        calls: Calls,
         base: str,
     ) -> None:
+        self._calls = calls
         self._base = base
         self._registry = registry
         self._sessions = sessions
@@ -75,7 +78,8 @@ class SseFace:
                 await self._sessions.initialize(entry, message, self._timing.start(entry.session.server), stream)
                 return web.Response(status=202)
         silence = self._timing.silence(entry.session.server)
-        await entry.session.take(message, silence=silence, into=stream)
+        call = self._calls.begin(request, entry.session.server, message) if isinstance(message, Request) else None
+        await entry.session.take(message, silence=silence, into=stream, on_end=None if call is None else call.ended)
         return web.Response(status=202)
 
     def _session(self, request: web.Request) -> SessionEntry:

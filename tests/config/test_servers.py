@@ -457,6 +457,7 @@ def test_every_key_of_the_contract_is_known_or_named_as_later() -> None:
         command args env cwd envFile type transport transportType url headers disabled enabled description title tags
         icon sharing childEra sessionTtlMs bridgeTtlMs persistent restore requestTimeout startTimeout timeout warm
         preload maxSessions maxChildren idleStopMs maxRestarts restartDelay limits inheritEnv allowedTools disabledTools
+        rateLimit maxConcurrent
     """
     assert set(contract.split()) == KNOWN_KEYS | LATER_KEYS
     assert not KNOWN_KEYS & LATER_KEYS

@@ -14,7 +14,7 @@ from bridge.config.environment import OUR_SECRETS
 from bridge.config.errors import ConfigError
 from bridge.config.redis_address import RedisAddress
 from bridge.config.settings import MIB, Settings, load_environment, read_settings, setting_names
-from bridge.config.values import LOOPBACK, UNSET
+from bridge.config.values import LOOPBACK, UNSET, Rate
 
 NEVER_WISH = 'a number of milliseconds above 0, or "never"'
 TOKEN = "a-token-that-must-not-be-seen"
@@ -41,6 +41,7 @@ DEFAULTS: list[tuple[str, str, Any]] = [
     ("ALLOW_UNAUTHENTICATED", "allow_unauthenticated", False),
     ("ALLOWED_ORIGINS", "allowed_origins", ()),
     ("ALLOWED_HOSTS", "allowed_hosts", ()),
+    ("RATE_LIMIT", "rate_limit", None),
     ("TRUST_PROXY", "trust_proxy", ()),
     ("BASE_PATH", "base_path", ""),
     ("LOG_LEVEL", "log_level", "INFO"),
@@ -72,6 +73,7 @@ DEFAULTS: list[tuple[str, str, Any]] = [
 ]
 #: One of them alone is refused.
 TLS = {"SSL_CERTFILE": "c", "SSL_KEYFILE": "k"}
+RATE_WISH = "a number of requests per minute from 1, or 10/second, 600/minute, 36000/hour"
 PROXIES_WISH = "true (proxies on this machine), false, or a list of addresses and networks: 127.0.0.1,10.0.0.0/8"
 FIELDS = {name: field for name, field, _ in DEFAULTS}
 
@@ -91,6 +93,9 @@ GOOD: list[tuple[str, str, Any]] = [
     ("ALLOWED_HOSTS", "a.example,b.example:8080", ("a.example", "b.example:8080")),
     ("SSL_CERTFILE", "cert.pem", Path("cert.pem")),
     ("SSL_KEYFILE", "key.pem", Path("key.pem")),
+    ("RATE_LIMIT", "600", Rate(600, 60)),
+    ("RATE_LIMIT", " 10 / second ", Rate(10, 1)),
+    ("RATE_LIMIT", "36000/hour", Rate(36000, 3600)),
     ("TRUST_PROXY", "true", LOOPBACK),
     ("TRUST_PROXY", "off", ()),
     ("TRUST_PROXY", "10.1.2.3/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
@@ -150,6 +155,7 @@ BAD: list[tuple[str, str, str]] = [
     ("ALLOW_UNAUTHENTICATED", "maybe", "true or false"),
     ("SSL_CERTFILE", " ", "a text that is not empty"),
     ("SSL_KEYFILE", " ", "a text that is not empty"),
+    *(("RATE_LIMIT", text, RATE_WISH) for text in ("0", "-1", "many", "10/day", "1.5", "10/second/2")),
     ("TRUST_PROXY", "nginx", PROXIES_WISH),
     ("TRUST_PROXY", "10.0.0.0/40", PROXIES_WISH),
     ("BASE_PATH", "tools", "a path such as /tools"),
