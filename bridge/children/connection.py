@@ -57,6 +57,7 @@ class Exchange(RequestStream):
     answer = b""
     failure: BridgeError | None = None
     log_level: str | None = None  # what a modern request wants to hear of the child's log
+    is_cancelled = False  # whether its client has said that it wants no answer
     relay: Exchange | None = None  # the exchange that the child sees, where it is another one
     on_cancel: Callable[[], object] | None = None  # what to do while the child sees none at all
     watch: SilenceWatch[Exchange] | None = None
@@ -126,6 +127,7 @@ class Exchange(RequestStream):
 
     def cancel(self, params: bytes = b"") -> None:
         """Pass a client's cancellation on. It stays open: the child may still answer, and often does."""
+        self.is_cancelled = True
         if self.on_cancel is not None:
             self.on_cancel()
         elif self.relay is not None:

@@ -13,6 +13,7 @@ from bridge.config.settings import Settings
 from bridge.process.program import python_program
 from bridge.process.python import NotPython
 from bridge.process.spawn import Command
+from bridge.web.tls import BadCertificate, load
 
 EXIT_CONFIG = 2
 
@@ -31,6 +32,9 @@ def check(settings: Settings, servers: Servers) -> int:
     """Print what would run; return 0, or 2 when an entry is unusable."""
     listening = "this machine only" if settings.is_loopback else "every machine that reaches it"
     print(f"listens on {settings.host}:{settings.port}, open to {listening}, {_who(settings)}")
+    tls = _tls(settings)
+    if tls:
+        print(tls)
     print(f"persistent sessions are kept in {_kept(settings)}")
     for line in advice(settings, servers.entries):
         print(f"note: {line}")
@@ -41,11 +45,21 @@ def check(settings: Settings, servers: Servers) -> int:
             print(f"    note: {note}")
     for problem in servers.problems:
         print(f"{'error' if problem.fatal else 'warning'}: {problem.text}")
-    return EXIT_CONFIG if any(problem.fatal for problem in servers.problems) else 0
+    return EXIT_CONFIG if tls.startswith("error") or any(problem.fatal for problem in servers.problems) else 0
 
 
 def _who(settings: Settings) -> str:
     return "token needed" if settings.needs_token else "no token needed"
+
+
+def _tls(settings: Settings) -> str:
+    if settings.ssl_certfile is None or settings.ssl_keyfile is None:
+        return ""
+    try:
+        load(settings.ssl_certfile, settings.ssl_keyfile)
+    except BadCertificate as error:
+        return f"error: {error}"
+    return f"speaks https with {settings.ssl_certfile}"
 
 
 def _kept(settings: Settings) -> str:

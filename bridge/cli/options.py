@@ -18,6 +18,8 @@ _FLAG_SETTINGS = {
     "config": "SERVERS_FILE",
     "log_level": "LOG_LEVEL",
     "watch": "WATCH",
+    "ssl_certfile": "SSL_CERTFILE",
+    "ssl_keyfile": "SSL_KEYFILE",
 }
 
 
@@ -33,6 +35,8 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     add_address(parser)
     parser.add_argument("-c", "--config", metavar="FILE", help="servers file (SERVERS_FILE, default servers.json)")
     parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL)")
+    parser.add_argument("--ssl-certfile", metavar="FILE", help="speak https with this certificate, PEM (SSL_CERTFILE)")
+    parser.add_argument("--ssl-keyfile", metavar="FILE", help="the key of that certificate, PEM (SSL_KEYFILE)")
     parser.add_argument(
         "--session-timeout",
         metavar="SECONDS",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from bridge.config.values import UNSET, Unset
+from bridge.config.values import UNSET, Rate, Unset
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class ServerConfig:
     restore: Literal["replay", "refuse"] = "replay"
     idle_stop: float | None = None  # a session idle for that long loses its child, and gets another when it calls
     max_sessions: int | None = None
+    rate_limit: Rate | None = None  # requests of one caller
+    max_concurrent: int | None = None  # calls of one caller in flight
     max_restarts: int | None = None  # failures in a row after which only an operator starts it again
     restart_delay: float | None = None  # the first wait after failures
     limits: Mapping[str, int] = field(default_factory=dict)  # by the names of ``bridge.process.limits``

@@ -35,9 +35,14 @@ class Settings:
     port: int = _setting("PORT", 3000, values.whole(0, 65535))
     access_token: str | None = _setting("ACCESS_TOKEN", None, values.text, alias="AUTH_TOKEN", secret=True)
     tokens_file: Path | None = _setting("TOKENS_FILE", None, values.path)
+    ssl_certfile: Path | None = _setting("SSL_CERTFILE", None, values.path)
+    ssl_keyfile: Path | None = _setting("SSL_KEYFILE", None, values.path)
     allow_unauthenticated: bool = _setting("ALLOW_UNAUTHENTICATED", False, values.flag)
     allowed_origins: tuple[str, ...] = _setting("ALLOWED_ORIGINS", (), values.names)
     allowed_hosts: tuple[str, ...] = _setting("ALLOWED_HOSTS", (), values.names)
+    rate_limit: values.Rate | None = _setting("RATE_LIMIT", None, values.rate)
+    trust_proxy: tuple[values.Network, ...] = _setting("TRUST_PROXY", (), values.networks)
+    base_path: str = _setting("BASE_PATH", "", values.base_path)
     log_level: str = _setting("LOG_LEVEL", "INFO", values.choice("DEBUG", "INFO", "WARNING", "ERROR"))
     log_dir: Path = _setting("LOG_DIR", Path("logs"), values.path)
     log_format: str = _setting("LOG_FORMAT", "text", values.choice("text", "json"))
@@ -151,6 +156,9 @@ def _read(name: str, value: Any, metadata: Mapping[str, Any], origin: str) -> An
 
 
 def _check(settings: Settings) -> None:
+    if (settings.ssl_certfile is None) != (settings.ssl_keyfile is None):
+        missing = "SSL_CERTFILE" if settings.ssl_certfile is None else "SSL_KEYFILE"
+        raise ConfigError(f"{missing}: is not set; TLS needs both SSL_CERTFILE and SSL_KEYFILE")
     if not settings.is_loopback and not settings.needs_token and not settings.allow_unauthenticated:
         raise ConfigError(
             f"HOST: {settings.host!r} can be reached from other machines and no token is needed; set ACCESS_TOKEN or "

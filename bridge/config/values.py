@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", ""})
 _NEVER = frozenset({"null", "none", "never"})
+_BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+LOOPBACK: tuple[Network, ...] = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
+
+
+_UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """``count`` in ``seconds``: so many at once, and then one whenever its part of the time has passed."""
+
+    count: int
+    seconds: float
+
+    def __str__(self) -> str:
+        unit = next((unit for unit, seconds in _UNITS.items() if seconds == self.seconds), f"{self.seconds:g} s")
+        return f"{self.count} per {unit}"
 
 
 class Unset:
@@ -147,3 +169,34 @@ def globs(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
         raise Wanted('a list of names, such as ["read_*", "list_*"]')
     return tuple(value)
+
+
+def networks(value: Any) -> tuple[Network, ...]:
+    """Read ``true`` as loopback, ``false`` as none, or a list of addresses and networks."""
+    try:
+        return LOOPBACK if flag(value) else ()
+    except Wanted:
+        pass
+    try:
+        return tuple(ipaddress.ip_network(item, strict=False) for item in names(value))
+    except ValueError:
+        wanted = "true (proxies on this machine), false, or a list of addresses and networks: 127.0.0.1,10.0.0.0/8"
+        raise Wanted(wanted) from None
+
+
+def base_path(value: Any) -> str:
+    """Read a path that others stand below; ``/`` is none at all."""
+    path = text(value).strip().rstrip("/")
+    if path and (not _BASE_PATH.fullmatch(path) or {".", ".."} & set(path.split("/"))):
+        raise Wanted("a path such as /tools")
+    return path
+
+
+def rate(value: Any) -> Rate:
+    """Read ``600``, which is per minute, or ``600/minute``, ``10/second``, ``36000/hour``."""
+    count, _, unit = str(value).partition("/")
+    try:
+        most = whole(1, 10_000_000)("" if isinstance(value, bool) else count)
+        return Rate(most, _UNITS[unit.strip() or "minute"])
+    except (Wanted, KeyError):
+        raise Wanted("a number of requests per minute from 1, or 10/second, 600/minute, 36000/hour") from None

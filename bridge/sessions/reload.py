@@ -174,4 +174,6 @@ def _starts(config: ServerConfig) -> ServerConfig:
         max_sessions=plain.max_sessions,
         request_timeout=plain.request_timeout,
         max_children=plain.max_children,
+        rate_limit=plain.rate_limit,
+        max_concurrent=plain.max_concurrent,
     )

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from bridge.auth.keyring import Keyring
 from bridge.auth.tokens import BadTokens
@@ -22,6 +23,7 @@ from bridge.children.registry import Registry
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
+from bridge.config.values import Rate
 from bridge.process import pressure
 from bridge.sessions.bridge import BridgeClient, BridgeClients
 from bridge.sessions.directory import SessionDirectory
@@ -39,9 +41,11 @@ from bridge.sessions.timing import Timing
 from bridge.sessions.upkeep import Upkeep
 from bridge.web.admin import AdminFace
 from bridge.web.bridge import BridgeFace
+from bridge.web.calls import Calls
 from bridge.web.drain import Drain
 from bridge.web.front import Front
 from bridge.web.guards import Guards
+from bridge.web.limits import Limits
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
 from bridge.web.pins import PinsFace
@@ -51,6 +55,7 @@ from bridge.web.server import Server
 from bridge.web.sessions import SessionsFace
 from bridge.web.sse import SseFace
 from bridge.web.status import StatusFace
+from bridge.web.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -127,23 +132,31 @@ class Service:
         self._parking = Parking()
         self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
         self._reload = Reload(self.registry, self._sessions, bridge_pool, self._calls)
+        self._certificate = (
+            Certificate(settings.ssl_certfile, settings.ssl_keyfile)
+            if settings.ssl_certfile is not None and settings.ssl_keyfile is not None
+            else None
+        )
         self._guards = Guards(settings, _keyring(settings))
+        self._limits = Limits(settings.rate_limit, _rates(servers), self._guards.open_paths)
         silence = keep_alive()
+        self._counted = calls = Calls(_most_concurrent(servers))
         self._mcp = McpFace(
             self.registry,
             self._sessions,
-            ModernFace(self._calls, self._drain, silence),
+            ModernFace(self._calls, self._drain, silence, calls),
             timing,
             self._drain,
             silence,
+            calls,
             implicit=settings.implicit_initialize,
         )
-        self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain)
+        self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain, self._limits, calls)
         self._routes = web.AppRunner(
             _application(
                 settings,
                 self._mcp,
-                SseFace(self.registry, self._sessions, timing, self._drain, silence),
+                SseFace(self.registry, self._sessions, timing, self._drain, silence, calls, settings.base_path),
                 self._bridge,
                 StatusFace(
                     self.registry,
@@ -154,9 +167,12 @@ class Service:
                     self._drain,
                     self.pins,
                 ),
-                SessionsFace(self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time),
+                SessionsFace(
+                    self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time, settings.base_path
+                ),
                 AdminFace(self.registry, self.drain, lambda: self.on_reload()),
                 PinsFace(self.registry, self.pins),
+                self._limits,
             )
         )
         self._runner: web.ServerRunner | None = None
@@ -176,10 +192,11 @@ class Service:
         """Listen and reap. Raises :class:`ConfigError` when the address cannot be had."""
         host, port = self._settings.host, self._settings.port
         server = await self._server()
+        context = None if self._certificate is None else self._certificate.context
         self._runner = web.ServerRunner(server, shutdown_timeout=LAST_WORDS)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port, backlog=1024).start()
+            await web.TCPSite(self._runner, host, port, backlog=1024, ssl_context=context).start()
         except OSError as error:
             await self._runner.cleanup()
             await self._routes.cleanup()
@@ -187,10 +204,13 @@ class Service:
                 f"PORT: cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port"
             ) from None
         name = f"[{host}]" if ":" in host else host
-        self.url = f"http://{name}:{self._runner.addresses[0][1]}"
+        scheme = "http" if context is None else "https"
+        self.url = f"{scheme}://{name}:{self._runner.addresses[0][1]}{self._settings.base_path}"
         await self._keeper.start()
         self.registry.keep_warm()
         self._tasks.append(asyncio.create_task(server.run(), name="connections"))
+        if self._certificate is not None:
+            self._tasks.append(asyncio.create_task(self._certificate.run(), name="certificate"))
         self._tasks.append(asyncio.create_task(self._upkeep.run(), name="upkeep"))
         self._tasks.append(asyncio.create_task(self.pins.run(), name="pins"))
         if not self._settings.disable_stream_cleanup:
@@ -212,6 +232,8 @@ class Service:
     def reload(self, servers: Servers) -> Changes:
         """Serve these servers from now on: only what has changed is touched, and no running call is lost."""
         self._problems = servers.problems
+        self._limits.adopt(_rates(servers))
+        self._counted.most = _most_concurrent(servers)
         found = self._reload.apply(servers.entries)
         self.registry.keep_warm()
         return found
@@ -240,7 +262,14 @@ class Service:
         assert routes is not None
         posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
         return Server(
-            Front(self._guards, posts, self.registry.entries, routes.request_handler).answer,
+            Front(
+                self._guards,
+                posts,
+                self.registry.entries,
+                routes.request_handler,
+                self._limits,
+                self._settings.base_path,
+            ).answer,
             request_factory=routes.request_factory,
             handler_cancellation=True,
         )
@@ -280,13 +309,26 @@ def _keyring(settings: Settings) -> Keyring:
         raise ConfigError(f"TOKENS_FILE: {error}") from None
 
 
-@web.middleware
-async def _permitted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """No route that names a server is for a token that may not use it."""
-    server = request.match_info.get("server_id")
-    if server is not None:
-        check_server(request, server)
-    return await handler(request)
+def _permitted(limits: Limits) -> Middleware:
+    @web.middleware
+    async def permitted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """No route that names a server is for a token that may not use it, or that uses it too much."""
+        server = request.match_info.get("server_id")
+        if server is not None:
+            check_server(request, server)
+            if "/api/v1/" not in request.path:  # to stop a server is not to use it
+                limits.check_server(request, server)
+        return await handler(request)
+
+    return permitted
+
+
+def _rates(servers: Servers) -> dict[str, Rate]:
+    return {each.id: each.rate_limit for each in servers.entries.values() if each.rate_limit is not None}
+
+
+def _most_concurrent(servers: Servers) -> dict[str, int]:
+    return {each.id: each.max_concurrent for each in servers.entries.values() if each.max_concurrent is not None}
 
 
 def _application(
@@ -298,39 +340,46 @@ def _application(
     sessions: SessionsFace,
     admin: AdminFace,
     pins: PinsFace,
+    limits: Limits,
 ) -> web.Application:
-    app = web.Application(client_max_size=settings.max_request_bytes, middlewares=[_permitted])
-    app.add_routes(
-        [
-            web.post("/mcp/{server_id}", mcp.post),
-            web.get("/mcp/{server_id}", mcp.get, allow_head=False),
-            web.delete("/mcp/{server_id}", mcp.delete),
-            web.get("/sse/{server_id}", sse.connect, allow_head=False),
-            web.post("/messages/{server_id}", sse.post),
-            web.post("/bridge", bridge.post_any),
-            web.post("/bridge/{server_id}", bridge.post),
-            web.get("/health", status.health),
-            web.get("/livez", status.alive),
-            web.get("/readyz", status.ready),
-        ]
-    )
-    app.add_routes(
-        [
-            web.post("/api/v1/drain", admin.drain),
-            web.post("/api/v1/reload", admin.reload),
-            web.post("/api/v1/servers/{server_id}/stop", admin.stop),
-            web.post("/api/v1/servers/{server_id}/start", admin.start),
-            web.post("/api/v1/servers/{server_id}/restart", admin.restart),
-            web.post("/api/v1/servers/{server_id}/pins/approve", pins.approve),
-            web.get("/api/v1/pins", pins.list),
-            web.post("/api/v1/sessions", sessions.create),
-            web.get("/api/v1/sessions/stats", sessions.stats),
-            web.get("/api/v1/sessions/{session_id}", sessions.get),
-            web.patch("/api/v1/sessions/{session_id}", sessions.patch),
-            web.delete("/api/v1/sessions/{session_id}", sessions.delete),
-            web.post("/api/v1/sessions/{session_id}/touch", sessions.touch),
-        ]
-    )
+    app = web.Application(client_max_size=settings.max_request_bytes, middlewares=[_permitted(limits)])
+    routes = [
+        web.post("/mcp/{server_id}", mcp.post),
+        web.get("/mcp/{server_id}", mcp.get, allow_head=False),
+        web.delete("/mcp/{server_id}", mcp.delete),
+        web.get("/sse/{server_id}", sse.connect, allow_head=False),
+        web.post("/messages/{server_id}", sse.post),
+        web.post("/bridge", bridge.post_any),
+        web.post("/bridge/{server_id}", bridge.post),
+        web.get("/health", status.health),
+        web.get("/livez", status.alive),
+        web.get("/readyz", status.ready),
+        web.post("/api/v1/drain", admin.drain),
+        web.post("/api/v1/reload", admin.reload),
+        web.post("/api/v1/servers/{server_id}/stop", admin.stop),
+        web.post("/api/v1/servers/{server_id}/start", admin.start),
+        web.post("/api/v1/servers/{server_id}/restart", admin.restart),
+        web.post("/api/v1/servers/{server_id}/pins/approve", pins.approve),
+        web.get("/api/v1/pins", pins.list),
+        web.post("/api/v1/sessions", sessions.create),
+        web.get("/api/v1/sessions/stats", sessions.stats),
+        web.get("/api/v1/sessions/{session_id}", sessions.get),
+        web.patch("/api/v1/sessions/{session_id}", sessions.patch),
+        web.delete("/api/v1/sessions/{session_id}", sessions.delete),
+        web.post("/api/v1/sessions/{session_id}/touch", sessions.touch),
+    ]
     for name, handler in (("servers", status.servers), ("sessions", sessions.list), ("children", status.children)):
-        app.add_routes([web.get(f"/{name}", handler), web.get(f"/api/v1/{name}", handler)])
+        routes += [web.get(f"/{name}", handler), web.get(f"/api/v1/{name}", handler)]
+    app.add_routes(routes)
+    app.add_routes(_below(settings.base_path, routes))
     return app
+
+
+def _below(base: str, routes: Sequence[web.RouteDef]) -> list[web.RouteDef]:
+    """The same routes below a base path. Raises :class:`ConfigError` where nobody could tell which ones are meant."""
+    if not base:
+        return []
+    first = base.split("/")[1]
+    if first in {route.path.split("/")[1] for route in routes}:
+        raise ConfigError(f"BASE_PATH: {base} begins with /{first}, a path of the bridge itself; choose another")
+    return [web.RouteDef(route.method, base + route.path, route.handler, route.kwargs) for route in routes]

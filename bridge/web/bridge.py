@@ -19,8 +19,10 @@ from bridge.protocol.messages import Notification, Raw, Request, Response
 from bridge.sessions.bridge import BridgeClients
 from bridge.sessions.timing import Timing
 from bridge.web.body import read_json
+from bridge.web.calls import Call, Calls
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
+from bridge.web.limits import Limits
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import check_server, owner_of
 
@@ -33,7 +35,11 @@ NO_ID = b"0"
 class BridgeFace:
     """The handlers of ``/bridge``."""
 
-    def __init__(self, registry: Registry, clients: BridgeClients, timing: Timing, drain: Drain) -> None:
+    def __init__(
+        self, registry: Registry, clients: BridgeClients, timing: Timing, drain: Drain, limits: Limits, calls: Calls
+    ) -> None:
+        self._limits = limits
+        self._calls = calls
         self._registry = registry
         self._clients = clients
         self._timing = timing
@@ -53,13 +59,17 @@ class BridgeFace:
         members = _members(await read_json(request))
         if "serverPath" in members:
             server = self._configured(members)
-            check_server(request, server)
-            return await self._call_server(request, server, members)
+            return await self._checked(request, server, members)
         named = messages.string(bytes(members.pop("server", b"")))
         if named is None:
             raise Rejection(Fault.NOT_A_MESSAGE, 'say which server: POST /bridge/{server_id}, or "server" in the body')
-        check_server(request, named)
-        return await self._call_server(request, named, members)
+        return await self._checked(request, named, members)
+
+    async def _checked(self, request: web.BaseRequest, server: str, members: dict[str, Raw]) -> web.Response:
+        """Call a server that the path did not name, so that nobody has asked whether this caller may."""
+        check_server(request, server)
+        self._limits.check_server(request, server)
+        return await self._call_server(request, server, members)
 
     def _configured(self, members: dict[str, Raw]) -> str:
         """Take the program out of a body, and return the server that it is."""
@@ -80,11 +90,15 @@ class BridgeFace:
             raise Rejection(Fault.NOT_A_MESSAGE, '"method" is missing')
         try:
             with self._drain:
-                return await self._call(server, owner_of(request), message, is_bare)
+                call = self._calls.begin(request, server, message) if isinstance(message, Request) else None
+                handling = self._call(server, owner_of(request), message, is_bare, call)
+                return await (handling if call is None else call.handled(handling))
         except BridgeError as rejection:
             return refusal(rejection, None if is_bare or isinstance(message, Notification) else message.id)
 
-    async def _call(self, server: str, owner: str, message: Request | Notification, is_bare: bool) -> web.Response:
+    async def _call(
+        self, server: str, owner: str, message: Request | Notification, is_bare: bool, call: Call | None
+    ) -> web.Response:
         entry = await self._clients.client(server, owner)
         with self._clients.pool.using(entry) as client:
             if isinstance(message, Notification):
@@ -94,6 +108,8 @@ class BridgeFace:
                 return _answer(messages.response_line(Response(message.id, client.greeting)), is_bare)
             exchange = await client.call(message, self._timing.bridge_silence(server))
             answer = await _last(exchange)
+            if call is not None:
+                call.answered(answer)
         if exchange.failure is not None:
             return refusal(exchange.failure, None if is_bare else message.id)
         return _answer(answer, is_bare)

@@ -16,6 +16,7 @@ from aiohttp import web
 from bridge.web.cors import is_preflight, preflight, share
 from bridge.web.errors import answer_to
 from bridge.web.guards import Guards
+from bridge.web.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +27,22 @@ ServerHandler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
 class Front:
     """Answers every request of a server. ``posts`` are the handlers of ``/{name}/{server_id}`` by name, ``servers``
-    the ids that may follow, ``routes`` the handler of all that is neither.
+    the ids that may follow, ``routes`` the handler of all that is neither. What stands below ``base`` is the same as
+    what stands below ``/`` (``BASE_PATH``).
     """
 
     def __init__(
-        self, guards: Guards, posts: Mapping[str, ServerHandler], servers: Container[str], routes: Handler
+        self,
+        guards: Guards,
+        posts: Mapping[str, ServerHandler],
+        servers: Container[str],
+        routes: Handler,
+        limits: Limits,
+        base: str = "",
     ) -> None:
+        self._limits = limits
         self._guards = guards
+        self._base = base + "/"
         self._posts = posts
         self._servers = servers
         self._routes = routes
@@ -48,8 +58,12 @@ class Front:
                 return preflight(request, origin)
             way = self._ways.get(request.raw_path) or self._way(request.raw_path)
             self._guards.check(request, None if way is None else way[1])
+            if self._limits.is_set:
+                self._limits.check(request)
             if way is not None and request.method == "POST" and "Expect" not in request.headers:
                 handler, server = way
+                if self._limits.is_set:
+                    self._limits.check_server(request, server)
                 response = await handler(request, server)
             else:
                 self._guards.check_target(request)
@@ -65,7 +79,7 @@ class Front:
 
     def _way(self, path: str) -> tuple[ServerHandler, str] | None:
         """The short way, None when there is none: to an id that is written with escapes, or with a query behind it."""
-        name, _, server = path[1:].partition("/")
+        name, _, server = path[len(self._base) if path.startswith(self._base) else 1 :].partition("/")
         handler = self._posts.get(name)
         if handler is None or server not in self._servers:
             return None

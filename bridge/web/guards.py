@@ -15,7 +15,9 @@ from bridge.auth.keyring import Keyring
 from bridge.auth.principal import ANYONE, NOBODY
 from bridge.config.settings import Settings
 from bridge.protocol.errors import Fault, Rejection
+from bridge.web.limits import Guesses, too_many_guesses
 from bridge.web.principal import Challenge, check_server, principal_of, set_principal
+from bridge.web.proxy import Proxies, origin_of
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 #: Probes, which never need a token and never tell names.
@@ -26,13 +28,16 @@ SEEN_HOSTS = 100
 
 
 class Guards:
-    """The checks that stand before every route."""
+    """The checks that stand before every route; ``open_paths`` are those of probes."""
 
     def __init__(self, settings: Settings, keyring: Keyring) -> None:
         self._keyring = keyring
         self._is_open = not keyring.is_needed
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
+        self._guesses = Guesses()
         self._seen: set[str] = set()  # allowed ones as they are sent, so that most requests need one look
+        self.open_paths = OPEN_PATHS | {settings.base_path + path for path in OPEN_PATHS}
+        self._proxies = Proxies(settings.trust_proxy) if settings.trust_proxy else None
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
 
     def check(self, request: web.BaseRequest, server: str | None = None) -> None:
@@ -42,10 +47,13 @@ class Guards:
             set_principal(request, ANYONE)
             return
         token = _token_of(request)
-        principal = None if token is None else self._keyring.find(token)
+        wait = 0.0 if token is None else self._guesses.wait(request)
+        principal = None if token is None or wait else self._keyring.find(token)
         if principal is None:
-            if request.path not in OPEN_PATHS:
-                raise _unknown(token)
+            if token is not None and not wait:
+                self._guesses.count(request)
+            if request.path not in self.open_paths:
+                raise too_many_guesses(wait) if wait else _unknown(token)
             principal = NOBODY
         set_principal(request, principal)
         if server is not None:
@@ -55,8 +63,10 @@ class Guards:
         """Raise :class:`Rejection` unless its Host is ours and its page, if it comes from one, may ask us anything."""
         headers = request.headers
         self._check_host(headers.get("Host", ""))
+        if self._proxies is not None and (host := self._proxies.read(request)):
+            self._check_host(host)  # and not instead of Host: some proxies pass on what a page has sent
         origin = headers.get("Origin")
-        if origin is not None and not self.lets_in(origin):
+        if origin is not None and not self.lets_in(origin) and not self._is_ours(request, origin):
             raise Rejection(
                 Fault.FORBIDDEN,
                 f"Origin {origin[:100]!r} is not allowed; add it to ALLOWED_ORIGINS if you trust its pages",
@@ -81,6 +91,10 @@ class Guards:
             Fault.FORBIDDEN,
             f"Host {host[:100]!r} is not allowed; add it to ALLOWED_HOSTS if it is a name of this bridge",
         )
+
+    def _is_ours(self, request: web.BaseRequest, origin: str) -> bool:
+        """Whether this page came from the bridge itself, under a name that is known to be one of its own."""
+        return "*" not in self._hosts and origin.lower() == origin_of(request).lower()
 
     def lets_in(self, origin: str) -> bool:
         """Whether pages of this origin may come in: those of this machine, and what ``ALLOWED_ORIGINS`` lists."""

@@ -22,7 +22,7 @@ from bridge.protocol.errors import (
     Fault,
     Rejection,
 )
-from bridge.protocol.messages import Notification, Request, Response
+from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.versions import BATCH_VERSION
 from bridge.sessions.batch import Batch
 from bridge.sessions.directory import SessionDirectory, SessionEntry
@@ -30,6 +30,7 @@ from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.web import reply
 from bridge.web.body import check_accept, read_json
+from bridge.web.calls import Calls
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
 from bridge.web.modern import ModernFace
@@ -57,6 +58,7 @@ class McpFace:
         timing: Timing,
         drain: Drain,
         silence: SilenceWatch[Stream],
+        calls: Calls,
         *,
         implicit: bool,
     ) -> None:
@@ -67,6 +69,7 @@ class McpFace:
         self._timing = timing
         self._drain = drain
         self._silence = silence
+        self._calls = calls
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Take what a client says."""
@@ -152,9 +155,23 @@ class McpFace:
                 elif isinstance(message, Request) and message.method == "initialize":
                     batch.refuse(Rejection(Fault.NOT_A_MESSAGE, "initialize must not be in a batch"), message.id)
                 else:
-                    silence = self._timing.silence(session.server)
-                    await session.take(message, silence=silence, into=batch, on_end=batch.one_ended)
+                    await self._take_part(request, session, batch, message)
             return await self._follow_batch(request, session, batch)
+
+    async def _take_part(
+        self, request: web.BaseRequest, session: StreamableSession, batch: Batch, message: Message
+    ) -> None:
+        on_end: Callable[[Exchange], None] = batch.one_ended
+        if isinstance(message, Request):
+            try:
+                call = self._calls.begin(request, session.server, message)
+            except Rejection as rejection:
+                batch.refuse(rejection, message.id)
+                return
+            if call is not None:
+                on_end = call.before(on_end)
+        silence = self._timing.silence(session.server)
+        await session.take(message, silence=silence, into=batch, on_end=on_end)
 
     async def _call(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         if SESSION_HEADER not in request.headers and (message.method == "initialize" or self._implicit):
@@ -169,7 +186,12 @@ class McpFace:
                 return await self._initialize_created(request, entry, message)
             if session.is_fresh and not self._implicit:
                 raise Rejection(Fault.NOT_A_MESSAGE, "this session is new: send initialize first")
-        exchange = await session.call(message, silence=self._timing.silence(server))
+        call = self._calls.begin(request, server, message)
+        silence = self._timing.silence(server)
+        if call is None:
+            exchange = await session.call(message, silence=silence)
+        else:
+            exchange = await call.sent(session.call(message, silence=silence, on_end=call.ended))
         return await self._follow(request, session, exchange, Prebuilt)
 
     async def _initialize_created(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
@@ -13,8 +13,9 @@ from bridge.children.stream import Kind, Stream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Message, Notification, Request, Response
-from bridge.protocol.modern import LISTEN, check_envelope, status_of
+from bridge.protocol.modern import LISTEN, ModernRequest, check_envelope, status_of
 from bridge.sessions.modern import ModernAnswer, ModernCalls
+from bridge.web.calls import Call, Calls
 from bridge.web.drain import Drain
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import owner_of
@@ -24,7 +25,8 @@ from bridge.web.reply import JSON_TYPE, event_stream, plain_event, pump
 class ModernFace:
     """The handler of modern requests."""
 
-    def __init__(self, calls: ModernCalls, drain: Drain, silence: SilenceWatch[Stream]) -> None:
+    def __init__(self, calls: ModernCalls, drain: Drain, silence: SilenceWatch[Stream], followed: Calls) -> None:
+        self._followed = followed
         self._calls = calls
         self._drain = drain
         self._silence = silence
@@ -40,15 +42,28 @@ class ModernFace:
         with self._drain:
             headers = _Headers(request.headers)
             asked = check_envelope(message, headers)
-            answer = await self._calls.answer(server, asked, headers, owner_of(request))
-            try:
-                first = await answer.stream.first_within(self._silence)
-                if first is not None and first[1] is Kind.ANSWER:
-                    return _json(first[0])
+            call = self._followed.begin(request, server, message)
+            handling = self._answer(request, server, asked, headers, call)
+            return await (handling if call is None else call.handled(handling))
+
+    async def _answer(
+        self, request: web.BaseRequest, server: str, asked: ModernRequest, headers: _Headers, call: Call | None
+    ) -> web.StreamResponse:
+        answer = await self._calls.answer(server, asked, headers, owner_of(request))
+        try:
+            first = await answer.stream.first_within(self._silence)
+            if first is not None and first[1] is Kind.ANSWER:
+                if call is not None:
+                    call.answered(first[0])
+                return _json(first[0])
+            if call is None:
                 return await _events(request, answer, self._silence)
-            finally:
-                if not answer.stream.ended:
-                    answer.cancel()
+            response = await _events(request, answer, self._silence, call.seeing(plain_event))
+            call.answered(call.last if answer.stream.is_over else None)
+            return response
+        finally:
+            if not answer.stream.ended:
+                answer.cancel()
 
     async def _listen(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         """A subscription. The way out waits for calls, and ends these."""
@@ -92,10 +107,15 @@ def _status(answer: bytes) -> int:
     return status_of(code if isinstance(code, int) else None)
 
 
-async def _events(request: web.BaseRequest, answer: ModernAnswer, silence: SilenceWatch[Stream]) -> web.StreamResponse:
+async def _events(
+    request: web.BaseRequest,
+    answer: ModernAnswer,
+    silence: SilenceWatch[Stream],
+    as_event: Callable[[bytes], bytes] = plain_event,
+) -> web.StreamResponse:
     response = event_stream(request)
     with contextlib.suppress(ConnectionError):  # the client has gone, which cancels
         await response.prepare(request)
-        await pump(response, answer.stream, plain_event, silence, f"a call of {request.path}")
+        await pump(response, answer.stream, as_event, silence, f"a call of {request.path}")
         await response.write_eof()
     return response

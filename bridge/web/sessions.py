@@ -24,6 +24,7 @@ from bridge.sessions.timing import Timing
 from bridge.web.body import read_json
 from bridge.web.drain import Drain
 from bridge.web.principal import check_persist, check_server, is_admin, owner_of
+from bridge.web.proxy import origin_of
 from bridge.web.reply import SESSION_HEADER, json_answer
 
 AnySession = BridgeClient | StreamableSession
@@ -36,7 +37,9 @@ _STATES = frozenset(state.value for state in SessionState)
 
 
 class SessionsFace:
-    """The handlers of ``/api/v1/sessions``. ``wall`` is the time of day in seconds."""
+    """The handlers of ``/api/v1/sessions``. ``wall`` is the time of day in seconds, ``base`` what
+    stands before the paths of URLs.
+    """
 
     def __init__(
         self,
@@ -45,7 +48,9 @@ class SessionsFace:
         timing: Timing,
         drain: Drain,
         wall: Callable[[], float],
+        base: str,
     ) -> None:
+        self._base = base
         self._sessions = sessions
         self._pools = pools
         self._timing = timing
@@ -71,7 +76,7 @@ class SessionsFace:
         row = self._row(self._sessions.pool, entry, request)
         if not row["persistent"] and (warning := self._sessions.kept.warning(wanted=wanted)):
             row["warning"] = warning
-        row["mcp_url"] = f"{request.scheme}://{request.host}/mcp/{server}"
+        row["mcp_url"] = f"{origin_of(request)}{self._base}/mcp/{server}"
         row["headers"] = {SESSION_HEADER: entry.key}
         return json_answer(row, status=201)
 

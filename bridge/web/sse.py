@@ -19,13 +19,14 @@ from bridge.protocol.messages import Request
 from bridge.sessions.directory import SessionDirectory, SessionEntry
 from bridge.sessions.timing import Timing
 from bridge.web.body import read_json
+from bridge.web.calls import Calls
 from bridge.web.drain import Drain
 from bridge.web.principal import owner_of
 from bridge.web.reply import event_stream, plain_event, pump
 
 
 class SseFace:
-    """The handlers of ``/sse`` and ``/messages``."""
+    """The handlers of ``/sse`` and ``/messages``, which clients are told to find below ``base``."""
 
     def __init__(
         self,
@@ -34,7 +35,11 @@ class SseFace:
         timing: Timing,
         drain: Drain,
         silence: SilenceWatch[Stream],
+        calls: Calls,
+        base: str,
     ) -> None:
+        self._calls = calls
+        self._base = base
         self._registry = registry
         self._sessions = sessions
         self._timing = timing
@@ -48,13 +53,14 @@ class SseFace:
         server = request.match_info["server_id"]
         entry = await self._sessions.open(server, owner_of(request), lasting=False)
         session = entry.session
+        where = f"{self._base}/messages/{server}?session_id={session.id}"
         stream = self._streams[session.id] = RequestStream()
         response = event_stream(request)
         try:
             with self._sessions.pool.using(entry), contextlib.suppress(ConnectionError):
                 session.listen(stream)
                 await response.prepare(request)
-                await response.write(f"event: endpoint\ndata: /messages/{server}?session_id={session.id}\n\n".encode())
+                await response.write(f"event: endpoint\ndata: {where}\n\n".encode())
                 await pump(response, stream, plain_event, self._silence, f"session {session.label}")
         finally:
             del self._streams[session.id]
@@ -72,7 +78,8 @@ class SseFace:
                 await self._sessions.initialize(entry, message, self._timing.start(entry.session.server), stream)
                 return web.Response(status=202)
         silence = self._timing.silence(entry.session.server)
-        await entry.session.take(message, silence=silence, into=stream)
+        call = self._calls.begin(request, entry.session.server, message) if isinstance(message, Request) else None
+        await entry.session.take(message, silence=silence, into=stream, on_end=None if call is None else call.ended)
         return web.Response(status=202)
 
     def _session(self, request: web.Request) -> SessionEntry:

@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import ACCEPT, INITIALIZE, PEERS, message, peer, tool
 
-LISTENS = re.compile(r"listens on (http://\S+)")
+LISTENS = re.compile(r"listens on (https?://\S+)")
 
 
 def _environment(**settings: str) -> dict[str, str]:

@@ -456,6 +456,7 @@ def test_every_key_of_the_contract_is_known() -> None:
         icon sharing childEra sessionTtlMs bridgeTtlMs persistent restore requestTimeout startTimeout timeout warm
         preload maxSessions maxChildren idleStopMs maxRestarts restartDelay limits inheritEnv allowedTools disabledTools
         pinTools
+        rateLimit maxConcurrent
     """
     assert set(contract.split()) == KNOWN_KEYS
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bridge.config.environment import OUR_SECRETS
 from bridge.config.errors import ConfigError
 from bridge.config.redis_address import RedisAddress
 from bridge.config.settings import MIB, Settings, load_environment, read_settings, setting_names
-from bridge.config.values import UNSET
+from bridge.config.values import LOOPBACK, UNSET, Rate
 
 NEVER_WISH = 'a number of milliseconds above 0, or "never"'
 TOKEN = "a-token-that-must-not-be-seen"
@@ -35,9 +36,14 @@ DEFAULTS: list[tuple[str, str, Any]] = [
     ("PORT", "port", 3000),
     ("ACCESS_TOKEN", "access_token", None),
     ("TOKENS_FILE", "tokens_file", None),
+    ("SSL_CERTFILE", "ssl_certfile", None),
+    ("SSL_KEYFILE", "ssl_keyfile", None),
     ("ALLOW_UNAUTHENTICATED", "allow_unauthenticated", False),
     ("ALLOWED_ORIGINS", "allowed_origins", ()),
     ("ALLOWED_HOSTS", "allowed_hosts", ()),
+    ("RATE_LIMIT", "rate_limit", None),
+    ("TRUST_PROXY", "trust_proxy", ()),
+    ("BASE_PATH", "base_path", ""),
     ("LOG_LEVEL", "log_level", "INFO"),
     ("LOG_DIR", "log_dir", Path("logs")),
     ("LOG_FORMAT", "log_format", "text"),
@@ -67,6 +73,10 @@ DEFAULTS: list[tuple[str, str, Any]] = [
     ("WATCH", "watch", False),
     ("IMPLICIT_INITIALIZE", "implicit_initialize", True),
 ]
+#: One of them alone is refused.
+TLS = {"SSL_CERTFILE": "c", "SSL_KEYFILE": "k"}
+RATE_WISH = "a number of requests per minute from 1, or 10/second, 600/minute, 36000/hour"
+PROXIES_WISH = "true (proxies on this machine), false, or a list of addresses and networks: 127.0.0.1,10.0.0.0/8"
 FIELDS = {name: field for name, field, _ in DEFAULTS}
 
 #: Setting, text that is good, what it becomes.
@@ -83,6 +93,17 @@ GOOD: list[tuple[str, str, Any]] = [
     ("ALLOWED_ORIGINS", "https://a.example", ("https://a.example",)),
     ("ALLOWED_ORIGINS", " https://a.example , https://b.example,", ("https://a.example", "https://b.example")),
     ("ALLOWED_HOSTS", "a.example,b.example:8080", ("a.example", "b.example:8080")),
+    ("SSL_CERTFILE", "cert.pem", Path("cert.pem")),
+    ("SSL_KEYFILE", "key.pem", Path("key.pem")),
+    ("RATE_LIMIT", "600", Rate(600, 60)),
+    ("RATE_LIMIT", " 10 / second ", Rate(10, 1)),
+    ("RATE_LIMIT", "36000/hour", Rate(36000, 3600)),
+    ("TRUST_PROXY", "true", LOOPBACK),
+    ("TRUST_PROXY", "off", ()),
+    ("TRUST_PROXY", "10.1.2.3/8, ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
+    ("BASE_PATH", "/tools/", "/tools"),
+    ("BASE_PATH", "/a/b-c", "/a/b-c"),
+    ("BASE_PATH", "/", ""),
     ("LOG_LEVEL", "debug", "DEBUG"),
     ("LOG_LEVEL", "Warning", "WARNING"),
     ("LOG_DIR", "var/log", Path("var/log")),
@@ -136,6 +157,15 @@ BAD: list[tuple[str, str, str]] = [
     ("PORT", "3000.5", whole(0, 65535)),
     ("TOKENS_FILE", " ", "a text that is not empty"),
     ("ALLOW_UNAUTHENTICATED", "maybe", "true or false"),
+    ("SSL_CERTFILE", " ", "a text that is not empty"),
+    ("SSL_KEYFILE", " ", "a text that is not empty"),
+    *(("RATE_LIMIT", text, RATE_WISH) for text in ("0", "-1", "many", "10/day", "1.5", "10/second/2")),
+    ("TRUST_PROXY", "nginx", PROXIES_WISH),
+    ("TRUST_PROXY", "10.0.0.0/40", PROXIES_WISH),
+    ("BASE_PATH", "tools", "a path such as /tools"),
+    ("BASE_PATH", "/a//b", "a path such as /tools"),
+    ("BASE_PATH", "/a/../b", "a path such as /tools"),
+    ("BASE_PATH", "/a{b}", "a path such as /tools"),
     ("LOG_LEVEL", "chatty", "one of DEBUG, INFO, WARNING, ERROR"),
     ("LOG_DIR", " ", "a text that is not empty"),
     ("LOG_FORMAT", "xml", "one of text, json"),
@@ -197,8 +227,8 @@ def test_a_setting_that_is_not_set_has_its_default(name: str, field: str, defaul
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD)
 def test_a_good_value_is_read(name: str, text: str, value: Any) -> None:
-    assert getattr(read_settings({name: text}), FIELDS[name]) == value
-    assert getattr(read_settings({}, {name: text}), FIELDS[name]) == value
+    assert getattr(read_settings({**TLS, name: text}), FIELDS[name]) == value
+    assert getattr(read_settings(TLS, {name: text}), FIELDS[name]) == value
 
 
 @pytest.mark.parametrize(("name", "text", "wish"), BAD)

@@ -173,3 +173,13 @@ async def test_a_server_that_comes_back_is_itself_again(start_bridge: StartBridg
         bridge.service.reload(read(**servers))
     assert await pid(await bridge.session())
     await until(lambda: len(bridge.service.registry.children()) == 1)
+
+
+async def test_rates_of_a_server_hold_at_once(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge()
+    assert "result" in await bridge.bridge_call("peer", "ping")
+    bridge.service.reload(read(peer=peer(rateLimit=1)))
+    assert "result" in await bridge.bridge_call("peer", "ping")
+    assert "rateLimit" in (await bridge.bridge_call("peer", "ping"))["error"]["message"]
+    bridge.service.reload(read(peer=peer()))
+    assert "result" in await bridge.bridge_call("peer", "ping")

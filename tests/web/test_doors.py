@@ -66,6 +66,8 @@ ROUTES = [
     Route("POST", "/api/v1/servers/peer/restart", 403, 403, names_server=True),
     Route("POST", "/api/v1/drain", 403, 403),
     Route("POST", "/api/v1/reload", 403, 403),
+    Route("GET", "/api/v1/pins", 403, 403),
+    Route("POST", "/api/v1/servers/peer/pins/approve", 403, 403, {}, names_server=True),
 ]
 PROBES = [Route("GET", path, 200, 200) for path in ("/health", "/livez", "/readyz")]
 NOWHERE = [

@@ -15,6 +15,7 @@ from bridge.auth.keyring import Keyring
 from bridge.config.settings import read_settings
 from bridge.web.front import Front
 from bridge.web.guards import Guards
+from bridge.web.limits import Limits
 from tests.conftest import ACCEPT, Running, StartBridge, tool
 
 Ask = Callable[..., Awaitable[str]]
@@ -30,7 +31,9 @@ async def ask() -> AsyncIterator[Ask]:
     async def routes(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(text="routes")
 
-    front = Front(Guards(read_settings({}), Keyring(None, None)), {"mcp": post}, {"git", "a b"}, routes)
+    front = Front(
+        Guards(read_settings({}), Keyring(None, None)), {"mcp": post}, {"git", "a b"}, routes, Limits(None, {}), "/base"
+    )
     runner = web.ServerRunner(web.Server(front.answer))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -45,8 +48,9 @@ async def ask() -> AsyncIterator[Ask]:
     await runner.cleanup()
 
 
-async def test_a_post_to_a_server_goes_the_short_way(ask: Ask) -> None:
-    assert await ask("POST", "/mcp/git") == "post git"
+@pytest.mark.parametrize("path", ["/mcp/git", "/base/mcp/git"])
+async def test_a_post_to_a_server_goes_the_short_way(ask: Ask, path: str) -> None:
+    assert await ask("POST", path) == "post git"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,8 @@ async def test_a_post_to_a_server_goes_the_short_way(ask: Ask) -> None:
         ("POST", "/mcp//git", {}),
         ("POST", "/mcp/git?x=1", {}),
         ("POST", "/mcp/a%20b", {}),
+        ("POST", "/base/base/mcp/git", {}),
+        ("POST", "/basemcp/git", {}),
         ("POST", "/mcp", {}),
         ("POST", "/", {}),
         ("POST", "/sse/git", {}),

@@ -1,0 +1,140 @@
+"""Calls that are counted while they run (``maxConcurrent``) and written down when they have ended (``AUDIT_LOG``).
+
+A call of a session goes on when its client hangs up, so what ends it is the end of its exchange and not of the handler.
+Where neither is wanted there is nothing to follow, and nothing to pay.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from bridge.children.connection import Exchange
+from bridge.observe import audit
+from bridge.protocol import messages
+from bridge.protocol.errors import BridgeError, Fault, Rejection
+from bridge.protocol.messages import Request
+from bridge.web.limits import caller_of
+from bridge.web.principal import principal_of
+from bridge.web.proxy import client_of
+
+T = TypeVar("T")
+
+#: What a caller is told to wait for a place; how long its own calls take is not known.
+RETRY = 1.0
+
+
+class Calls:
+    """``most`` is how many calls each caller may have in flight at a server, by its id."""
+
+    def __init__(self, most: Mapping[str, int]) -> None:
+        self.most = most
+        self._running: Counter[tuple[str, str]] = Counter()
+        self._is_audited = audit.is_on()
+
+    def begin(self, request: web.BaseRequest, server: str, message: Request) -> Call | None:
+        """Follow a call, None where nobody wants to know. Raises :class:`Rejection` (429) when it is one too many."""
+        most = self.most.get(server) if self.most else None
+        if most is None and not self._is_audited:
+            return None
+        key = server, caller_of(request)
+        if most is not None:
+            if self._running[key] >= most:
+                why = f'{most} call(s) of yours are in flight at server "{server}": "maxConcurrent" allows no more'
+                raise Rejection(Fault.TOO_MANY, why, retry_in=RETRY)
+            self._running[key] += 1
+
+        def leave() -> None:
+            if most is not None:
+                self._running[key] -= 1
+                if not self._running[key]:
+                    del self._running[key]
+
+        return Call(leave, request, server, message)
+
+
+class Call:
+    """One call that is followed until :meth:`ended`, or :meth:`answered`; what comes later does not count."""
+
+    def __init__(self, leave: Callable[[], None], request: web.BaseRequest, server: str, message: Request) -> None:
+        self._leave: Callable[[], None] | None = leave
+        self.last = b""
+        self._members: dict[str, Any] | None = None
+        if message.method == "tools/call" and audit.is_on():
+            name = messages.member(message.params, "name")
+            self._members = {
+                "principal": principal_of(request).name,
+                "address": client_of(request),
+                "server": server,
+                "tool": (messages.string(name) if name else None) or "",
+            }
+            self._begun = time.perf_counter()
+
+    async def sent(self, sending: Coroutine[Any, Any, T]) -> T:
+        """Wait until a request has been sent. It ends here where it could not be."""
+        try:
+            return await sending
+        except BridgeError as error:
+            self.answered(messages.error_line(None, error.fault.code, str(error)))
+            raise
+        except BaseException:
+            self.answered(None)
+            raise
+
+    async def handled(self, handling: Coroutine[Any, Any, T]) -> T:
+        """Wait for the end of a handler that its call does not outlive."""
+        try:
+            return await self.sent(handling)
+        finally:
+            self.answered(b"")
+
+    def seeing(self, as_event: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+        """Return what writes events, and keeps the last one in ``last``."""
+
+        def seen(message: bytes) -> bytes:
+            self.last = message
+            return as_event(message)
+
+        return seen
+
+    def ended(self, exchange: Exchange) -> None:
+        """It has its answer."""
+        self.answered(None if exchange.is_cancelled else exchange.answer)
+
+    def before(self, then: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
+        """Return what is to be called at the end of an exchange, where something else is to be called too."""
+
+        def both(exchange: Exchange) -> None:
+            self.ended(exchange)
+            then(exchange)
+
+        return both
+
+    def answered(self, answer: bytes | None) -> None:
+        """It has its answer, None where it was cancelled."""
+        leave, self._leave = self._leave, None
+        if leave is None:
+            return
+        leave()
+        if self._members is not None:
+            audit.record(
+                "tool_call",
+                **self._members,
+                duration_ms=round((time.perf_counter() - self._begun) * 1000, 1),
+                outcome=_outcome(answer),
+                size=len(answer or b""),
+            )
+
+
+def _outcome(answer: bytes | None) -> str:
+    if answer is None:
+        return "cancelled"
+    if b'"error"' in answer and "error" in messages.fields(answer):
+        return "error"
+    if b'"isError"' in answer and messages.member(messages.member(answer, "result"), "isError") == b"true":
+        return "tool_error"
+    return "ok"

@@ -1,0 +1,87 @@
+"""How many calls a caller may have in flight (maxConcurrent): each gives its place back, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.conftest import Session, StartBridge, events, message, peer, tool
+from tests.modern_client import ModernClient
+
+
+async def _until_free(session: Session) -> None:
+    """Call until there is a place, which is there when the call before has ended."""
+    async with asyncio.timeout(5):
+        while True:
+            async with session.post(tool("echo", 9)) as response:
+                if response.status == 200:
+                    return
+
+
+async def test_one_call_too_many_is_refused_until_one_has_ended(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(maxConcurrent=2)})
+    session, other = await bridge.session(), await bridge.session()
+    async with session.post(tool("wait", 1, key="a")) as first, other.post(tool("wait", 2, key="b")) as second:
+        for each in (session, other):
+            async with each.post(tool("echo", 3)) as response:
+                assert response.status == 429
+                assert response.headers["Retry-After"] == "1"
+                error = await response.json()
+                assert (error["id"], "maxConcurrent" in error["error"]["message"]) == (3, True)
+        async with bridge.post("/bridge/peer", {"method": "tools/list"}) as response:
+            assert response.status == 429
+        await first.content.readany()
+        await second.content.readany()
+        async with session.delete() as response:  # ends its call
+            assert response.status == 204
+        await _until_free(other)
+
+
+async def test_a_call_whose_client_has_gone_still_counts(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(maxConcurrent=1)})
+    session = await bridge.session()
+    async with session.post(tool("wait", 1, key="a")) as response:
+        await response.content.readany()
+        response.close()
+    async with session.post(tool("echo", 2)) as response:
+        assert response.status == 429
+    async with session.post(message("notifications/cancelled", requestId=1)) as response:
+        assert response.status == 202
+
+
+async def test_what_answers_a_question_is_no_call(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(maxConcurrent=1)})
+    session = await bridge.session()
+    async with session.post(tool("ask", 1)) as response:
+        messages = events(response)
+        question = await anext(messages)
+        answer = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {}}}
+        async with session.post(answer) as taken:
+            assert taken.status == 202
+        assert "result" in await anext(messages)
+    await _until_free(session)
+
+
+@pytest.mark.parametrize("ends", ["answer", "error", "death", "hang up"])
+async def test_each_call_of_a_face_without_sessions_gives_its_place_back(start_bridge: StartBridge, ends: str) -> None:
+    bridge = await start_bridge({"peer": peer(maxConcurrent=1, restartDelay=1)})
+    name = {"answer": "echo", "error": "unknown tool", "death": "die", "hang up": "never"}[ends]
+    modern = ModernClient(bridge, "peer")
+    for call in (
+        lambda name: bridge.post("/bridge/peer", {"method": "tools/call", "params": {"name": name, "arguments": {}}}),
+        lambda name: modern.send(modern.body("tools/call", name=name, arguments={})),
+    ):
+        if ends == "hang up":
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5), call(name) as response:
+                    await response.read()
+        else:
+            async with call(name) as response:
+                assert response.status != 429
+                await response.read()
+        async with asyncio.timeout(5):
+            while True:
+                async with call("echo") as response:
+                    if response.status == 200:
+                        break
