@@ -1,18 +1,19 @@
 """The command line: verbs, flags, exit codes.
 
-Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 no bridge is running. Each verb is a module with
-``add_arguments(parser)`` and ``run(options)``; only that of the verb that was typed is imported, so that none waits for
-what another one needs.
+Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 no bridge is running, 4 it cannot serve that just now. Each verb
+is a module with ``add_arguments(parser)`` and ``run(options)``; only that of the verb that was typed is imported, so
+that none waits for what another one needs. No traceback reaches a user.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Container, Sequence
 
-from bridge.cli.errors import EXIT_USAGE, CommandError
+from bridge.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, CommandError
 from bridge.config.errors import ConfigError
 from bridge.version import __version__
 
@@ -20,6 +21,7 @@ from bridge.version import __version__
 VERBS = {
     "serve": ("bridge.cli.serve", "start the bridge"),
     "check": ("bridge.cli.check", "read the configuration and say what is wrong with it"),
+    "ps": ("bridge.cli.ps", "list the servers of a running bridge and their processes"),
     "servers": ("bridge.cli.servers", "list, start, stop or restart servers of a running bridge"),
     "sessions": ("bridge.cli.sessions", "list, show or end sessions of a running bridge"),
     "token": ("bridge.cli.token", "add, list or remove tokens of TOKENS_FILE"),
@@ -38,10 +40,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mcp-bridge {__version__}")
         return 0
     try:
-        return int(importlib.import_module(module).run(options))
+        code = int(importlib.import_module(module).run(options))
+        sys.stdout.flush()
+        return code
     except (ConfigError, CommandError) as error:
         print(f"mcp-bridge: {error}", file=sys.stderr)
         return getattr(error, "exit_code", EXIT_USAGE)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # head has seen enough; what is left in the buffer has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERRUPTED
+    except Exception as error:  # a mistake of ours: one line, with the place for whoever repairs it
+        print(f"mcp-bridge: internal error: {type(error).__name__}: {error} ({_place(error)})", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _place(error: BaseException) -> str:
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return "unknown" if at is None else f"{os.path.basename(at.tb_frame.f_code.co_filename)}:{at.tb_lineno}"  # noqa: PTH119
 
 
 def parser_of(verbs: Container[str | None]) -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from bridge.auth import tokens
 from bridge.auth.tokens import BadTokens, Token
 from bridge.cli.errors import CommandError, UsageError
 from bridge.cli.options import settings_of
-from bridge.cli.table import duration, table
+from bridge.cli.table import duration, show
 
 #: The file where TOKENS_FILE is unset.
 DEFAULT_FILE = Path("tokens.json")
@@ -92,7 +92,7 @@ def _list(known: list[Token], *, as_json: bool) -> int:
     for row, token in zip(rows, known, strict=True):
         left = None if token.expires_at is None else token.expires_at - now
         row["ends"] = "expired" if row["expired"] else duration(left)
-    print(table(rows, _COLUMNS))
+    show(rows, _COLUMNS)
     return 0
 
 
