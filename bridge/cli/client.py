@@ -11,6 +11,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 from bridge.cli.errors import NotRunning, Refused
@@ -37,6 +38,24 @@ class Client:
 
         Raises :class:`NotRunning`, and :class:`Refused` for an error of the bridge.
         """
+        with self._open(method, path, body) as response:
+            try:
+                found = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                raise self._gone(error) from None
+        return json.loads(found) if found.strip() else None
+
+    def events(self, path: str) -> Iterator[str]:
+        """Yield the data of each event of a stream, until the bridge ends it. Raises what :meth:`ask` raises."""
+        with self._open("GET", path, None) as response:
+            try:
+                for line in response:
+                    if line.startswith(b"data: "):
+                        yield line[len(b"data: ") :].decode(errors="replace").rstrip("\r\n")
+            except (OSError, http.client.HTTPException) as error:
+                raise self._gone(error) from None
+
+    def _open(self, method: str, path: str, body: Any) -> http.client.HTTPResponse:
         request = urllib.request.Request(self.url + path, method=method)  # noqa: S310 - it begins with http://
         if body is not None:
             request.data = json.dumps(body).encode()
@@ -44,16 +63,17 @@ class Client:
         if self._token is not None:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
-            with self._opener.open(request, timeout=PATIENCE) as response:
-                text = response.read()
+            return self._opener.open(request, timeout=PATIENCE)  # type: ignore[no-any-return]
         except urllib.error.HTTPError as error:
             raise Refused(error.code, _words(error)) from None
         except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "reason", error)
-            raise NotRunning(
-                f"no bridge answers at {self.url} ({why}); start one with: mcp-bridge serve, or say where by --port"
-            ) from None
-        return json.loads(text) if text.strip() else None
+            raise self._gone(error) from None
+
+    def _gone(self, error: Exception) -> NotRunning:
+        why = getattr(error, "reason", error)
+        return NotRunning(
+            f"no bridge answers at {self.url} ({why}); start one with: mcp-bridge serve, or say where by --port"
+        )
 
 
 def quoted(name: str) -> str:

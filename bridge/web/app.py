@@ -40,6 +40,7 @@ from bridge.web.bridge import BridgeFace
 from bridge.web.drain import Drain
 from bridge.web.front import Front
 from bridge.web.guards import Guards
+from bridge.web.logs import LogsFace
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
 from bridge.web.principal import check_server
@@ -148,6 +149,7 @@ class Service:
                 ),
                 SessionsFace(self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time),
                 AdminFace(self.registry, self.drain),
+                LogsFace(self.registry, settings.log_dir, self._drain),
             )
         )
         self._runner: web.ServerRunner | None = None
@@ -272,6 +274,7 @@ def _application(
     status: StatusFace,
     sessions: SessionsFace,
     admin: AdminFace,
+    logs: LogsFace,
 ) -> web.Application:
     app = web.Application(client_max_size=settings.max_request_bytes, middlewares=[_permitted])
     app.add_routes(
@@ -294,6 +297,8 @@ def _application(
             web.post("/api/v1/servers/{server_id}/stop", admin.stop),
             web.post("/api/v1/servers/{server_id}/start", admin.start),
             web.post("/api/v1/servers/{server_id}/restart", admin.restart),
+            web.get("/api/v1/servers/{server_id}/logs", logs.server, allow_head=False),
+            web.get("/api/v1/logs", logs.bridge, allow_head=False),
             web.post("/api/v1/sessions", sessions.create),
             web.get("/api/v1/sessions/stats", sessions.stats),
             web.get("/api/v1/sessions/{session_id}", sessions.get),
