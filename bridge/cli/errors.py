@@ -28,6 +28,12 @@ class NotRunning(CommandError):
     exit_code = EXIT_NOT_RUNNING
 
 
+class NotReady(CommandError):
+    """The server cannot be used just now: it is stopped, or waits after failures."""
+
+    exit_code = EXIT_NOT_READY
+
+
 class Refused(CommandError):
     """The bridge answered with an error: ``status`` of HTTP, and its own words."""
 

@@ -23,6 +23,8 @@ VERBS = {
     "check": ("bridge.cli.check", "read the configuration and say what is wrong with it"),
     "ps": ("bridge.cli.ps", "list the servers of a running bridge and their processes"),
     "logs": ("bridge.cli.logs", "show what a server wrote to stderr, or what the bridge logged"),
+    "tools": ("bridge.cli.tools", "list the tools of a server"),
+    "call": ("bridge.cli.call", "call a tool"),
     "servers": ("bridge.cli.servers", "list, start, stop or restart servers of a running bridge"),
     "sessions": ("bridge.cli.sessions", "list, show or end sessions of a running bridge"),
     "token": ("bridge.cli.token", "add, list or remove tokens of TOKENS_FILE"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import sys
@@ -113,3 +115,47 @@ async def initialize(http: aiohttp.ClientSession, url: str) -> dict[str, str]:
     async with http.post(url, json=message("initialize", 1, **INITIALIZE)) as response:
         assert response.status == 200, await response.text()
         return {"Mcp-Session-Id": response.headers["Mcp-Session-Id"]}
+
+
+class Terminal:
+    """A verb with a terminal of its own on stdin and stderr; its stdout is a pipe, unless ``shows_all``."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._ours, self._theirs = pty.openpty()
+
+    async def run(self, folder: Path, *arguments: str, shows_all: bool = False, **settings: str) -> Terminal:
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bridge", *arguments),
+            cwd=folder,
+            env=environment(TERM="xterm", COLUMNS="100", **settings),
+            stdin=self._theirs,
+            stdout=self._theirs if shows_all else asyncio.subprocess.PIPE,
+            stderr=self._theirs,
+        )
+        os.close(self._theirs)
+        return self
+
+    async def until(self, words: str) -> None:
+        """Wait until it shows these words."""
+        loop = asyncio.get_running_loop()
+        while words not in self.text:
+            try:
+                data = await loop.run_in_executor(None, os.read, self._ours, 65536)
+            except OSError:  # its other side is closed
+                data = b""
+            assert data, f"ended without {words!r}:\n{self.text}"
+            self.text += data.decode(errors="replace")
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    async def end(self) -> tuple[int, str]:
+        """Return the exit code and what came on stdout."""
+        out, _ = await self.process.communicate()
+        with contextlib.suppress(OSError):  # EIO is the end of a terminal
+            while data := os.read(self._ours, 65536):
+                self.text += data.decode(errors="replace")
+        os.close(self._ours)
+        assert self.process.returncode is not None
+        return self.process.returncode, (out or b"").decode()
