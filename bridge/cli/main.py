@@ -28,6 +28,7 @@ VERBS = {
     "servers": ("bridge.cli.servers", "list, start, stop or restart servers of a running bridge"),
     "sessions": ("bridge.cli.sessions", "list, show or end sessions of a running bridge"),
     "token": ("bridge.cli.token", "add, list or remove tokens of TOKENS_FILE"),
+    "client-config": ("bridge.cli.client_config", "print what to put into an MCP client to reach the servers"),
     "completion": ("bridge.cli.completion", "print what bash, zsh or fish need to complete this command"),
     "version": (None, "print the version"),
 }
