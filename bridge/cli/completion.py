@@ -7,11 +7,11 @@ only reads the servers file, because a shell asks it at each Tab.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 
 from bridge.cli.options import add_address, settings_of
 from bridge.config.errors import ConfigError
+from bridge.config.servers import TABLE_KEYS, parse_json
 
 SHELLS = ("bash", "zsh", "fish")
 #: Arguments whose values are server ids, by the name that their verb gives them.
@@ -67,20 +67,12 @@ def _ids(options: argparse.Namespace) -> list[str]:
     try:
         settings, _ = settings_of(options)
         text = settings.servers_inline or settings.servers_file.read_text(encoding="utf-8-sig")
+        document = parse_json(text, "servers")
     except (ConfigError, OSError, UnicodeDecodeError):
         return []
-    try:
-        document = json.loads(text)
-    except ValueError:
-        import json5
-
-        try:
-            document = json5.loads(text)
-        except (ValueError, RecursionError):
-            return []
     if not isinstance(document, dict):
         return []
-    table = next((document[key] for key in ("mcpServers", "servers") if key in document), document)
+    table = next((document[key] for key in TABLE_KEYS if key in document), document)
     return [server for server in table if server.isprintable() and " " not in server] if isinstance(table, dict) else []
 
 

@@ -28,10 +28,15 @@ VERBS = {
     "servers": ("bridge.cli.servers", "list, start, stop or restart servers of a running bridge"),
     "sessions": ("bridge.cli.sessions", "list, show or end sessions of a running bridge"),
     "token": ("bridge.cli.token", "add, list or remove tokens of TOKENS_FILE"),
+    "add": ("bridge.cli.add", "add a server to the servers file"),
+    "remove": ("bridge.cli.remove", "remove servers from the servers file"),
     "client-config": ("bridge.cli.client_config", "print what to put into an MCP client to reach the servers"),
     "completion": ("bridge.cli.completion", "print what bash, zsh or fish need to complete this command"),
     "version": (None, "print the version"),
 }
+
+#: Verbs that take a command after ``--``.
+_TAKES_COMMAND = frozenset({"serve", "check", "add"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typed = next((word for word in given if not word.startswith("-")), None)
     options = parser_of({typed}).parse_args(given)
     options.command = command
+    if command and options.verb not in _TAKES_COMMAND:
+        parser_of(()).error(f"{options.verb} takes no command after --")
     module = VERBS[options.verb][0]
     if module is None:
         print(f"mcp-bridge {__version__}")

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
-import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bridge.auth import tokens
 from bridge.auth.tokens import BadTokens, Token
 from bridge.cli.errors import CommandError, UsageError
+from bridge.cli.locked import locked
 from bridge.cli.options import settings_of
 from bridge.cli.table import duration, show
 
@@ -52,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.action == "ls":
             return _list(_read(path), as_json=options.json)
-        with _locked(path):
+        with locked(path):
             if options.action == "add":
                 return _add(path, options, is_used=path == settings.tokens_file)
             return _remove(path, options.names)
@@ -118,15 +115,3 @@ def _end(text: str | None, now: datetime) -> datetime | None:
     if not re.fullmatch(r"[1-9][0-9]{0,5}[mhd]", text):
         raise UsageError(f"--expires is {text!r}, must be a number and m, h or d, such as 90d, or never")
     return now + timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other commands from changing the file meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(directory)

@@ -34,11 +34,11 @@ def until(mark):
         text += os.read(terminal, 65536)
     return text
 os.write(terminal, b"PS1=''; autoload -Uz compinit; compinit -u; source <(mcp-bridge completion zsh); stty cols 200\\n")
-os.write(terminal, b"bindkey '^I' list-choices; print read''y\\n")
-until(b"ready")
+os.write(terminal, b"offer() { zle list-choices; zle -R; print -n li''sted }; zle -N offer; bindkey '^I' offer\\n")
+os.write(terminal, b"print read''y\\n")
+until(b"ready\\r\\n")
 os.write(terminal, ("mcp-bridge " + " ".join(sys.argv[1:]) + "\\t").encode())
-os.write(terminal, b"\\x15print do''ne\\n")
-text = until(b"done\\r\\n").decode()
+text = until(b"listed").decode()
 print("\\n".join(re.findall(r"[\\w.-]+", re.sub(r"\\x1b\\[[0-9;?]*[a-zA-Z]", " ", text))))
 """
 
