@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.cli.main import main
+from bridge.cli.main import VERBS, main
 from bridge.config.entry import KNOWN_KEYS
 from bridge.config.settings import setting_names
 from bridge.version import __version__
@@ -40,6 +40,11 @@ def test_a_flag_stands_in_the_readme(verb: str, capsys: pytest.CaptureFixture[st
     assert len(flags) >= 7
     for flag in flags:
         assert f"`{flag}" in README, flag
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_stands_in_the_readme(verb: str) -> None:
+    assert re.search(rf"^\| `{verb}[ `]", README, re.MULTILINE)
 
 
 def test_the_version_stands_in_the_changelog() -> None:

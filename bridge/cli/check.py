@@ -40,7 +40,7 @@ def check(settings: Settings, servers: Servers) -> int:
         print(f"note: {line}")
     print(f"{servers.source}: {len(servers.entries)} usable server(s)")
     for server in servers.entries.values():
-        print(f"  {server.id}: {_state(server)}")
+        print(f"  {server.id}: {state_of(server)}")
         for note in (*server.notes, *_preload(server)):
             print(f"    note: {note}")
     for problem in servers.problems:
@@ -71,7 +71,8 @@ def _kept(settings: Settings) -> str:
     return "memory, until the bridge ends"
 
 
-def _state(server: ServerConfig) -> str:
+def state_of(server: ServerConfig) -> str:
+    """Say in a few words what would run, or why it would not."""
     if server.disabled:
         return "disabled"
     if server.url is not None:

@@ -13,14 +13,51 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator, Mapping
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
 from bridge.cli.errors import CommandError, NotRunning, Refused
 from bridge.cli.options import settings_of
 
-#: Seconds that the bridge may take to answer.
-PATIENCE = 30.0
+#: Seconds that the bridge may be silent.
+PATIENCE = 60.0
+
+
+class Reply:
+    """An answer whose body has not been read. A ``with`` block closes it; what breaks is :class:`NotRunning`."""
+
+    def __init__(self, response: http.client.HTTPResponse, url: str) -> None:
+        self._response = response
+        self._url = url
+
+    def __enter__(self) -> Reply:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
+
+    @property
+    def headers(self) -> Message:
+        """What stands before the body."""
+        return self._response.headers
+
+    def read(self) -> bytes:
+        """Return the whole body."""
+        try:
+            return self._response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise _gone(self._url, error) from None
+
+    def events(self) -> Iterator[str]:
+        """Yield the data of each event, until the bridge ends the stream."""
+        try:
+            for line in self._response:
+                if line.startswith(b"data:"):
+                    yield line[len(b"data:") :].decode(errors="replace").removeprefix(" ").rstrip("\r\n")
+        except (OSError, http.client.HTTPException) as error:
+            raise _gone(self._url, error) from None
 
 
 class Client:
@@ -44,23 +81,31 @@ class Client:
 
         Raises :class:`NotRunning`, and :class:`Refused` for an error of the bridge.
         """
-        request = urllib.request.Request(self.url + path, method=method)  # noqa: S310 - a scheme of ours
+        with self.open(method, path, body) as reply:
+            found = reply.read()
+        return json.loads(found) if found.strip() else None
+
+    def events(self, path: str) -> Iterator[str]:
+        """Yield the data of each event of a stream, until the bridge ends it. Raises what :meth:`ask` raises."""
+        with self.open("GET", path) as reply:
+            yield from reply.events()
+
+    def open(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
+        """Send a request; return the answer as it begins. Raises what :meth:`ask` raises."""
+        request = urllib.request.Request(  # noqa: S310 - a scheme of ours
+            self.url + path, method=method, headers=dict(headers or {})
+        )
         if body is not None:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", "application/json")
         if self._token is not None:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
-            with self._opener.open(request, timeout=PATIENCE) as response:
-                text = response.read()
+            return Reply(self._opener.open(request, timeout=PATIENCE), self.url)
         except urllib.error.HTTPError as error:
             raise Refused(error.code, _words(error)) from None
         except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "reason", error)
-            raise NotRunning(
-                f"no bridge answers at {self.url} ({why}); start one with: mcp-bridge serve, or say where by --port"
-            ) from None
-        return json.loads(text) if text.strip() else None
+            raise _gone(self.url, error) from None
 
 
 def quoted(name: str) -> str:
@@ -84,6 +129,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _gone(url: str, error: Exception) -> NotRunning:
+    why = getattr(error, "reason", error)
+    return NotRunning(f"no bridge answers at {url} ({why}); start one with: mcp-bridge serve, or say where by --port")
 
 
 def _words(error: urllib.error.HTTPError) -> str:

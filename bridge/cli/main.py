@@ -1,18 +1,19 @@
 """The command line: verbs, flags, exit codes.
 
-Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 no bridge is running. Each verb is a module with
-``add_arguments(parser)`` and ``run(options)``; only that of the verb that was typed is imported, so that none waits for
-what another one needs.
+Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 no bridge is running, 4 it cannot serve that just now. Each verb
+is a module with ``add_arguments(parser)`` and ``run(options)``; only that of the verb that was typed is imported, so
+that none waits for what another one needs. No traceback reaches a user.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Container, Sequence
 
-from bridge.cli.errors import EXIT_USAGE, CommandError
+from bridge.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, CommandError
 from bridge.config.errors import ConfigError
 from bridge.version import __version__
 
@@ -20,12 +21,23 @@ from bridge.version import __version__
 VERBS = {
     "serve": ("bridge.cli.serve", "start the bridge"),
     "check": ("bridge.cli.check", "read the configuration and say what is wrong with it"),
+    "ps": ("bridge.cli.ps", "list the servers of a running bridge and their processes"),
+    "logs": ("bridge.cli.logs", "show what a server wrote to stderr, or what the bridge logged"),
+    "tools": ("bridge.cli.tools", "list the tools of a server"),
+    "call": ("bridge.cli.call", "call a tool"),
     "servers": ("bridge.cli.servers", "list, start, stop or restart servers of a running bridge"),
     "sessions": ("bridge.cli.sessions", "list, show or end sessions of a running bridge"),
     "pins": ("bridge.cli.pins", "show tools that have changed since they were first seen, and approve them"),
     "token": ("bridge.cli.token", "add, list or remove tokens of TOKENS_FILE"),
+    "add": ("bridge.cli.add", "add a server to the servers file"),
+    "remove": ("bridge.cli.remove", "remove servers from the servers file"),
+    "client-config": ("bridge.cli.client_config", "print what to put into an MCP client to reach the servers"),
+    "completion": ("bridge.cli.completion", "print what bash, zsh or fish need to complete this command"),
     "version": (None, "print the version"),
 }
+
+#: Verbs that take a command after ``--``.
+_TAKES_COMMAND = frozenset({"serve", "check", "add"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,15 +46,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typed = next((word for word in given if not word.startswith("-")), None)
     options = parser_of({typed}).parse_args(given)
     options.command = command
+    if command and options.verb not in _TAKES_COMMAND:
+        parser_of(()).error(f"{options.verb} takes no command after --")
     module = VERBS[options.verb][0]
     if module is None:
         print(f"mcp-bridge {__version__}")
         return 0
     try:
-        return int(importlib.import_module(module).run(options))
+        code = int(importlib.import_module(module).run(options))
+        sys.stdout.flush()
+        return code
     except (ConfigError, CommandError) as error:
         print(f"mcp-bridge: {error}", file=sys.stderr)
         return getattr(error, "exit_code", EXIT_USAGE)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # head has seen enough; what is left in the buffer has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERRUPTED
+    except Exception as error:  # a mistake of ours: one line, with the place for whoever repairs it
+        print(f"mcp-bridge: internal error: {type(error).__name__}: {error} ({_place(error)})", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _place(error: BaseException) -> str:
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return "unknown" if at is None else f"{os.path.basename(at.tb_frame.f_code.co_filename)}:{at.tb_lineno}"  # noqa: PTH119
 
 
 def parser_of(verbs: Container[str | None]) -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ _FLAG_SETTINGS = {
 
 def add_address(parser: argparse.ArgumentParser) -> None:
     """Where the bridge listens, and the file of settings that says it."""
-    parser.add_argument("--env-file", type=Path, metavar="FILE", help="settings file (default .env, if there is one)")
+    add_env_file(parser)
     parser.add_argument("--host", help="address of the bridge (HOST, default 127.0.0.1)")
     parser.add_argument("-p", "--port", help="port of the bridge (PORT, default 3000; serve takes 0 for any free one)")
 
@@ -33,7 +33,7 @@ def add_address(parser: argparse.ArgumentParser) -> None:
 def add_configuration(parser: argparse.ArgumentParser) -> None:
     """What the bridge serves, and how."""
     add_address(parser)
-    parser.add_argument("-c", "--config", metavar="FILE", help="servers file (SERVERS_FILE, default servers.json)")
+    _add_config(parser)
     parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL)")
     parser.add_argument("--ssl-certfile", metavar="FILE", help="speak https with this certificate, PEM (SSL_CERTFILE)")
     parser.add_argument("--ssl-keyfile", metavar="FILE", help="the key of that certificate, PEM (SSL_KEYFILE)")
@@ -47,6 +47,21 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="time between two looks for idle sessions (SESSION_CLEANUP_INTERVAL_SECONDS, default a third)",
     )
+
+
+def add_servers_file(parser: argparse.ArgumentParser) -> None:
+    """Which file a verb changes."""
+    add_env_file(parser)
+    _add_config(parser)
+
+
+def add_env_file(parser: argparse.ArgumentParser) -> None:
+    """The file of settings."""
+    parser.add_argument("--env-file", type=Path, metavar="FILE", help="settings file (default .env, if there is one)")
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", metavar="FILE", help="servers file (SERVERS_FILE, default servers.json)")
 
 
 def settings_of(options: argparse.Namespace) -> tuple[Settings, dict[str, str]]:

@@ -9,7 +9,7 @@ import sys
 from bridge.cli.client import Client, quoted
 from bridge.cli.errors import Refused, UsageError
 from bridge.cli.options import add_address
-from bridge.cli.table import table
+from bridge.cli.table import show
 
 _COLUMNS = {
     "id": "SERVER",
@@ -56,5 +56,5 @@ def _list(client: Client, *, as_json: bool) -> int:
         return 0
     for row in rows:
         row["error"] = row.get("error") or row.get("last_error")
-    print(table(rows, _COLUMNS))
+    show(rows, _COLUMNS)
     return 0

@@ -10,7 +10,7 @@ import urllib.parse
 from bridge.cli.client import Client, quoted
 from bridge.cli.errors import Refused, UsageError
 from bridge.cli.options import add_address
-from bridge.cli.table import duration, table
+from bridge.cli.table import duration, show
 
 _COLUMNS = {
     "session_id": "SESSION",
@@ -69,5 +69,5 @@ def _list(client: Client, options: argparse.Namespace) -> int:
         row["age"], row["idle"] = duration(row["age_s"]), duration(row["idle_s"])
         left = row["expires_in_s"]
         row["ends"] = "in use" if left is None and row["in_use"] else duration(left)
-    print(table(rows, _COLUMNS))
+    show(rows, _COLUMNS)
     return 0

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
-import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bridge.auth import tokens
 from bridge.auth.tokens import BadTokens, Token
 from bridge.cli.errors import CommandError, UsageError
+from bridge.cli.locked import locked
 from bridge.cli.options import settings_of
-from bridge.cli.table import duration, table
+from bridge.cli.table import duration, show
 
 #: The file where TOKENS_FILE is unset.
 DEFAULT_FILE = Path("tokens.json")
@@ -52,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.action == "ls":
             return _list(_read(path), as_json=options.json)
-        with _locked(path):
+        with locked(path):
             if options.action == "add":
                 return _add(path, options, is_used=path == settings.tokens_file)
             return _remove(path, options.names)
@@ -92,7 +89,7 @@ def _list(known: list[Token], *, as_json: bool) -> int:
     for row, token in zip(rows, known, strict=True):
         left = None if token.expires_at is None else token.expires_at - now
         row["ends"] = "expired" if row["expired"] else duration(left)
-    print(table(rows, _COLUMNS))
+    show(rows, _COLUMNS)
     return 0
 
 
@@ -118,15 +115,3 @@ def _end(text: str | None, now: datetime) -> datetime | None:
     if not re.fullmatch(r"[1-9][0-9]{0,5}[mhd]", text):
         raise UsageError(f"--expires is {text!r}, must be a number and m, h or d, such as 90d, or never")
     return now + timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other commands from changing the file meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(directory)

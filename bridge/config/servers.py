@@ -17,7 +17,8 @@ from bridge.config.environment import inherited
 from bridge.config.errors import ConfigError
 from bridge.config.server import ServerConfig
 
-_KEYS = ("mcpServers", "servers")
+#: What the object of entries may be called; without either it is the document itself.
+TABLE_KEYS = ("mcpServers", "servers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,10 @@ def load_servers(path: Path, environ: Mapping[str, str]) -> Servers:
 
 def parse_servers(text: str, source: str, environ: Mapping[str, str], base: Path | None = None) -> Servers:
     """Build the entries of a JSON text; ``source`` names it in messages, ``base`` is where ``envFile`` lies."""
-    document = _parse_json(text, source)
+    document = parse_json(text, source)
     if not isinstance(document, dict):
         raise ConfigError(f'{source}: must be an object with "mcpServers", not {kind_of(document)}')
-    key = next((key for key in _KEYS if key in document), None)
+    key = next((key for key in TABLE_KEYS if key in document), None)
     table = document if key is None else document[key]
     if not isinstance(table, dict):
         raise ConfigError(f'{source}: "{key}" must be an object of id -> entry, not {kind_of(table)}')
@@ -87,7 +88,8 @@ def single_command(argv: list[str], environ: Mapping[str, str]) -> Servers:
     return Servers("command line", {"default": entry})
 
 
-def _parse_json(text: str, source: str) -> Any:
+def parse_json(text: str, source: str) -> Any:
+    """Read JSON, with comments and trailing commas. Raises :class:`ConfigError` with the line."""
     try:
         return json.loads(text)
     except RecursionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import psutil
@@ -9,7 +10,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """``cpu_percent`` of one core since the last look, ``resident_bytes`` now."""
+    """``cpu_percent`` of one core since the last look, or since its start at the first; ``resident_bytes`` now."""
 
     cpu_percent: float
     resident_bytes: int
@@ -29,9 +30,15 @@ class UsageMeter:
     def _measure(self, pid: int) -> Usage | None:
         try:
             process = self._seen.get(pid)
-            if process is None:
-                process = self._seen[pid] = psutil.Process(pid)
+            if process is not None:
+                with process.oneshot():
+                    return Usage(process.cpu_percent(), process.memory_info().rss)
+            process = self._seen[pid] = psutil.Process(pid)
             with process.oneshot():
-                return Usage(process.cpu_percent(), process.memory_info().rss)
+                process.cpu_percent()  # marks the point from which the next look measures
+                spent = process.cpu_times()
+                age = max(time.time() - process.create_time(), 0.01)
+                percent = 100 * (spent.user + spent.system) / age
+                return Usage(round(percent, 1), process.memory_info().rss)
         except psutil.Error:
             return None

@@ -23,6 +23,16 @@ class AdminFace:
         self._drain = drain
         self._reload = reload
 
+    def routes(self) -> list[web.RouteDef]:
+        """Return what it answers."""
+        return [
+            web.post("/api/v1/drain", self.drain),
+            web.post("/api/v1/reload", self.reload),
+            web.post("/api/v1/servers/{server_id}/stop", self.stop),
+            web.post("/api/v1/servers/{server_id}/start", self.start),
+            web.post("/api/v1/servers/{server_id}/restart", self.restart),
+        ]
+
     async def stop(self, request: web.Request) -> web.Response:
         """End every child of a server, and start none before somebody says so."""
         server = _server(request)

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from bridge.auth.keyring import Keyring
 from bridge.auth.tokens import BadTokens
@@ -46,11 +45,12 @@ from bridge.web.drain import Drain
 from bridge.web.front import Front
 from bridge.web.guards import Guards
 from bridge.web.limits import Limits
+from bridge.web.logs import LogsFace
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
 from bridge.web.pins import PinsFace
-from bridge.web.principal import check_server
 from bridge.web.reply import keep_alive
+from bridge.web.routes import Face, application
 from bridge.web.server import Server
 from bridge.web.sessions import SessionsFace
 from bridge.web.sse import SseFace
@@ -152,29 +152,27 @@ class Service:
             implicit=settings.implicit_initialize,
         )
         self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain, self._limits, calls)
-        self._routes = web.AppRunner(
-            _application(
-                settings,
-                self._mcp,
-                SseFace(self.registry, self._sessions, timing, self._drain, silence, calls, settings.base_path),
-                self._bridge,
-                StatusFace(
-                    self.registry,
-                    (bridge_pool, stream_pool),
-                    self._parking,
-                    lambda: self._problems,
-                    self._troubles,
-                    self._drain,
-                    self.pins,
-                ),
-                SessionsFace(
-                    self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time, settings.base_path
-                ),
-                AdminFace(self.registry, self.drain, lambda: self.on_reload()),
-                PinsFace(self.registry, self.pins),
-                self._limits,
-            )
+        faces: tuple[Face, ...] = (
+            self._mcp,
+            SseFace(self.registry, self._sessions, timing, self._drain, silence, calls, settings.base_path),
+            self._bridge,
+            StatusFace(
+                self.registry,
+                (bridge_pool, stream_pool),
+                self._parking,
+                lambda: self._problems,
+                self._troubles,
+                self._drain,
+                self.pins,
+            ),
+            SessionsFace(
+                self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time, settings.base_path
+            ),
+            AdminFace(self.registry, self.drain, lambda: self.on_reload()),
+            PinsFace(self.registry, self.pins),
+            LogsFace(self.registry, settings.log_dir, self._drain),
         )
+        self._routes = web.AppRunner(application(settings, faces, self._limits))
         self._runner: web.ServerRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.url = ""
@@ -309,77 +307,9 @@ def _keyring(settings: Settings) -> Keyring:
         raise ConfigError(f"TOKENS_FILE: {error}") from None
 
 
-def _permitted(limits: Limits) -> Middleware:
-    @web.middleware
-    async def permitted(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """No route that names a server is for a token that may not use it, or that uses it too much."""
-        server = request.match_info.get("server_id")
-        if server is not None:
-            check_server(request, server)
-            if "/api/v1/" not in request.path:  # to stop a server is not to use it
-                limits.check_server(request, server)
-        return await handler(request)
-
-    return permitted
-
-
 def _rates(servers: Servers) -> dict[str, Rate]:
     return {each.id: each.rate_limit for each in servers.entries.values() if each.rate_limit is not None}
 
 
 def _most_concurrent(servers: Servers) -> dict[str, int]:
     return {each.id: each.max_concurrent for each in servers.entries.values() if each.max_concurrent is not None}
-
-
-def _application(
-    settings: Settings,
-    mcp: McpFace,
-    sse: SseFace,
-    bridge: BridgeFace,
-    status: StatusFace,
-    sessions: SessionsFace,
-    admin: AdminFace,
-    pins: PinsFace,
-    limits: Limits,
-) -> web.Application:
-    app = web.Application(client_max_size=settings.max_request_bytes, middlewares=[_permitted(limits)])
-    routes = [
-        web.post("/mcp/{server_id}", mcp.post),
-        web.get("/mcp/{server_id}", mcp.get, allow_head=False),
-        web.delete("/mcp/{server_id}", mcp.delete),
-        web.get("/sse/{server_id}", sse.connect, allow_head=False),
-        web.post("/messages/{server_id}", sse.post),
-        web.post("/bridge", bridge.post_any),
-        web.post("/bridge/{server_id}", bridge.post),
-        web.get("/health", status.health),
-        web.get("/livez", status.alive),
-        web.get("/readyz", status.ready),
-        web.post("/api/v1/drain", admin.drain),
-        web.post("/api/v1/reload", admin.reload),
-        web.post("/api/v1/servers/{server_id}/stop", admin.stop),
-        web.post("/api/v1/servers/{server_id}/start", admin.start),
-        web.post("/api/v1/servers/{server_id}/restart", admin.restart),
-        web.post("/api/v1/servers/{server_id}/pins/approve", pins.approve),
-        web.get("/api/v1/pins", pins.list),
-        web.post("/api/v1/sessions", sessions.create),
-        web.get("/api/v1/sessions/stats", sessions.stats),
-        web.get("/api/v1/sessions/{session_id}", sessions.get),
-        web.patch("/api/v1/sessions/{session_id}", sessions.patch),
-        web.delete("/api/v1/sessions/{session_id}", sessions.delete),
-        web.post("/api/v1/sessions/{session_id}/touch", sessions.touch),
-    ]
-    for name, handler in (("servers", status.servers), ("sessions", sessions.list), ("children", status.children)):
-        routes += [web.get(f"/{name}", handler), web.get(f"/api/v1/{name}", handler)]
-    app.add_routes(routes)
-    app.add_routes(_below(settings.base_path, routes))
-    return app
-
-
-def _below(base: str, routes: Sequence[web.RouteDef]) -> list[web.RouteDef]:
-    """The same routes below a base path. Raises :class:`ConfigError` where nobody could tell which ones are meant."""
-    if not base:
-        return []
-    first = base.split("/")[1]
-    if first in {route.path.split("/")[1] for route in routes}:
-        raise ConfigError(f"BASE_PATH: {base} begins with /{first}, a path of the bridge itself; choose another")
-    return [web.RouteDef(route.method, base + route.path, route.handler, route.kwargs) for route in routes]

@@ -45,6 +45,13 @@ class BridgeFace:
         self._timing = timing
         self._drain = drain
 
+    def routes(self) -> list[web.RouteDef]:
+        """Return what it answers."""
+        return [
+            web.post("/bridge", self.post_any),
+            web.post("/bridge/{server_id}", self.post),
+        ]
+
     async def post(self, request: web.Request) -> web.Response:
         """Call the server that the path names."""
         return await self.serve(request, request.match_info["server_id"])

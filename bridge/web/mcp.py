@@ -71,6 +71,14 @@ class McpFace:
         self._silence = silence
         self._calls = calls
 
+    def routes(self) -> list[web.RouteDef]:
+        """Return what it answers."""
+        return [
+            web.post("/mcp/{server_id}", self.post),
+            web.get("/mcp/{server_id}", self.get, allow_head=False),
+            web.delete("/mcp/{server_id}", self.delete),
+        ]
+
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Take what a client says."""
         return await self.serve(request, request.match_info["server_id"])

@@ -23,6 +23,13 @@ class PinsFace:
         self._registry = registry
         self._pins = pins
 
+    def routes(self) -> list[web.RouteDef]:
+        """Return what it answers."""
+        return [
+            web.get("/api/v1/pins", self.list),
+            web.post("/api/v1/servers/{server_id}/pins/approve", self.approve),
+        ]
+
     async def list(self, request: web.Request) -> web.Response:
         """List the tools of all servers, or of the one in ``?server=``; with both definitions where they differ."""
         check_admin(request)

@@ -26,6 +26,7 @@ from bridge.web.drain import Drain
 from bridge.web.principal import check_persist, check_server, is_admin, owner_of
 from bridge.web.proxy import origin_of
 from bridge.web.reply import SESSION_HEADER, json_answer
+from bridge.web.routes import aliased
 
 AnySession = BridgeClient | StreamableSession
 AnyPool = SessionPool[BridgeClient] | SessionPool[StreamableSession]
@@ -56,6 +57,18 @@ class SessionsFace:
         self._timing = timing
         self._drain = drain
         self._wall = wall
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return what it answers."""
+        return [
+            *aliased("sessions", self.list),
+            web.post("/api/v1/sessions", self.create),
+            web.get("/api/v1/sessions/stats", self.stats),
+            web.get("/api/v1/sessions/{session_id}", self.get),
+            web.patch("/api/v1/sessions/{session_id}", self.patch),
+            web.delete("/api/v1/sessions/{session_id}", self.delete),
+            web.post("/api/v1/sessions/{session_id}/touch", self.touch),
+        ]
 
     async def create(self, request: web.Request) -> web.Response:
         """Mint a session; its id is used as ``Mcp-Session-Id``."""

@@ -47,6 +47,13 @@ class SseFace:
         self._silence = silence
         self._streams: dict[str, RequestStream] = {}
 
+    def routes(self) -> list[web.RouteDef]:
+        """Return what it answers."""
+        return [
+            web.get("/sse/{server_id}", self.connect, allow_head=False),
+            web.post("/messages/{server_id}", self.post),
+        ]
+
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """Open a session and its one stream."""
         self._drain.check_new_session()

@@ -25,6 +25,7 @@ from bridge.web.guards import knows
 from bridge.web.pins import summary
 from bridge.web.principal import is_admin, may_use
 from bridge.web.reply import json_answer
+from bridge.web.routes import aliased
 from bridge.web.sessions import AnyPool
 
 
@@ -53,6 +54,16 @@ class StatusFace:
         self._read_problems = problems
         self._meter = UsageMeter()
         self._started = time.monotonic()
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return what it answers."""
+        return [
+            web.get("/health", self.health),
+            web.get("/livez", self.alive),
+            web.get("/readyz", self.ready),
+            *aliased("servers", self.servers),
+            *aliased("children", self.children),
+        ]
 
     async def health(self, request: web.Request) -> web.Response:
         """Answer a probe. Only those with a token are told more than the status, and only operators why."""

@@ -4,116 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import psutil
 import pytest
 
-from tests.conftest import ACCEPT, INITIALIZE, PEERS, message, peer, tool
-
-LISTENS = re.compile(r"listens on (https?://\S+)")
-
-
-def _environment(**settings: str) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in os.environ if name.startswith(("PATH", "HOME", "COV", "LANG"))}
-    return {**kept, "PYTHONPATH": str(PEERS.parent.parent), **settings}
-
-
-async def run(folder: Path, *arguments: str, **settings: str) -> tuple[int, str, str]:
-    """Run a verb to its end; return exit code, stdout, stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bridge", *arguments),
-        cwd=folder,
-        env=_environment(**settings),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
-
-
-class Served:
-    """A bridge process that listens."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[str] = []
-        self.url = ""
-
-    async def line_with(self, words: str) -> str:
-        """The next log line that contains these words."""
-        assert self.process.stderr is not None
-        while True:
-            line = (await self.process.stderr.readline()).decode()
-            assert line, f"the bridge ended without {words!r}:\n{''.join(self.lines)}"
-            self.lines.append(line)
-            if words in line:
-                return line
-
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        assert self.process.stderr is not None
-        self.lines.append((await self.process.stderr.read()).decode())
-        return await self.process.wait()
-
-
-def below_of(served: Served) -> list[psutil.Process]:
-    """Every process that a bridge has started for its servers, the watchdog left out."""
-    below = psutil.Process(served.process.pid).children(recursive=True)
-    return [process for process in below if "watchdog.py" not in " ".join(process.cmdline())]
-
-
-Serve = Callable[..., Awaitable[Served]]
-
-
-@pytest.fixture
-async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
-    served: list[Served] = []
-
-    async def start(*arguments: str, servers: dict[str, Any] | None = None, **settings: str) -> Served:
-        if servers is not None:
-            (tmp_path / "servers.json").write_text(json.dumps({"mcpServers": servers}))
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bridge", "serve", "--port", "0", *arguments),
-            cwd=tmp_path,
-            env=_environment(**settings),
-            stdin=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        it = Served(process)
-        served.append(it)
-        found = LISTENS.search(await it.line_with("listens on"))
-        assert found is not None
-        it.url = found[1]
-        return it
-
-    yield start
-    for it in served:
-        if it.process.returncode is None:
-            it.process.kill()
-            await it.process.wait()
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(headers={"Accept": ACCEPT}) as session:
-        yield session
-
-
-async def initialize(http: aiohttp.ClientSession, url: str) -> dict[str, str]:
-    """Open a session; return its header."""
-    async with http.post(url, json=message("initialize", 1, **INITIALIZE)) as response:
-        assert response.status == 200, await response.text()
-        return {"Mcp-Session-Id": response.headers["Mcp-Session-Id"]}
+from tests.cli.conftest import Serve, below_of, initialize, run
+from tests.conftest import INITIALIZE, message, peer, tool
 
 
 async def test_serve_runs_until_sigterm_and_leaves_nothing(serve: Serve, http: aiohttp.ClientSession) -> None:

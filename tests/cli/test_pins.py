@@ -7,15 +7,15 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.cli.test_commands import Serve, http, run, serve  # noqa: F401 - fixtures
+from tests.cli.conftest import Serve, run
 from tests.web.test_tools import server
 
 TOOL = {"name": "add", "description": "adds", "inputSchema": {}}
 
 
 async def test_a_change_is_shown_and_approved(
-    serve: Serve,  # noqa: F811
-    http: aiohttp.ClientSession,  # noqa: F811
+    serve: Serve,
+    http: aiohttp.ClientSession,
     tmp_path: Path,
 ) -> None:
     pages = tmp_path / "pages"

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.cli.test_commands import Serve, serve  # noqa: F401 - a fixture
+from tests.cli.conftest import Serve
 from tests.conftest import peer
 
 
@@ -24,7 +24,7 @@ async def environment(url: str, server: str = "peer") -> dict[str, str]:
         return dict((await response.json())["result"])
 
 
-async def test_an_edited_file_is_taken_in(tmp_path: Path, serve: Serve) -> None:  # noqa: F811
+async def test_an_edited_file_is_taken_in(tmp_path: Path, serve: Serve) -> None:
     bridge = await serve("--watch", servers={"peer": peer()})
     write(tmp_path, peer=peer(env={"MARK": "${MARK:-none}"}), second=peer())
     await bridge.line_with("configuration read again: added second; restarted peer")
@@ -36,7 +36,7 @@ async def test_an_edited_file_is_taken_in(tmp_path: Path, serve: Serve) -> None:
     assert (await environment(bridge.url))["MARK"] == "from the file"
 
 
-async def test_an_environment_file_of_a_server_counts_too(tmp_path: Path, serve: Serve) -> None:  # noqa: F811
+async def test_an_environment_file_of_a_server_counts_too(tmp_path: Path, serve: Serve) -> None:
     (tmp_path / "peer.env").write_text("MARK=old\n")
     bridge = await serve("--watch", servers={"peer": peer(envFile="peer.env")})
     assert (await environment(bridge.url))["MARK"] == "old"
@@ -45,7 +45,7 @@ async def test_an_environment_file_of_a_server_counts_too(tmp_path: Path, serve:
     assert (await environment(bridge.url))["MARK"] == "newer"
 
 
-async def test_a_broken_file_changes_nothing(tmp_path: Path, serve: Serve) -> None:  # noqa: F811
+async def test_a_broken_file_changes_nothing(tmp_path: Path, serve: Serve) -> None:
     bridge = await serve("--watch", servers={"peer": peer(env={"MARK": "old"})})
     (tmp_path / "servers.json").write_text('{"mcpServers": {\n  "peer": [}\n}')
     line = await bridge.line_with("configuration not taken, the old one stays")
@@ -62,7 +62,7 @@ async def test_a_broken_file_changes_nothing(tmp_path: Path, serve: Serve) -> No
 
 
 @pytest.mark.parametrize("way", ["SIGHUP", "POST"])
-async def test_without_watching_it_reads_when_it_is_told(tmp_path: Path, serve: Serve, way: str) -> None:  # noqa: F811
+async def test_without_watching_it_reads_when_it_is_told(tmp_path: Path, serve: Serve, way: str) -> None:
     bridge = await serve(servers={"peer": peer()})
     write(tmp_path, second=peer())
     if way == "SIGHUP":
@@ -75,7 +75,7 @@ async def test_without_watching_it_reads_when_it_is_told(tmp_path: Path, serve: 
     assert await environment(bridge.url, "second")
 
 
-async def test_who_asks_is_told_what_is_wrong(tmp_path: Path, serve: Serve) -> None:  # noqa: F811
+async def test_who_asks_is_told_what_is_wrong(tmp_path: Path, serve: Serve) -> None:
     bridge = await serve(servers={"peer": peer()})
     (tmp_path / "servers.json").unlink()
     async with aiohttp.ClientSession() as http, http.post(bridge.url + "/api/v1/reload") as response:

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from bridge.config.environment import OUR_SECRETS
-from tests.cli.test_commands import Serve, below_of, http, serve  # noqa: F401 - fixtures
+from tests.cli.conftest import Serve, below_of
 from tests.conftest import peer
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="there is no /proc to read it from")
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 @pytest.mark.parametrize("where", ["environment", ".env"])
 async def test_no_child_has_a_secret_of_ours(
-    serve: Serve,  # noqa: F811
-    http: aiohttp.ClientSession,  # noqa: F811
+    serve: Serve,
+    http: aiohttp.ClientSession,
     tmp_path: Path,
     where: str,
 ) -> None:

@@ -9,11 +9,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.cli.test_commands import Serve, http, run, serve
+from tests.cli.conftest import Serve, run
 from tests.conftest import peer, tool
 from tests.web.test_tls import Pair
-
-__all__ = ["http", "serve"]  # fixtures
 
 
 async def test_verbs_trust_the_certificate_that_the_bridge_shows(

@@ -11,7 +11,7 @@ import aiohttp
 import psutil
 
 from bridge.process.watchdog import MARK
-from tests.cli.test_commands import Serve, http, initialize, serve  # noqa: F401 - fixtures
+from tests.cli.conftest import Serve, http, initialize, serve  # noqa: F401 - fixtures
 from tests.conftest import PEERS, peer
 
 STUBBORN = {

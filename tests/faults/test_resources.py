@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from tests.cli.test_commands import Serve, http, serve  # noqa: F401 - fixtures
+from tests.cli.conftest import Serve, http, serve  # noqa: F401 - fixtures
 from tests.conftest import INITIALIZE, message, peer, tool
 
 

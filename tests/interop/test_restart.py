@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_commands import Serve, serve  # noqa: F401 - a fixture
+from tests.cli.conftest import Serve, serve  # noqa: F401 - a fixture
 from tests.interop.conftest import CLIENTS, NO_PROXY, ROOT
 from tests.stores.conftest import redis, shared_redis  # noqa: F401 - fixtures
 from tests.stores.redis_server import RedisServer

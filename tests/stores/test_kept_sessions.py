@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.cli.test_commands import Serve, http, serve  # noqa: F401 - fixtures
+from tests.cli.conftest import Serve, http, serve  # noqa: F401 - fixtures
 from tests.conftest import INITIALIZE, PEERS, Running, Session, StartBridge, message, peer, sse, tool
 from tests.stores.conftest import Start
 from tests.stores.redis_server import RedisServer

@@ -64,6 +64,9 @@ ROUTES = [
     Route("POST", "/api/v1/servers/peer/stop", 403, 403, names_server=True),
     Route("POST", "/api/v1/servers/peer/start", 403, 403, names_server=True),
     Route("POST", "/api/v1/servers/peer/restart", 403, 403, names_server=True),
+    Route("GET", "/api/v1/servers/peer/logs", 403, 403, names_server=True),
+    Route("GET", "/api/v1/servers/peer/logs?follow=true", 403, 403, names_server=True),
+    Route("GET", "/api/v1/logs", 403, 403),
     Route("POST", "/api/v1/drain", 403, 403),
     Route("POST", "/api/v1/reload", 403, 403),
     Route("GET", "/api/v1/pins", 403, 403),
@@ -130,7 +133,8 @@ async def doors(start_bridge: StartBridge, tmp_path: Path) -> Doors:
     }
     path = tmp_path / "tokens.json"
     tokens.write(path, [row for _, row in rows.values()])
-    bridge = await start_bridge({"peer": peer(), "second": peer()}, TOKENS_FILE=path)
+    (tmp_path / "logs/servers").mkdir(parents=True)
+    bridge = await start_bridge({"peer": peer(), "second": peer()}, TOKENS_FILE=path, LOG_DIR=tmp_path / "logs")
     found = Doors(bridge, {name: secret for name, (secret, _) in rows.items()})
     await found.fresh()
     return found

@@ -1,0 +1,61 @@
+"""The servers file as verbs change it: read, changed as text, checked as the bridge would, replaced at once."""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from bridge.cli.errors import CommandError, UsageError
+from bridge.cli.locked import locked
+from bridge.cli.options import settings_of
+from bridge.config.servers import Servers, parse_servers
+
+EMPTY = '{\n  "mcpServers": {}\n}\n'
+
+
+def change(options: argparse.Namespace, edit: Callable[[str, str], str], added: Collection[str] = ()) -> Servers:
+    """Write what ``edit`` makes of text and source; return what the bridge makes of that.
+
+    Raises :class:`bridge.config.errors.ConfigError` of ``edit``, and :class:`UsageError` where the bridge could not use
+    one of ``added``; nothing is written then.
+    """
+    settings, environ = settings_of(options)
+    if settings.servers_inline is not None and options.config is None:
+        raise UsageError("MCP_SERVERS holds the servers, and no file; name one by --config, or unset MCP_SERVERS")
+    path = settings.servers_file
+    try:
+        with locked(path):
+            data = path.read_bytes() if path.exists() else EMPTY.encode()
+            mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
+            text = edit(data[len(mark) :].decode(), str(path))
+            servers = parse_servers(text, str(path), environ, base=path.parent)
+            if problem := next((each for each in servers.problems if each.fatal and each.server in added), None):
+                raise UsageError(f"{problem.text}; nothing was written")
+            _replace(path, mark + text.encode())
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path}: is not UTF-8: {error.reason}") from None
+    except OSError as error:
+        raise CommandError(f"{path}: cannot be changed: {error.strerror}") from None
+    return servers
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Whoever reads meanwhile sees the old file or the new one. A new one is for its owner only: it may hold keys."""
+    path = path.resolve()  # of a link, what it leads to is replaced
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

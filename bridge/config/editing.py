@@ -1,0 +1,234 @@
+"""Adding and removing entries of ``servers.json`` as text, so that comments, order and layout stay what they were.
+
+A small scanner finds where members begin and end; what it does to the text is checked by reading the result again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.config.errors import ConfigError
+from bridge.config.servers import TABLE_KEYS, parse_json
+
+_TOKEN = re.compile(
+    r"""(?P<space>[\s\ufeff]+)|(?P<comment>//[^\n\r\u2028\u2029]*|/\*.*?\*/)"""
+    r"""|(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<mark>[{}\[\]:,])|(?P<word>[^\s{}\[\]:,"'/]+)""",
+    re.DOTALL,
+)
+_DEFAULT_INDENT = "  "
+
+
+@dataclass(slots=True)
+class _Member:
+    name: str
+    start: int  # of its name
+    end: int  # of its value
+    value: _Table | None  # where that is an object
+    comma: int | None = None  # the end of the comma behind it
+
+
+@dataclass(slots=True)
+class _Table:
+    start: int  # of the brace that opens it
+    end: int = 0  # behind the brace that closes it
+    members: list[_Member] = field(default_factory=list)
+
+    def member(self, name: str) -> _Member | None:
+        found = [member for member in self.members if member.name == name]
+        if len(found) > 1:
+            raise ConfigError(f"there are two {json.dumps(name)}; remove one of them by hand")
+        return found[0] if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+def with_entries(text: str, entries: Mapping[str, Any], source: str) -> str:
+    """Return the text with these entries behind the others. Raises :class:`ConfigError`, also where an id is taken."""
+    before = _ids(text, source)
+    if taken := [name for name in entries if name in before]:
+        raise ConfigError(
+            f"{source}: there is a server {json.dumps(taken[0])} already; to replace it: mcp-bridge remove {taken[0]}"
+        )
+    after = text
+    for name, entry in entries.items():
+        after = _insert(after, name, entry, source)
+    return _checked(after, {**before, **entries}, source)
+
+
+def without_entries(text: str, names: list[str], source: str) -> str:
+    """Return the text without these entries. Raises :class:`ConfigError`, also where there is none."""
+    before = _ids(text, source)
+    if missing := [name for name in names if name not in before]:
+        raise ConfigError(f"{source}: there is no server {json.dumps(missing[0])}; there are: {', '.join(before)}")
+    after = text
+    for name in dict.fromkeys(names):
+        after = _cut(after, name, source)
+    return _checked(after, {name: entry for name, entry in before.items() if name not in names}, source)
+
+
+def _ids(text: str, source: str) -> dict[str, Any]:
+    document = parse_json(text, source)
+    if not isinstance(document, dict):
+        raise ConfigError(f'{source}: must be an object with "mcpServers"')
+    key = next((key for key in TABLE_KEYS if key in document), None)
+    table = document if key is None else document[key]
+    if not isinstance(table, dict):
+        raise ConfigError(f'{source}: "{key}" must be an object of id -> entry')
+    return table
+
+
+def _checked(text: str, wanted: dict[str, Any], source: str) -> str:
+    try:
+        if _ids(text, source) == wanted:
+            return text
+    except ConfigError:
+        pass
+    raise ConfigError(f"{source}: its layout is too unusual to be changed by a program; change it by hand")
+
+
+def _insert(text: str, name: str, entry: Any, source: str) -> str:
+    newline = "\r\n" if "\r\n" in text else "\n"
+    root, tokens = _scan(text, source)
+    table = _table(root)
+    unit = _unit(text, root)
+    base = _indent_at(text, table.start)
+    is_one_line = "\n" not in text[table.start : table.end]
+    if table.members and is_one_line:
+        last = table.members[-1]
+        comma, at = ("", last.comma) if last.comma is not None else (",", last.end)
+        return f"{text[:at]}{comma} {json.dumps(name)}: {json.dumps(entry)}{text[at:]}"
+    inner = _indent_at(text, table.members[-1].start) if table.members else base + unit
+    shown = json.dumps(entry, indent=unit, ensure_ascii=False).replace("\n", newline + inner)
+    member = f"{newline}{inner}{json.dumps(name)}: {shown}"
+    if not table.members:
+        at = max(token.end for token in tokens if token.end < table.end and token.kind != "space")
+        rest = text[at:]
+        return text[:at] + member + ("" if "\n" in text[at : table.end] else newline + base) + rest
+    last = table.members[-1]
+    if last.comma is not None:
+        at = _end_of_remark(tokens, last.comma)
+        return f"{text[:at]}{member},{text[at:]}"
+    at = _end_of_remark(tokens, last.end)
+    rest = text[at:]
+    closing = "" if "\n" in text[at : table.end] else newline + base
+    return f"{text[: last.end]},{text[last.end : at]}{member}{closing}{rest}"
+
+
+def _cut(text: str, name: str, source: str) -> str:
+    root, tokens = _scan(text, source)
+    table = _table(root)
+    member = table.member(name)
+    assert member is not None
+    place = table.members.index(member)
+    before = table.members[place - 1] if place else None
+    end = member.comma or member.end
+    start = member.start
+    line = text.rfind("\n", 0, start) + 1
+    if not text[line:start].strip():  # it begins a line: its own lines go, with what is remarked behind it
+        remark = _end_of_remark(tokens, end)
+        rest = re.compile(r"[ \t]*\r?\n").match(text, remark)
+        if rest is not None:
+            start, end = line, rest.end()
+    else:
+        while text[end : end + 1] in (" ", "\t"):
+            end += 1
+    cut = text[:start] + text[end:]
+    if before is not None and member.comma is None and before.comma is not None:
+        # It was the last one, and nothing was behind it: nothing may be behind the one that is last now.
+        cut = cut[: before.comma - 1] + cut[before.comma :]
+    return cut
+
+
+def _table(root: _Table) -> _Table:
+    """The object that holds the entries."""
+    for key in TABLE_KEYS:
+        member = root.member(key)
+        if member is not None and member.value is not None:
+            return member.value
+    return root
+
+
+def _scan(text: str, source: str) -> tuple[_Table, list[_Token]]:
+    tokens = list(_tokens(text, source))
+    root, _ = _object([token for token in tokens if token.kind not in ("space", "comment")], 0)
+    return root, tokens
+
+
+def _tokens(text: str, source: str) -> Iterator[_Token]:
+    at = 0
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if found is None or found.lastgroup is None:
+            raise ConfigError(f"{source}: cannot be changed by a program; change it by hand")
+        yield _Token(found.lastgroup, found[0], at, found.end())
+        at = found.end()
+
+
+def _object(tokens: list[_Token], at: int) -> tuple[_Table, int]:
+    """The object whose brace is the token ``at``, and the place behind it. The text is known to be well-formed."""
+    table = _Table(tokens[at].start)
+    at += 1
+    while tokens[at].text != "}":
+        name = tokens[at]
+        value, end = _value(tokens, at + 2)
+        member = _Member(_name(name), name.start, tokens[end - 1].end, value)
+        table.members.append(member)
+        at = end
+        if tokens[at].text == ",":
+            member.comma = tokens[at].end
+            at += 1
+    table.end = tokens[at].end
+    return table, at + 1
+
+
+def _value(tokens: list[_Token], at: int) -> tuple[_Table | None, int]:
+    if tokens[at].text == "{":
+        return _object(tokens, at)
+    if tokens[at].text != "[":
+        return None, at + 1
+    at += 1
+    while tokens[at].text != "]":
+        at = at + 1 if tokens[at].text == "," else _value(tokens, at)[1]
+    return None, at + 1
+
+
+def _name(token: _Token) -> str:
+    return str(parse_json(token.text, "a name")) if token.kind == "string" else token.text
+
+
+def _end_of_remark(tokens: list[_Token], at: int) -> int:
+    """Where the line of ``at`` ends, if only a comment follows on it; else ``at``."""
+    for token in tokens:
+        if token.start < at:
+            continue
+        if token.kind == "space":
+            if "\n" in token.text:
+                return at
+        elif token.kind == "comment":
+            at = token.end
+        else:
+            return at
+    return at
+
+
+def _indent_at(text: str, at: int) -> str:
+    """The white space that the line of ``at`` begins with."""
+    line = text.rfind("\n", 0, at) + 1
+    return text[line : line + len(text[line:]) - len(text[line:].lstrip(" \t"))]
+
+
+def _unit(text: str, root: _Table) -> str:
+    """One level of indentation, as the file has it."""
+    if root.members and "\n" in text[root.start : root.members[0].start]:
+        return _indent_at(text, root.members[0].start) or _DEFAULT_INDENT
+    return _DEFAULT_INDENT

@@ -1,0 +1,81 @@
+"""``mcp-bridge client-config``: snippets that each client can read, and that reach the servers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.cli.client_config import CLIENTS
+from tests.cli.conftest import Serve, initialize, run
+from tests.conftest import peer
+
+SERVERS = {"peer": peer(), "a.b": peer(), "off": peer(disabled=True)}
+URL = "http://127.0.0.1:3000/mcp/peer"
+
+
+def entries(client: str, text: str) -> dict[str, dict[str, Any]]:
+    """What a client would read: name to its entry, with the URL as ``url`` and the header as ``auth``."""
+    if client == "claude-code":
+        rows = [shlex.split(line) for line in text.splitlines()]
+        return {row[5]: {"url": row[6], "auth": row[8].partition(": ")[2] if row[8:] else None} for row in rows}
+    if client == "codex":
+        tables = tomllib.loads(text)["mcp_servers"]
+        return {name: {"url": one["url"], "auth": one.get("bearer_token_env_var")} for name, one in tables.items()}
+    key = {"vscode": "servers", "zed": "context_servers", "opencode": "mcp"}.get(client, "mcpServers")
+    found = {}
+    for name, one in json.loads(text)[key].items():
+        if client == "claude-desktop":
+            found[name] = {"url": one["args"][2], "auth": one.get("env", {}).get("AUTH_HEADER")}
+        else:
+            [url] = [one[member] for member in ("url", "serverUrl", "httpUrl") if member in one]
+            found[name] = {"url": url, "auth": one.get("headers", {}).get("Authorization")}
+    return found
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_a_client_gets_every_enabled_server_and_no_token(tmp_path: Path, client: str) -> None:
+    (tmp_path / "servers.json").write_text(json.dumps(SERVERS))
+    code, out, err = await run(tmp_path, "client-config", client)
+    assert (code, err.startswith("mcp-bridge: ")) == (0, True)
+    assert entries(client, out) == {name: {"url": URL.replace("peer", name), "auth": None} for name in ("peer", "a.b")}
+    code, out, _ = await run(tmp_path, "client-config", client, "peer", "--url", "https://x.y/", ACCESS_TOKEN="s3cret")
+    auth = {"vscode": "Bearer ${input:mcp-bridge-token}", "codex": "MCP_BRIDGE_TOKEN"}.get(client, "Bearer YOUR_TOKEN")
+    assert entries(client, out) == {"peer": {"url": "https://x.y/mcp/peer", "auth": auth}}
+    assert "s3cret" not in out
+    assert (client == "vscode") == ("promptString" in out)
+    code, out, _ = await run(tmp_path, "client-config", client, "--show-token", ACCESS_TOKEN="s3cret")
+    assert "s3cret" in out
+
+
+async def test_a_snippet_reaches_the_server(tmp_path: Path, serve: Serve, http: aiohttp.ClientSession) -> None:
+    served = await serve(servers=SERVERS, ACCESS_TOKEN="sesame")
+    where = ["--port", served.url.rpartition(":")[2]]
+    _, out, _ = await run(tmp_path, "client-config", "cursor", "peer", "--show-token", *where, ACCESS_TOKEN="sesame")
+    entry = json.loads(out)["mcpServers"]["peer"]
+    http.headers.update(entry["headers"])
+    assert await initialize(http, entry["url"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "code", "words"),
+    [
+        (["nobody"], {}, 2, "invalid choice: 'nobody'"),
+        (["cursor", "off"], {}, 2, 'no server "off" in servers.json; there are: peer, a.b'),
+        (["cursor", "--url", "x.y"], {}, 2, "must begin with http"),
+        (["cursor", "--show-token"], {"TOKENS_FILE": "t.json"}, 1, "the tokens file holds hashes"),
+    ],
+)
+async def test_what_cannot_be_printed(
+    tmp_path: Path, arguments: list[str], settings: dict[str, str], code: int, words: str
+) -> None:
+    (tmp_path / "servers.json").write_text(json.dumps(SERVERS))
+    found, out, err = await run(tmp_path, "client-config", *arguments, **settings)
+    assert (found, out) == (code, "")
+    assert re.search(re.escape(words), err), err
