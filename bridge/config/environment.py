@@ -18,7 +18,12 @@ SAFE_NAMES = frozenset(
     )
 )
 #: Settings of ours that no child ever inherits, not even with ``inheritEnv: all``.
-OUR_SECRETS = frozenset({"ACCESS_TOKEN", "AUTH_TOKEN", "REDIS_URL", "CLUSTER_KEY", "MCP_SERVERS", "TOKENS_FILE"})
+OUR_SECRETS = frozenset(
+    (
+        *("ACCESS_TOKEN", "AUTH_TOKEN", "TOKENS_FILE", "OAUTH_CLIENT_SECRET"),
+        *("REDIS_URL", "CLUSTER_KEY", "MCP_SERVERS"),
+    )
+)
 
 Inherit = str | tuple[str, ...]
 

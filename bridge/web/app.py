@@ -15,10 +15,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from bridge.auth.keyring import Keyring
+from bridge.auth.resource import FACES
 from bridge.auth.tokens import BadTokens
 from bridge.children.owner import ChildLimits
 from bridge.children.registry import Registry
 from bridge.config.errors import ConfigError
+from bridge.config.extras import check_extras
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.process import pressure
@@ -42,6 +44,7 @@ from bridge.web.front import Front
 from bridge.web.guards import Guards
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
+from bridge.web.oauth import WELL_KNOWN, Door, MetadataFace, oauth_of
 from bridge.web.principal import check_server
 from bridge.web.reply import keep_alive
 from bridge.web.server import Server
@@ -69,6 +72,7 @@ class Service:
     def __init__(
         self, settings: Settings, servers: Servers, stderr_sink: Callable[[str], Callable[[bytes], None]]
     ) -> None:
+        check_extras(settings)
         self._settings = settings
         timing = Timing(settings, servers.entries)
         limits = ChildLimits(settings.max_message_bytes, settings.start_timeout)
@@ -120,7 +124,8 @@ class Service:
         self._drain = Drain()
         self._parking = Parking()
         self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
-        self._guards = Guards(settings, _keyring(settings))
+        self._oauth = oauth_of(settings)
+        self._guards = Guards(settings, _keyring(settings), None if self._oauth is None else Door(self._oauth))
         silence = keep_alive()
         self._mcp = McpFace(
             self.registry,
@@ -148,6 +153,7 @@ class Service:
                 ),
                 SessionsFace(self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time),
                 AdminFace(self.registry, self.drain),
+                MetadataFace(settings),
             )
         )
         self._runner: web.ServerRunner | None = None
@@ -183,6 +189,8 @@ class Service:
         self._tasks.append(asyncio.create_task(self._upkeep.run(), name="upkeep"))
         if not self._settings.disable_stream_cleanup:
             self._tasks.append(asyncio.create_task(self._relief.run(), name="relief"))
+        if self._oauth is not None:  # so that what is wrong with it is in the log before the first client comes
+            self._tasks.append(asyncio.create_task(self._oauth.keys.refresh(), name="keys"))
         for reaper in self._reapers:
             reaper.announce()
             self._tasks.append(asyncio.create_task(reaper.run(), name="reaper"))
@@ -192,6 +200,8 @@ class Service:
         troubles = [f"{text} in use" for text in self._relief.reasons]
         if self._sessions.kept.problem is not None:
             troubles.append(self._sessions.kept.problem)
+        if self._oauth is not None and self._oauth.problem is not None:
+            troubles.append(self._oauth.problem)
         troubles += self.registry.troubles()
         if not self._drain.admits:
             troubles.append("draining: no new sessions")
@@ -239,6 +249,8 @@ class Service:
         assert self._runner is not None
         await asyncio.gather(self._sessions.close(why), self._clients.close(why), self._runner.cleanup())
         await self._keeper.close()
+        if self._oauth is not None:
+            await self._oauth.close()
         await self._routes.cleanup()
         await self.registry.close()
 
@@ -272,6 +284,7 @@ def _application(
     status: StatusFace,
     sessions: SessionsFace,
     admin: AdminFace,
+    metadata: MetadataFace,
 ) -> web.Application:
     app = web.Application(client_max_size=settings.max_request_bytes, middlewares=[_permitted])
     app.add_routes(
@@ -302,6 +315,8 @@ def _application(
             web.post("/api/v1/sessions/{session_id}/touch", sessions.touch),
         ]
     )
+    app.add_routes([web.get(WELL_KNOWN, metadata.of_the_bridge)])
+    app.add_routes([web.get(f"{WELL_KNOWN}/{face}/{{resource}}", metadata.of_a_server) for face in FACES])
     for name, handler in (("servers", status.servers), ("sessions", sessions.list), ("children", status.children)):
         app.add_routes([web.get(f"/{name}", handler), web.get(f"/api/v1/{name}", handler)])
     return app

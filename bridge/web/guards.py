@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from bridge.auth.grant import UNKNOWN
 from bridge.auth.keyring import Keyring
-from bridge.auth.principal import ANYONE, NOBODY
+from bridge.auth.principal import ANYONE, NOBODY, Principal
 from bridge.config.settings import Settings
 from bridge.protocol.errors import Fault, Rejection
+from bridge.web.oauth import WELL_KNOWN, Door
 from bridge.web.principal import Challenge, check_server, principal_of, set_principal
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -25,26 +27,74 @@ OPEN_PATHS = frozenset({"/health", "/livez", "/readyz"})
 SEEN_HOSTS = 100
 
 
+class FirstSight(Exception):
+    """A token that is not known yet, and may be good: somebody else has to be asked."""
+
+    def __init__(self, token: bytes) -> None:
+        super().__init__("a token that was not seen before")
+        self.token = token
+
+
 class Guards:
     """The checks that stand before every route."""
 
-    def __init__(self, settings: Settings, keyring: Keyring) -> None:
+    def __init__(self, settings: Settings, keyring: Keyring, door: Door | None = None) -> None:
         self._keyring = keyring
-        self._is_open = not keyring.is_needed
+        self._door = door
+        self._is_open = door is None and not keyring.is_needed
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
         self._seen: set[str] = set()  # allowed ones as they are sent, so that most requests need one look
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
 
     def check(self, request: web.BaseRequest, server: str | None = None) -> None:
-        """Raise :class:`Rejection` unless this request may come in, and may use ``server`` where it names one."""
+        """Raise :class:`Rejection` unless this request may come in, and may use ``server`` where it names one.
+
+        Raises :class:`FirstSight` when that cannot be said at once: then :meth:`meet` says it.
+        """
         self.check_page(request)
         if self._is_open:
             set_principal(request, ANYONE)
             return
         token = _token_of(request)
-        principal = None if token is None else self._keyring.find(token)
+        principal = None if token is None else self._find(token, request)
+        self._admit(request, principal, server, token)
+
+    async def meet(self, request: web.BaseRequest, server: str | None, token: bytes) -> None:
+        """Raise :class:`Rejection` unless a request with a token that was not seen before may come in."""
+        assert self._door is not None
+        try:
+            principal = await self._door.verify(token, request)
+        except Rejection:
+            if not _is_open_path(request.path):
+                raise
+            principal = None
+        self._admit(request, principal, server, token)
+
+    def challenge(self, challenge: Challenge, request: web.BaseRequest) -> Challenge:
+        """Complete a refusal: say where tokens are to be had, where there is such a place."""
+        if self._door is not None:
+            self._door.point(challenge, request)
+        return challenge
+
+    def _find(self, token: bytes, request: web.BaseRequest) -> Principal | None:
+        principal = self._keyring.find(token)
+        if principal is not None or self._door is None:
+            return principal
+        try:
+            principal = self._door.find(token, request)
+        except Challenge:
+            if not _is_open_path(request.path):
+                raise
+            return None
         if principal is None:
-            if request.path not in OPEN_PATHS:
+            raise FirstSight(token)
+        return principal
+
+    def _admit(
+        self, request: web.BaseRequest, principal: Principal | None, server: str | None, token: bytes | None
+    ) -> None:
+        if principal is None:
+            if not _is_open_path(request.path):
                 raise _unknown(token)
             principal = NOBODY
         set_principal(request, principal)
@@ -90,6 +140,10 @@ class Guards:
         return origin.startswith(("http://", "https://")) and _without_port(_host_of(origin)) in LOOPBACK_NAMES
 
 
+def _is_open_path(path: str) -> bool:
+    return path in OPEN_PATHS or path == WELL_KNOWN or path.startswith(f"{WELL_KNOWN}/")
+
+
 def knows(request: web.BaseRequest) -> bool:
     """Whether the caller may see more than a probe needs."""
     return principal_of(request) is not NOBODY
@@ -108,9 +162,8 @@ def _token_of(request: web.BaseRequest) -> bytes | None:
 def _unknown(token: bytes | None) -> Challenge:
     if token is None:
         why = "a token is needed: send it as Authorization: Bearer, or X-API-Key (ACCESS_TOKEN, or one of TOKENS_FILE)"
-        return Challenge(Fault.UNAUTHORIZED, why, "Bearer")
-    why = "this token is not known, or has expired"
-    return Challenge(Fault.UNAUTHORIZED, why, f'Bearer error="invalid_token", error_description="{why}"')
+        return Challenge(Fault.UNAUTHORIZED, why)
+    return Challenge(Fault.UNAUTHORIZED, UNKNOWN, "invalid_token")
 
 
 def _host_of(url: str) -> str:
