@@ -33,26 +33,48 @@ def check_scope(scope: str) -> str:
 
 
 class Principal:
-    """Whoever ``name`` is, with these scopes, until ``expires`` (seconds of the epoch, None for never)."""
+    """Whoever ``name`` is, with these scopes, until ``expires`` (seconds of the epoch, None for never).
 
-    __slots__ = ("_globs", "expires", "is_admin", "may_persist", "name", "owner", "uses_all")
+    ``servers`` are the only ones that its token is for, whatever the scopes say; None where it is for the whole bridge,
+    which alone can be operated.
+    """
 
-    def __init__(self, name: str, scopes: Iterable[str], expires: float | None = None) -> None:
+    __slots__ = ("_globs", "_servers", "expires", "is_admin", "may_persist", "name", "owner", "uses_all")
+
+    def __init__(
+        self,
+        name: str,
+        scopes: Iterable[str],
+        expires: float | None = None,
+        servers: frozenset[str] | None = None,
+    ) -> None:
         scopes = frozenset(scopes)
+        operates = ADMIN in scopes
         self.name = name
         self.owner = digest(name)
         self.expires = expires
-        self.is_admin = ADMIN in scopes
-        self.may_persist = self.is_admin or PERSIST in scopes
-        self._globs = tuple(sorted(scope[len(SERVERS) :] for scope in scopes if scope.startswith(SERVERS)))
-        self.uses_all = self.is_admin or "*" in self._globs
+        self.is_admin = operates and servers is None
+        self.may_persist = operates or PERSIST in scopes
+        globs = {scope[len(SERVERS) :] for scope in scopes if scope.startswith(SERVERS)}
+        self._globs = ("*",) if operates or "*" in globs else tuple(sorted(globs))
+        self._servers = servers
+        self.uses_all = servers is None and self._globs == ("*",)
 
     def __repr__(self) -> str:
         return f"<Principal {self.name}>"
 
     def may_use(self, server: str) -> bool:
         """Whether it may call this server, and know that it exists."""
-        return self.uses_all or any(fnmatchcase(server, glob) for glob in self._globs)
+        return self.uses_all or (self.is_for(server) and any(fnmatchcase(server, glob) for glob in self._globs))
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether its token is for the whole bridge, as far as the scopes allow."""
+        return self._servers is None
+
+    def is_for(self, server: str) -> bool:
+        """Whether its token is for this server, as far as the scopes allow."""
+        return self._servers is None or server in self._servers
 
     def has_expired(self, now: float) -> bool:
         """Whether it was valid before ``now`` (seconds of the epoch), and is no more."""

@@ -7,6 +7,7 @@ import shutil
 
 from bridge.cli.options import add_configuration, configuration_of
 from bridge.config.advice import advice
+from bridge.config.extras import check_extras
 from bridge.config.server import ServerConfig
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
@@ -25,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what would run; return the exit code."""
-    return check(*configuration_of(options))
+    settings, servers = configuration_of(options)
+    check_extras(settings)
+    return check(settings, servers)
 
 
 def check(settings: Settings, servers: Servers) -> int:
@@ -49,7 +52,9 @@ def check(settings: Settings, servers: Servers) -> int:
 
 
 def _who(settings: Settings) -> str:
-    return "token needed" if settings.needs_token else "no token needed"
+    if not settings.needs_token:
+        return "no token needed"
+    return "token needed" if settings.oauth_issuer is None else f"token needed, of {settings.oauth_issuer} too"
 
 
 def _tls(settings: Settings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 from bridge.config.server import ServerConfig
 from bridge.config.settings import Settings
@@ -12,6 +13,17 @@ from bridge.config.values import UNSET
 def advice(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]:
     """Return what a user should know of a configuration, one line each."""
     found = []
+    if settings.oauth_issuer is None:
+        found += [
+            f"{each.metadata['name']} does nothing without OAUTH_ISSUER"
+            for each in fields(settings)
+            if each.name.startswith("oauth_") and getattr(settings, each.name)
+        ]
+    elif not settings.oauth_audience and not settings.is_loopback:
+        found.append(
+            "OAUTH_AUDIENCE is unset: what tokens must be for is taken from the Host of each request; set it to the "
+            "address of this bridge"
+        )
     if settings.redis_enabled and settings.session_store == "file":
         found.append("SESSION_STORE is file, but REDIS_ENABLED=true wins: sessions are kept in Redis")
     if settings.ttl_hours is not UNSET:

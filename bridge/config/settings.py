@@ -37,6 +37,13 @@ class Settings:
     tokens_file: Path | None = _setting("TOKENS_FILE", None, values.path)
     ssl_certfile: Path | None = _setting("SSL_CERTFILE", None, values.path)
     ssl_keyfile: Path | None = _setting("SSL_KEYFILE", None, values.path)
+    oauth_issuer: str | None = _setting("OAUTH_ISSUER", None, values.issuer)
+    oauth_audience: tuple[str, ...] = _setting("OAUTH_AUDIENCE", (), values.names)
+    oauth_jwks_url: str | None = _setting("OAUTH_JWKS_URL", None, values.secure_url)
+    oauth_scopes: tuple[str, ...] = _setting("OAUTH_SCOPES", (), values.scopes)
+    oauth_introspection_url: str | None = _setting("OAUTH_INTROSPECTION_URL", None, values.secure_url)
+    oauth_client_id: str | None = _setting("OAUTH_CLIENT_ID", None, values.text)
+    oauth_client_secret: str | None = _setting("OAUTH_CLIENT_SECRET", None, values.text, secret=True)
     allow_unauthenticated: bool = _setting("ALLOW_UNAUTHENTICATED", False, values.flag)
     allowed_origins: tuple[str, ...] = _setting("ALLOWED_ORIGINS", (), values.names)
     allowed_hosts: tuple[str, ...] = _setting("ALLOWED_HOSTS", (), values.names)
@@ -86,7 +93,7 @@ class Settings:
     @property
     def needs_token(self) -> bool:
         """Whether callers have to say who they are."""
-        return self.access_token is not None or self.tokens_file is not None
+        return self.access_token is not None or self.tokens_file is not None or self.oauth_issuer is not None
 
     @property
     def pins_path(self) -> Path:
@@ -162,5 +169,23 @@ def _check(settings: Settings) -> None:
     if not settings.is_loopback and not settings.needs_token and not settings.allow_unauthenticated:
         raise ConfigError(
             f"HOST: {settings.host!r} can be reached from other machines and no token is needed; set ACCESS_TOKEN or "
-            "TOKENS_FILE, or HOST=127.0.0.1, or ALLOW_UNAUTHENTICATED=true if everyone may call your servers"
+            "TOKENS_FILE or OAUTH_ISSUER, or HOST=127.0.0.1, or ALLOW_UNAUTHENTICATED=true if everyone may call your "
+            "servers"
+        )
+    _check_oauth(settings)
+
+
+def _check_oauth(settings: Settings) -> None:
+    if settings.oauth_issuer is None:
+        return
+    asks = settings.oauth_introspection_url is not None
+    if asks and not (settings.oauth_client_id and settings.oauth_client_secret):
+        raise ConfigError(
+            "OAUTH_INTROSPECTION_URL: needs OAUTH_CLIENT_ID and OAUTH_CLIENT_SECRET, by which the authorization server "
+            "knows who asks"
+        )
+    if "*" in settings.allowed_hosts and not settings.oauth_audience:
+        raise ConfigError(
+            "OAUTH_AUDIENCE: is unset and ALLOWED_HOSTS is *, so that tokens for any service would be taken; set it to "
+            "the address of this bridge, such as https://bridge.example.com"
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", ""})
@@ -200,3 +201,43 @@ def rate(value: Any) -> Rate:
         return Rate(most, _UNITS[unit.strip() or "minute"])
     except (Wanted, KeyError):
         raise Wanted("a number of requests per minute from 1, or 10/second, 600/minute, 36000/hour") from None
+
+
+def scopes(value: Any) -> tuple[str, ...]:
+    """Read scopes, separated by spaces as in OAuth, or by commas."""
+    return tuple(str(value).replace(",", " ").split())
+
+
+def secure_url(value: Any) -> str:
+    """Read an address that nobody can listen in on: https, or http on this machine."""
+    address = text(value).strip()
+    if is_secure(address):
+        return address
+    raise Wanted("an https:// address (http:// on loopback) without user, password and #")
+
+
+def issuer(value: Any) -> str:
+    """Read the name of an authorization server, which is an address without a query (RFC 8414, 2)."""
+    address = secure_url(value)
+    if "?" in address:
+        raise Wanted("the https:// address that the server calls itself, which has no ?")
+    return address
+
+
+def is_secure(address: str) -> bool:
+    """Whether what is fetched from there is what is there."""
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or parts.username is not None or "#" in address or not address.isprintable() or " " in address:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -20,6 +20,7 @@ from bridge.children.owner import ChildLimits
 from bridge.children.pinbook import PinBook
 from bridge.children.registry import Registry
 from bridge.config.errors import ConfigError
+from bridge.config.extras import check_extras
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.config.values import Rate
@@ -48,6 +49,7 @@ from bridge.web.limits import Limits
 from bridge.web.logs import LogsFace
 from bridge.web.mcp import McpFace
 from bridge.web.modern import ModernFace
+from bridge.web.oauth import Door, MetadataFace, oauth_of
 from bridge.web.pins import PinsFace
 from bridge.web.reply import keep_alive
 from bridge.web.routes import Face, application
@@ -77,6 +79,7 @@ class Service:
     def __init__(
         self, settings: Settings, servers: Servers, stderr_sink: Callable[[str], Callable[[bytes], None]]
     ) -> None:
+        check_extras(settings)
         self._settings = settings
         limits = ChildLimits(settings.max_message_bytes, settings.start_timeout)
         #: What tools were when they were first seen.
@@ -131,13 +134,16 @@ class Service:
         self._drain = Drain()
         self._parking = Parking()
         self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
+        self._oauth = oauth_of(settings)
+        self._guards = Guards(
+            settings, _keyring(settings), None if self._oauth is None else Door(self._oauth, settings.base_path)
+        )
         self._reload = Reload(self.registry, self._sessions, bridge_pool, self._calls)
         self._certificate = (
             Certificate(settings.ssl_certfile, settings.ssl_keyfile)
             if settings.ssl_certfile is not None and settings.ssl_keyfile is not None
             else None
         )
-        self._guards = Guards(settings, _keyring(settings))
         self._limits = Limits(settings.rate_limit, _rates(servers), self._guards.open_paths)
         silence = keep_alive()
         self._counted = calls = Calls(_most_concurrent(servers))
@@ -171,6 +177,7 @@ class Service:
             AdminFace(self.registry, self.drain, lambda: self.on_reload()),
             PinsFace(self.registry, self.pins),
             LogsFace(self.registry, settings.log_dir, self._drain),
+            MetadataFace(settings),
         )
         self._routes = web.AppRunner(application(settings, faces, self._limits))
         self._runner: web.ServerRunner | None = None
@@ -213,6 +220,8 @@ class Service:
         self._tasks.append(asyncio.create_task(self.pins.run(), name="pins"))
         if not self._settings.disable_stream_cleanup:
             self._tasks.append(asyncio.create_task(self._relief.run(), name="relief"))
+        if self._oauth is not None:  # so that what is wrong with it is in the log before the first client comes
+            self._tasks.append(asyncio.create_task(self._oauth.keys.refresh(), name="keys"))
         for reaper in self._reapers:
             reaper.announce()
             self._tasks.append(asyncio.create_task(reaper.run(), name="reaper"))
@@ -222,6 +231,8 @@ class Service:
         troubles = [f"{text} in use" for text in self._relief.reasons]
         if self._sessions.kept.problem is not None:
             troubles.append(self._sessions.kept.problem)
+        if self._oauth is not None and self._oauth.problem is not None:
+            troubles.append(self._oauth.problem)
         troubles += self.registry.troubles()
         if not self._drain.admits:
             troubles.append("draining: no new sessions")
@@ -290,6 +301,8 @@ class Service:
         assert self._runner is not None
         await asyncio.gather(self._sessions.close(why), self._clients.close(why), self._runner.cleanup())
         await self._keeper.close()
+        if self._oauth is not None:
+            await self._oauth.close()
         await self._routes.cleanup()
         await self.registry.close()
         await self.pins.close()

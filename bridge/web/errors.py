@@ -27,7 +27,7 @@ def refusal(error: BridgeError, request_id: bytes | None = None, status: int | N
     if error.retry_in is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_in))
     if isinstance(error, Challenge):
-        response.headers["WWW-Authenticate"] = error.challenge
+        response.headers["WWW-Authenticate"] = error.header
     if error.fault is Fault.BAD_METHOD:
         response.headers["Allow"] = "POST"
     return response

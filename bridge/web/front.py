@@ -15,8 +15,9 @@ from aiohttp import web
 
 from bridge.web.cors import is_preflight, preflight, share
 from bridge.web.errors import answer_to
-from bridge.web.guards import Guards
+from bridge.web.guards import FirstSight, Guards
 from bridge.web.limits import Limits
+from bridge.web.principal import Challenge
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +58,23 @@ class Front:
                 self._guards.check_page(request)
                 return preflight(request, origin)
             way = self._ways.get(request.raw_path) or self._way(request.raw_path)
-            self._guards.check(request, None if way is None else way[1])
+            server = None if way is None else way[1]
+            try:
+                self._guards.check(request, server)
+            except FirstSight as unknown:
+                await self._guards.meet(request, server, unknown.token)
             if self._limits.is_set:
                 self._limits.check(request)
             if way is not None and request.method == "POST" and "Expect" not in request.headers:
-                handler, server = way
+                handler, named = way
                 if self._limits.is_set:
-                    self._limits.check_server(request, server)
-                response = await handler(request, server)
+                    self._limits.check_server(request, named)
+                response = await handler(request, named)
             else:
                 self._guards.check_target(request)
                 response = await self._routes(request)
+        except Challenge as challenge:
+            response = answer_to(self._guards.challenge(challenge, request), request)
         except Exception as error:
             response = answer_to(error, request)
         if origin is not None and self._guards.lets_in(origin):  # a refusal too is for its page to see

@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from bridge.auth.grant import UNKNOWN
 from bridge.auth.keyring import Keyring
-from bridge.auth.principal import ANYONE, NOBODY
+from bridge.auth.principal import ANYONE, NOBODY, Principal
 from bridge.config.settings import Settings
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.limits import Guesses, too_many_guesses
+from bridge.web.oauth import WELL_KNOWN, Door
 from bridge.web.principal import Challenge, check_server, principal_of, set_principal
 from bridge.web.proxy import Proxies, origin_of
 
@@ -27,37 +29,97 @@ OPEN_PATHS = frozenset({"/health", "/livez", "/readyz"})
 SEEN_HOSTS = 100
 
 
+class FirstSight(Exception):
+    """A token that is not known yet, and may be good: somebody else has to be asked."""
+
+    def __init__(self, token: bytes) -> None:
+        super().__init__("a token that was not seen before")
+        self.token = token
+
+
 class Guards:
     """The checks that stand before every route; ``open_paths`` are those of probes."""
 
-    def __init__(self, settings: Settings, keyring: Keyring) -> None:
+    def __init__(self, settings: Settings, keyring: Keyring, door: Door | None = None) -> None:
         self._keyring = keyring
-        self._is_open = not keyring.is_needed
+        self._door = door
+        self._is_open = door is None and not keyring.is_needed
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
         self._guesses = Guesses()
         self._seen: set[str] = set()  # allowed ones as they are sent, so that most requests need one look
+        self._base = settings.base_path
         self.open_paths = OPEN_PATHS | {settings.base_path + path for path in OPEN_PATHS}
         self._proxies = Proxies(settings.trust_proxy) if settings.trust_proxy else None
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
 
     def check(self, request: web.BaseRequest, server: str | None = None) -> None:
-        """Raise :class:`Rejection` unless this request may come in, and may use ``server`` where it names one."""
+        """Raise :class:`Rejection` unless this request may come in, and may use ``server`` where it names one.
+
+        Raises :class:`FirstSight` when that cannot be said at once: then :meth:`meet` says it.
+        """
         self.check_page(request)
         if self._is_open:
             set_principal(request, ANYONE)
             return
         token = _token_of(request)
         wait = 0.0 if token is None else self._guesses.wait(request)
-        principal = None if token is None or wait else self._keyring.find(token)
+        principal = None if token is None or wait else self._find(token, request)
+        self._admit(request, principal, server, token, wait)
+
+    async def meet(self, request: web.BaseRequest, server: str | None, token: bytes) -> None:
+        """Raise :class:`Rejection` unless a request with a token that was not seen before may come in."""
+        assert self._door is not None
+        try:
+            principal = await self._door.verify(token, request)
+        except Rejection as refused:
+            if refused.fault is Fault.UNAUTHORIZED:
+                self._guesses.count(request)
+            if not self._is_open_path(request.path):
+                raise
+            set_principal(request, NOBODY)
+        else:
+            self._admit(request, principal, server, token)
+
+    def challenge(self, challenge: Challenge, request: web.BaseRequest) -> Challenge:
+        """Complete a refusal: say where tokens are to be had, where there is such a place."""
+        if self._door is not None:
+            self._door.point(challenge, request)
+        return challenge
+
+    def _find(self, token: bytes, request: web.BaseRequest) -> Principal | None:
+        principal = self._keyring.find(token)
+        if principal is not None or self._door is None:
+            return principal
+        try:
+            principal = self._door.find(token, request)
+        except Challenge:
+            if not self._is_open_path(request.path):
+                raise
+            return None
+        if principal is None:
+            raise FirstSight(token)
+        return principal
+
+    def _admit(
+        self,
+        request: web.BaseRequest,
+        principal: Principal | None,
+        server: str | None,
+        token: bytes | None,
+        wait: float = 0.0,
+    ) -> None:
         if principal is None:
             if token is not None and not wait:
                 self._guesses.count(request)
-            if request.path not in self.open_paths:
+            if not self._is_open_path(request.path):
                 raise too_many_guesses(wait) if wait else _unknown(token)
             principal = NOBODY
         set_principal(request, principal)
         if server is not None:
             check_server(request, server)
+
+    def _is_open_path(self, path: str) -> bool:
+        return path in self.open_paths or path.startswith((WELL_KNOWN, self._base + WELL_KNOWN))
 
     def check_page(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless its Host is ours and its page, if it comes from one, may ask us anything."""
@@ -122,9 +184,8 @@ def _token_of(request: web.BaseRequest) -> bytes | None:
 def _unknown(token: bytes | None) -> Challenge:
     if token is None:
         why = "a token is needed: send it as Authorization: Bearer, or X-API-Key (ACCESS_TOKEN, or one of TOKENS_FILE)"
-        return Challenge(Fault.UNAUTHORIZED, why, "Bearer")
-    why = "this token is not known, or has expired"
-    return Challenge(Fault.UNAUTHORIZED, why, f'Bearer error="invalid_token", error_description="{why}"')
+        return Challenge(Fault.UNAUTHORIZED, why)
+    return Challenge(Fault.UNAUTHORIZED, UNKNOWN, "invalid_token")
 
 
 def _host_of(url: str) -> str:

@@ -21,10 +21,10 @@ from bridge.sessions.directory import SessionDirectory, SessionEntry
 from bridge.sessions.pool import Entry, SessionPool
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
+from bridge.web.address import base_url
 from bridge.web.body import read_json
 from bridge.web.drain import Drain
-from bridge.web.principal import check_persist, check_server, is_admin, owner_of
-from bridge.web.proxy import origin_of
+from bridge.web.principal import check_persist, check_server, is_admin, may_use, owner_of
 from bridge.web.reply import SESSION_HEADER, json_answer
 from bridge.web.routes import aliased
 
@@ -89,7 +89,7 @@ class SessionsFace:
         row = self._row(self._sessions.pool, entry, request)
         if not row["persistent"] and (warning := self._sessions.kept.warning(wanted=wanted)):
             row["warning"] = warning
-        row["mcp_url"] = f"{origin_of(request)}{self._base}/mcp/{server}"
+        row["mcp_url"] = f"{base_url(request, self._base)}/mcp/{server}"
         row["headers"] = {SESSION_HEADER: entry.key}
         return json_answer(row, status=201)
 
@@ -214,7 +214,10 @@ class SessionsFace:
 
 
 def _is_own(entry: Entry[Any], request: web.Request) -> bool:
-    return isinstance(entry.session, StreamableSession) and entry.session.owner == owner_of(request)
+    session = entry.session
+    if not isinstance(session, StreamableSession) or session.owner != owner_of(request):
+        return False
+    return may_use(request, session.server)  # the same user may come with a token for another server
 
 
 def _pool_stats(pool: AnyPool) -> dict[str, Any]:

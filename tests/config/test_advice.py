@@ -27,6 +27,8 @@ def said(settings: dict[str, str], **keys: Any) -> list[str]:
         ({"PERSISTENCE_REQUIRED": "true"}, {}, "persistent sessions get 503"),
         ({"SESSION_STORE": "file"}, {}, 'no server has "persistent": true'),
         ({}, {"restore": "refuse", "idleStopMs": 5}, '"idleStopMs" is not used'),
+        ({"OAUTH_SCOPES": "mcp"}, {}, "OAUTH_SCOPES does nothing without OAUTH_ISSUER"),
+        ({"OAUTH_ISSUER": "https://as.example", "HOST": "0.0.0.0"}, {}, "OAUTH_AUDIENCE is unset"),
     ],
 )
 def test_what_does_not_count_is_told(settings: dict[str, str], keys: dict[str, Any], words: str) -> None:
@@ -41,6 +43,8 @@ def test_what_does_not_count_is_told(settings: dict[str, str], keys: dict[str, A
         ({"SESSION_TTL_HOURS": "1"}, {}),
         ({"SESSION_STORE": "file"}, {"persistent": True, "idleStopMs": 5}),
         ({}, {"persistent": True, "disabled": True}),
+        ({"OAUTH_ISSUER": "https://as.example"}, {}),
+        ({"OAUTH_ISSUER": "https://as.example", "HOST": "0.0.0.0", "OAUTH_AUDIENCE": "https://b.example"}, {}),
     ],
 )
 def test_what_is_fine_is_not_talked_about(settings: dict[str, str], keys: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from bridge.config.redis_address import RedisAddress
 from bridge.config.settings import MIB, Settings, load_environment, read_settings, setting_names
 from bridge.config.values import LOOPBACK, UNSET, Rate
 
+URL_WISH = "an https:// address (http:// on loopback) without user, password and #"
 NEVER_WISH = 'a number of milliseconds above 0, or "never"'
 TOKEN = "a-token-that-must-not-be-seen"
 
@@ -38,6 +39,13 @@ DEFAULTS: list[tuple[str, str, Any]] = [
     ("TOKENS_FILE", "tokens_file", None),
     ("SSL_CERTFILE", "ssl_certfile", None),
     ("SSL_KEYFILE", "ssl_keyfile", None),
+    ("OAUTH_ISSUER", "oauth_issuer", None),
+    ("OAUTH_AUDIENCE", "oauth_audience", ()),
+    ("OAUTH_JWKS_URL", "oauth_jwks_url", None),
+    ("OAUTH_SCOPES", "oauth_scopes", ()),
+    ("OAUTH_INTROSPECTION_URL", "oauth_introspection_url", None),
+    ("OAUTH_CLIENT_ID", "oauth_client_id", None),
+    ("OAUTH_CLIENT_SECRET", "oauth_client_secret", None),
     ("ALLOW_UNAUTHENTICATED", "allow_unauthenticated", False),
     ("ALLOWED_ORIGINS", "allowed_origins", ()),
     ("ALLOWED_HOSTS", "allowed_hosts", ()),
@@ -88,6 +96,16 @@ GOOD: list[tuple[str, str, Any]] = [
     ("ACCESS_TOKEN", "s3cret", "s3cret"),
     ("ACCESS_TOKEN", " with blanks ", " with blanks "),
     ("TOKENS_FILE", "tokens.json", Path("tokens.json")),
+    ("OAUTH_ISSUER", "https://as.example/realms/a", "https://as.example/realms/a"),
+    ("OAUTH_ISSUER", "https://as.example/", "https://as.example/"),
+    ("OAUTH_AUDIENCE", "https://b.example, api://b", ("https://b.example", "api://b")),
+    ("OAUTH_JWKS_URL", "http://127.0.0.1:8080/keys?v=2", "http://127.0.0.1:8080/keys?v=2"),
+    ("OAUTH_JWKS_URL", "http://[::1]/keys", "http://[::1]/keys"),
+    ("OAUTH_SCOPES", "mcp:use offline", ("mcp:use", "offline")),
+    ("OAUTH_SCOPES", "mcp:use,offline", ("mcp:use", "offline")),
+    ("OAUTH_INTROSPECTION_URL", "http://localhost/introspect", "http://localhost/introspect"),
+    ("OAUTH_CLIENT_ID", "bridge", "bridge"),
+    ("OAUTH_CLIENT_SECRET", "s3cret", "s3cret"),
     ("ALLOW_UNAUTHENTICATED", "true", True),
     ("ALLOW_UNAUTHENTICATED", "no", False),
     ("ALLOWED_ORIGINS", "https://a.example", ("https://a.example",)),
@@ -156,6 +174,20 @@ BAD: list[tuple[str, str, str]] = [
     ("PORT", "65536", whole(0, 65535)),
     ("PORT", "3000.5", whole(0, 65535)),
     ("TOKENS_FILE", " ", "a text that is not empty"),
+    ("OAUTH_ISSUER", "https://as.example?x=1", "the https:// address that the server calls itself, which has no ?"),
+    *(
+        (name, text, URL_WISH)
+        for name in ("OAUTH_ISSUER", "OAUTH_JWKS_URL", "OAUTH_INTROSPECTION_URL")
+        for text in (
+            "as.example",
+            "http://as.example",
+            "https://",
+            "https://u:p@as.example",
+            "https://a/#b",
+            "https://[",
+        )
+    ),
+    ("OAUTH_CLIENT_ID", " ", "a text that is not empty"),
     ("ALLOW_UNAUTHENTICATED", "maybe", "true or false"),
     ("SSL_CERTFILE", " ", "a text that is not empty"),
     ("SSL_KEYFILE", " ", "a text that is not empty"),
@@ -209,10 +241,13 @@ def test_the_tables_hold_every_setting() -> None:
     assert setting_names() == tuple(FIELDS)
     assert tuple(FIELDS.values()) == tuple(each.name for each in fields(Settings))
     assert {name for name, _, _ in GOOD} == set(FIELDS)
-    # Any comma list is good, and the secrets have tests of their own (REDIS_URL: test_redis_address).
+    # Any list is good, and the secrets have tests of their own (REDIS_URL: test_redis_address).
     assert set(FIELDS) - {name for name, _, _ in BAD} == {
         "ALLOWED_ORIGINS",
         "ALLOWED_HOSTS",
+        "OAUTH_AUDIENCE",
+        "OAUTH_SCOPES",
+        "OAUTH_CLIENT_SECRET",
         "ACCESS_TOKEN",
         "MCP_SERVERS",
         "REDIS_URL",
@@ -238,7 +273,10 @@ def test_a_bad_value_is_refused_with_its_name_what_was_seen_and_what_is_wanted(n
     assert refusal({"ACCESS_TOKEN": TOKEN}, {name: text}) == f"command line: {name}: is {text!r}, must be {wish}"
 
 
-@pytest.mark.parametrize("name", ["ACCESS_TOKEN", "AUTH_TOKEN", "MCP_SERVERS", "REDIS_URL"])
+SECRETS = {"ACCESS_TOKEN", "AUTH_TOKEN", "MCP_SERVERS", "REDIS_URL", "OAUTH_CLIENT_SECRET"}
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
 def test_a_refused_secret_is_not_shown(name: str) -> None:
     assert refusal({name: " \t "}) == f"environment: {name}: is (hidden), must be a text that is not empty"
 
@@ -250,19 +288,30 @@ def test_a_token_is_in_no_message_about_another_setting() -> None:
 
 def test_a_secret_is_not_in_the_repr_of_the_settings() -> None:
     redis = f"redis://:{TOKEN}@localhost"
-    assert TOKEN not in repr(read_settings({"ACCESS_TOKEN": TOKEN, "MCP_SERVERS": TOKEN, "REDIS_URL": redis}))
+    assert TOKEN not in repr(read_settings({**dict.fromkeys(SECRETS, TOKEN), "REDIS_URL": redis}))
 
 
 def test_every_secret_setting_is_kept_from_children() -> None:
     secret = [each.metadata for each in fields(Settings) if each.metadata.get("secret")]
     names = {metadata["name"] for metadata in secret} | {each["alias"] for each in secret if "alias" in each}
-    assert names == {"ACCESS_TOKEN", "AUTH_TOKEN", "MCP_SERVERS", "REDIS_URL"}
+    assert names == SECRETS
     assert names <= OUR_SECRETS
 
 
 def test_the_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         read_settings({}).port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"OAUTH_INTROSPECTION_URL": "https://as.example/i"}, "OAUTH_INTROSPECTION_URL: needs OAUTH_CLIENT_ID and"),
+        ({"ALLOWED_HOSTS": "a.example,*"}, "OAUTH_AUDIENCE: is unset and ALLOWED_HOSTS is *"),
+    ],
+)
+def test_settings_of_oauth_that_do_not_go_together(environ: dict[str, str], words: str) -> None:
+    assert refusal({"OAUTH_ISSUER": "https://as.example", **environ}).startswith(words)
 
 
 # Where sessions are kept
@@ -397,7 +446,14 @@ def test_a_host_that_others_reach_is_refused_without_a_token(host: str, token: d
 
 @pytest.mark.parametrize("host", REACHABLE)
 @pytest.mark.parametrize(
-    "permission", [{"ACCESS_TOKEN": "t"}, {"AUTH_TOKEN": "t"}, {"TOKENS_FILE": "t"}, {"ALLOW_UNAUTHENTICATED": "yes"}]
+    "permission",
+    [
+        {"ACCESS_TOKEN": "t"},
+        {"AUTH_TOKEN": "t"},
+        {"TOKENS_FILE": "t"},
+        {"OAUTH_ISSUER": "https://as.example"},
+        {"ALLOW_UNAUTHENTICATED": "yes"},
+    ],
 )
 def test_a_host_that_others_reach_is_taken_with_a_token_or_by_express_wish(
     host: str, permission: dict[str, str]

@@ -73,6 +73,11 @@ ROUTES = [
     Route("POST", "/api/v1/servers/peer/pins/approve", 403, 403, {}, names_server=True),
 ]
 PROBES = [Route("GET", path, 200, 200) for path in ("/health", "/livez", "/readyz")]
+METADATA = "/.well-known/oauth-protected-resource"
+#: For everyone, and not there as long as there is no authorization server; tests/auth has what they say where there is.
+PUBLIC = [
+    Route("GET", f"{METADATA}{resource}", 404, 404) for resource in ("", "/mcp/peer", "/sse/peer", "/bridge/peer")
+]
 NOWHERE = [
     Route("GET", "/absent", 404, 404),
     Route("GET", "/../etc/passwd", 404, 404),
@@ -159,7 +164,7 @@ async def test_a_route_is_for_whom_it_should_be(doors: Doors, route: Route) -> N
     assert (await doors.ask(route, doors.secrets["right"]))[0] == route.right
 
 
-@pytest.mark.parametrize("route", [*ROUTES, *PROBES, *NOWHERE], ids=str)
+@pytest.mark.parametrize("route", [*ROUTES, *PROBES, *PUBLIC, *NOWHERE], ids=str)
 async def test_no_foreign_page_and_no_foreign_name_gets_in(doors: Doors, route: Route) -> None:
     for page in (
         {"Origin": "https://evil.example"},
@@ -184,6 +189,14 @@ async def test_probes_answer_everyone_and_tell_names_to_nobody(doors: Doors, rou
         assert (status, text) == (200, '{"status":"ok"}\n'), text
 
 
+@pytest.mark.parametrize("route", PUBLIC, ids=str)
+async def test_public_routes_answer_everyone_alike(doors: Doors, route: Route) -> None:
+    answers = {await doors.ask(route, token) for token in (None, "mcpb_wrong", *doors.secrets.values())}
+    [(status, challenge, text)] = answers
+    assert (status, challenge) == (route.right, "")
+    assert "OAUTH_ISSUER" in text
+
+
 @pytest.mark.parametrize("route", NOWHERE, ids=str)
 async def test_what_is_not_there_is_not_told_to_strangers(doors: Doors, route: Route) -> None:
     assert (await doors.ask(route, None))[0] == 401
@@ -192,11 +205,16 @@ async def test_what_is_not_there_is_not_told_to_strangers(doors: Doors, route: R
 
 async def test_no_route_is_forgotten_here(doors: Doors) -> None:
     registered = {
-        (route.method, route.resource.canonical.replace("{server_id}", "peer").replace("{session_id}", "{session}"))
+        (
+            route.method,
+            route.resource.canonical.replace("{server_id}", "peer")
+            .replace("{resource}", "peer")
+            .replace("{session_id}", "{session}"),
+        )
         for route in doors.bridge.service._routes.app.router.routes()  # nobody else has a use for a list
         if route.resource is not None and route.method != "HEAD"
     }
-    assert registered <= {(route.method, route.path.partition("?")[0]) for route in [*ROUTES, *PROBES]}
+    assert registered <= {(route.method, route.path.partition("?")[0]) for route in [*ROUTES, *PROBES, *PUBLIC]}
 
 
 async def test_lists_show_what_is_the_callers_own(doors: Doors) -> None:
