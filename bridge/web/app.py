@@ -22,6 +22,7 @@ from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.process import pressure
+from bridge.process.memory import Heap, Trimmer
 from bridge.sessions.bridge import BridgeClient, BridgeClients
 from bridge.sessions.directory import SessionDirectory
 from bridge.sessions.keeper import Keeper
@@ -181,6 +182,7 @@ class Service:
         self.registry.keep_warm()
         self._tasks.append(asyncio.create_task(server.run(), name="connections"))
         self._tasks.append(asyncio.create_task(self._upkeep.run(), name="upkeep"))
+        self._tasks.append(asyncio.create_task(Trimmer(Heap()).run(), name="memory"))
         if not self._settings.disable_stream_cleanup:
             self._tasks.append(asyncio.create_task(self._relief.run(), name="relief"))
         for reaper in self._reapers:
