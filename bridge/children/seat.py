@@ -13,7 +13,7 @@ from bridge.children.pool import ChildPool, Lease
 from bridge.children.stream import Kind
 from bridge.protocol.messages import Response
 from bridge.protocol.mux import Undirected
-from bridge.protocol.states import ChildEvent
+from bridge.protocol.states import ChildEvent, ChildState
 
 Listener = Callable[[Undirected], None]
 
@@ -133,8 +133,9 @@ class OwnSeat:
         """The child hears it from the client itself, or not at all."""
 
     def greeted(self) -> None:
-        """The child has answered its client's ``initialize``."""
-        self._lease.child.move(ChildEvent.GREETED)
+        """The child has answered its client's ``initialize``. It may have begun to end since."""
+        if self._lease.child.state is ChildState.GREETING:
+            self._lease.child.move(ChildEvent.GREETED)
 
     def tell(self, line: bytes) -> None:
         """Send a notification."""
