@@ -35,6 +35,9 @@ class LeaseQueue:
         self._give_back = give_back
         self._waiting: dict[Sharing, deque[Waiter]] = {}
 
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
     async def child(self, sharing: Sharing, patience: float) -> Child:
         """Return a child that is held, at once if there is one and nobody else waits, within ``patience`` seconds.
 

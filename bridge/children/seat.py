@@ -11,6 +11,7 @@ from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_
 from bridge.children.policy import Greeting, Sharing
 from bridge.children.pool import ChildPool, Lease
 from bridge.children.stream import Kind
+from bridge.children.waiting import while_wanted
 from bridge.protocol.messages import Response
 from bridge.protocol.mux import Undirected
 from bridge.protocol.states import ChildEvent, ChildState
@@ -250,7 +251,12 @@ class PooledSeat:
             self._watch.unsubscribe(self, uri_of(request.params))
             accept(exchange)
             return
-        lease = await self._pool.lease(self._sharing)
+        lease = await while_wanted(exchange, self._pool.lease(self._sharing))
+        if lease is None:
+            return
+        if exchange.ended:  # nothing would give the child back
+            lease.release()
+            return
         connection = lease.connection
 
         def hear(message: Undirected) -> None:
