@@ -10,7 +10,7 @@ SUITE   := tests/conformance
 # The other bridges that the benchmark compares with; it installs them when it needs them.
 PEERS   := bench/peers
 
-.PHONY: run test lint types unit redis nginx bench conformance lock clean
+.PHONY: run test lint types unit redis nginx bench chaos conformance lock clean
 
 run: .venv/.run            ## start the bridge on 127.0.0.1:3000 with the shipped servers.json
 	@.venv/bin/mcp-bridge serve --watch $(ARGS)
@@ -75,6 +75,9 @@ clean:
 
 bench: .venv/.test         ## beside aiohttp alone and beside other bridges; writes docs/performance.md (ARGS=--help)
 	@.venv/bin/python -m bench.run $(ARGS)
+
+chaos: .venv/.test         ## clients and faults at random on a real bridge (SEED=7 MINUTES=2; a seed decides the same again)
+	@.venv/bin/python -m tests.faults.chaos $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),2)
 
 conformance: .cache/conformance.ready ## the public MCP suite, through the bridge and against the SDK alone
 	@.venv/bin/python -m tests.conformance.run $(or $(ARGS),--write)

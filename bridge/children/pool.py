@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
@@ -18,6 +17,7 @@ from bridge.children.guard import Guard
 from bridge.children.launcher import Launcher
 from bridge.children.owner import ChildLimits, Owner
 from bridge.children.policy import Sharing
+from bridge.children.queue import LeaseQueue
 from bridge.children.restart import FIRST_DELAY, Restarts
 from bridge.children.starts import Starts
 from bridge.children.watch import Watch
@@ -104,7 +104,7 @@ class ChildPool:
         self._retiring = False
         self._refilling: set[Sharing] = set()
         self._leaving: asyncio.Task[None] | None = None
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._queue = LeaseQueue(self._hold, self._may_wait, self.returned)
         self._watches: WeakValueDictionary[Sharing, Watch] = WeakValueDictionary()  # as long as anyone has a use for it
         self.children: list[Child] = []
 
@@ -122,9 +122,7 @@ class ChildPool:
         Under a policy that lends children for single exchanges, waits for one to come back when all are out.
         Raises :class:`ChildUnavailable` when there is no room for one, :class:`StartFailed` when it does not start.
         """
-        child = await self._free(sharing)
-        child.holders += 1
-        child.used = True
+        child = await self._come_by(sharing)
         self._launcher.hurry()
         try:
             await asyncio.shield(child.ready)
@@ -162,7 +160,7 @@ class ChildPool:
         child.holders -= 1
         if child.holders == 0 and not self._keeps(child):
             child.stop()
-        self._wake_one()
+        self._queue.serve()
 
     def watch(self, sharing: Sharing) -> Watch:
         """Return where the children under a policy that lends them for exchanges are listened to."""
@@ -209,8 +207,7 @@ class ChildPool:
     async def close(self) -> None:
         """Stop every child and wait until none is left."""
         self._closing = True
-        while self._waiting:
-            self._wake_one()
+        self._queue.serve()
         await self._stop_all()
 
     def _keeps(self, child: Child) -> bool:
@@ -226,37 +223,21 @@ class ChildPool:
         if child.holders == 0:
             child.stop()
 
-    async def _free(self, sharing: Sharing) -> Child:
-        while True:
-            try:
-                return self._choose(sharing)
-            except Resting:
-                raise
-            except ChildUnavailable:
-                if sharing.hold == "session" or self._closing:
-                    raise
-                await self._come_back()
-
-    async def _come_back(self) -> None:
-        """Wait until a child comes back. Raises :class:`ChildUnavailable` after a while."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+    async def _come_by(self, sharing: Sharing) -> Child:
         try:
-            async with asyncio.timeout(LEASE_PATIENCE):
-                await waiter
+            return await self._queue.child(sharing, LEASE_PATIENCE)
         except TimeoutError:
             raise ChildUnavailable(self.config.id, "all of its children are busy", retry_in=5) from None
-        finally:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-            elif waiter.cancelled():
-                self._wake_one()
 
-    def _wake_one(self) -> None:
-        if self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+    def _hold(self, sharing: Sharing) -> Child:
+        child = self._choose(sharing)
+        child.holders += 1
+        child.used = True
+        return child
+
+    def _may_wait(self, sharing: Sharing, why: ChildUnavailable) -> bool:
+        """Whether a child may come back soon."""
+        return sharing.hold == "exchange" and not self._closing and not isinstance(why, Resting)
 
     def _choose(self, sharing: Sharing) -> Child:
         if self._closing:
@@ -309,7 +290,7 @@ class ChildPool:
         finally:
             self.children.remove(owner.child)
             self._capacity.give_back()
-            self._wake_one()
+            self._queue.serve()
             owner.child.ended.set()
             if self._retiring and not self.children:
                 self._retired()

@@ -11,9 +11,10 @@ from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_
 from bridge.children.policy import Greeting, Sharing
 from bridge.children.pool import ChildPool, Lease
 from bridge.children.stream import Kind
+from bridge.children.waiting import while_wanted
 from bridge.protocol.messages import Response
 from bridge.protocol.mux import Undirected
-from bridge.protocol.states import ChildEvent
+from bridge.protocol.states import ChildEvent, ChildState
 
 Listener = Callable[[Undirected], None]
 
@@ -133,8 +134,9 @@ class OwnSeat:
         """The child hears it from the client itself, or not at all."""
 
     def greeted(self) -> None:
-        """The child has answered its client's ``initialize``."""
-        self._lease.child.move(ChildEvent.GREETED)
+        """The child has answered its client's ``initialize``. It may have begun to end since."""
+        if self._lease.child.state is ChildState.GREETING:
+            self._lease.child.move(ChildEvent.GREETED)
 
     def tell(self, line: bytes) -> None:
         """Send a notification."""
@@ -249,7 +251,12 @@ class PooledSeat:
             self._watch.unsubscribe(self, uri_of(request.params))
             accept(exchange)
             return
-        lease = await self._pool.lease(self._sharing)
+        lease = await while_wanted(exchange, self._pool.lease(self._sharing))
+        if lease is None:
+            return
+        if exchange.ended:  # nothing would give the child back
+            lease.release()
+            return
         connection = lease.connection
 
         def hear(message: Undirected) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from bridge.children.connection import Exchange
 from bridge.children.seat import Listener, Seat
-from bridge.protocol.errors import Fault, Rejection
+from bridge.children.waiting import while_wanted
 from bridge.protocol.messages import Response
 
 
@@ -43,10 +43,8 @@ class Vacant:
 
     async def send(self, exchange: Exchange, silence: float | None) -> None:
         """Send a request to the child that it wakes. Raises what waking one raises."""
-        exchange.on_cancel = lambda: exchange.fail(Rejection(Fault.TIMED_OUT, "the client cancelled the call"))
-        seat = await self._wake()
-        exchange.on_cancel = None
-        if not exchange.ended:
+        seat = await while_wanted(exchange, self._wake())
+        if seat is not None and not exchange.ended:
             await seat.send(exchange, silence)
 
     def introduce(self, params: bytes) -> None:

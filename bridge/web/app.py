@@ -25,6 +25,7 @@ from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.config.values import Rate
 from bridge.process import pressure
+from bridge.process.memory import Heap, Trimmer
 from bridge.sessions.bridge import BridgeClient, BridgeClients
 from bridge.sessions.directory import SessionDirectory
 from bridge.sessions.keeper import Keeper
@@ -218,6 +219,7 @@ class Service:
             self._tasks.append(asyncio.create_task(self._certificate.run(), name="certificate"))
         self._tasks.append(asyncio.create_task(self._upkeep.run(), name="upkeep"))
         self._tasks.append(asyncio.create_task(self.pins.run(), name="pins"))
+        self._tasks.append(asyncio.create_task(Trimmer(Heap()).run(), name="memory"))
         if not self._settings.disable_stream_cleanup:
             self._tasks.append(asyncio.create_task(self._relief.run(), name="relief"))
         if self._oauth is not None:  # so that what is wrong with it is in the log before the first client comes

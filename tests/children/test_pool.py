@@ -11,10 +11,10 @@ import pytest
 from bridge.children.connection import Exchange
 from bridge.children.owner import ChildLimits
 from bridge.children.policy import DEDICATED, SHARED, Sharing
-from bridge.children.pool import Capacity, ChildPool
+from bridge.children.pool import Capacity, ChildPool, Lease
 from bridge.children.starts import Starts
 from bridge.config.servers import parse_servers
-from bridge.protocol.errors import ChildUnavailable, ConnectionClosed, StartFailed
+from bridge.protocol.errors import ChildUnavailable, ConnectionClosed, Resting, StartFailed
 from bridge.protocol.messages import Request
 from bridge.protocol.states import ChildState
 from tests.conftest import peer
@@ -159,6 +159,49 @@ async def test_a_warm_child_that_was_taken_is_replaced_a_moment_later(monkeypatc
     assert len(pool.children) == 2
     assert (await pool.lease(warm)).child is pool.children[1]
     await pool.close()
+
+
+ONE_FOR_ALL = Sharing(holders=1, hold="exchange", limit=1)
+
+
+async def _queued(pool: ChildPool, callers: int) -> tuple[Lease, list[asyncio.Task[Lease]]]:
+    """One that holds the only child, and callers that wait for it."""
+    held = await pool.lease(ONE_FOR_ALL)
+    waiting = [asyncio.create_task(pool.lease(ONE_FOR_ALL)) for _ in range(callers)]
+    await asyncio.sleep(0)
+    return held, waiting
+
+
+async def test_who_waits_for_a_child_gets_it_before_who_comes_later(pool: ChildPool) -> None:
+    held, [first, second] = await _queued(pool, 2)
+
+    async def again() -> Lease:
+        held.release()
+        return await pool.lease(ONE_FOR_ALL)
+
+    late = asyncio.create_task(again())
+    for each in (first, second, late):
+        done, _ = await asyncio.wait([first, second, late], return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        assert [task for task in (first, second, late) if task in done and task.result()._held] == [each]
+        each.result().release()
+
+
+async def test_all_that_wait_for_a_child_learn_at_once_that_none_will_come_back(pool: ChildPool) -> None:
+    _, waiting = await _queued(pool, 3)
+    async with asyncio.timeout(5):
+        await pool.halt()
+        for caller in waiting:
+            with pytest.raises(Resting, match="it was stopped"):
+                await caller
+
+
+async def test_a_child_that_comes_as_its_caller_gives_up_goes_to_the_next(pool: ChildPool) -> None:
+    held, [first, second] = await _queued(pool, 2)
+    held.release()
+    first.cancel()
+    async with asyncio.timeout(5):
+        assert (await second).child is held.child
+    assert held.child.holders == 1
 
 
 async def test_capacity_is_given_back_by_children_that_cannot_start() -> None:

@@ -206,6 +206,24 @@ async def test_a_start_has_time_for_as_long_as_stderr_moves(
     assert row["state"] == "running"
 
 
+async def test_a_child_that_answers_initialize_while_it_is_stopped_answers_somebody(
+    start_bridge: StartBridge, tmp_path: Path
+) -> None:
+    done = tmp_path / "installed"
+    bridge = await start_bridge({"npx": babbler("--stderr-until", str(done))})
+    initialize = asyncio.create_task(_initialize(bridge, "npx"))
+    await until(lambda: [each.state.value for each in bridge.service.registry.children()] == ["greeting"], "it starts")
+    [child] = bridge.service.registry.children()
+    stopping = asyncio.create_task(bridge.service.registry.stop("npx"))
+    await until(lambda: child.state.value == "stopping", "its end has begun")
+    done.touch()
+    async with asyncio.timeout(5):
+        answer, _ = await initialize
+        await stopping
+    assert answer["id"] == "me"
+    assert "result" in answer or "ended" in answer["error"]["message"]
+
+
 @pytest.mark.parametrize("face", ["mcp", "bridge"])
 async def test_a_start_that_goes_on_for_ever_is_given_up_and_says_what_it_said(
     start_bridge: StartBridge, face: str, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -219,3 +220,31 @@ async def test_warm_children_wait_for_sessions(
     async with asyncio.timeout(10):
         while len(await bridge.get("/children")) != 3:  # two wait again, soon
             pass
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.001)
+
+
+async def test_a_call_that_ends_while_it_waits_for_a_child_takes_none(start_bridge: StartBridge) -> None:
+    one_child = {"holders": 1, "hold": "exchange", "warm": 0, "limit": 1}
+    bridge = await start_bridge({"peer": peer(sharing=one_child)})
+    holding, deleted, cancelled, after = [await bridge.session() for _ in range(4)]
+    [child] = bridge.service.registry.children()
+    held = asyncio.create_task(holding.call("wait", 1, key="k"))
+    await _until(lambda: child.connection.open_exchanges == 1)
+    first, second = (asyncio.create_task(session.call("echo", 2)) for session in (deleted, cancelled))
+    await _until(lambda: len(bridge.service.registry.pool("peer")._queue) == 2)
+    async with deleted.delete() as response:
+        assert response.status == 204
+    async with cancelled.post(message("notifications/cancelled", requestId=2)) as response:
+        assert response.status == 202
+    async with asyncio.timeout(5):
+        assert "session ended" in (await first)["error"]["message"]
+        assert "cancelled" in (await second)["error"]["message"]
+        child.connection.transport.kill()
+        assert "ended before it answered" in (await held)["error"]["message"]
+        for _ in range(3):
+            assert (await after.call("echo", 3, n=1))["result"] == {"n": 1}
