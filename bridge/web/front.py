@@ -16,6 +16,7 @@ from aiohttp import web
 from bridge.web.cors import is_preflight, preflight, share
 from bridge.web.errors import answer_to
 from bridge.web.guards import Guards
+from bridge.web.prebuilt import Prebuilt
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,10 @@ class Front:
         except Exception as error:
             response = answer_to(error, request)
         if origin is not None and self._guards.lets_in(origin):  # a refusal too is for its page to see
-            share(response, origin)
+            if isinstance(response, Prebuilt):
+                response.share(origin)
+            else:
+                share(response, origin)
         if begun is not None:
             spent = (time.perf_counter() - begun) * 1000
             log.debug("%s %s %d %.1fms", request.method, request.path, response.status, spent)

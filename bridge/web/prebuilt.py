@@ -1,19 +1,23 @@
 """The JSON answer of a call, written to the connection in one piece.
 
 Building an aiohttp response - header map, writer, chunks - costs about as much as all the bridge's own work on a call.
-The answer of a call always has the same few headers, so its head is a constant with a length and an id in it. Whatever
-is not the usual case (HTTP/1.0, a connection that will close, a page that asks) goes the usual way.
+The answer of a call always has the same few headers, so its head is a constant with a length and an id in it, and what
+a page has to be told where one asks. Whatever is not the usual case (HTTP/1.0, a connection that will close) goes the
+usual way.
 """
 
 from __future__ import annotations
 
 import email.utils
+import functools
 import time
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
 from multidict import CIMultiDict
+
+from bridge.web.cors import share, sharing
 
 #: Bodies up to this size in bytes are copied behind their head; a larger one is written by itself.
 COPIED = 64 * 1024
@@ -24,6 +28,11 @@ _HEAD = (
     + b"\r\n\r\n"
 )
 _SESSION = b"Mcp-Session-Id: %b\r\n"
+
+
+@functools.lru_cache(maxsize=100)
+def _sharing(origin: str) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in sharing(origin).items()).encode()
 
 
 class _Clock:
@@ -55,6 +64,7 @@ class Prebuilt(web.Response):
         self._usual: web.Response | None = None
         self._request: web.BaseRequest | None = None
         self._more: CIMultiDict[str] | None = None
+        self._sharing = b""
 
     @property
     def status(self) -> int:
@@ -78,12 +88,21 @@ class Prebuilt(web.Response):
         """Whether the connection stays open."""
         return True if self._usual is None else self._usual.keep_alive
 
+    def share(self, origin: str) -> None:
+        """Let a page see it."""
+        if origin.isascii() and origin.isprintable():
+            self._sharing = _sharing(origin)
+        else:
+            share(self, origin)
+
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Decide which way it goes."""
         self._request = request
         if request.version == HttpVersion11 and request.keep_alive and not self._more:
             return None
         headers = CIMultiDict(self._more or ())
+        if self._sharing:
+            headers.update(sharing(request.headers["Origin"]))
         if self._session_id:
             headers["Mcp-Session-Id"] = self._session_id
         self._usual = web.Response(body=self._json, content_type="application/json", headers=headers)
@@ -99,7 +118,7 @@ class Prebuilt(web.Response):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
         session = _SESSION % self._session_id.encode() if self._session_id else b""
-        head = _HEAD % (len(self._json), session, _clock.date())
+        head = _HEAD % (len(self._json), session + self._sharing, _clock.date())
         if len(self._json) <= COPIED:
             transport.write(head + self._json)
         else:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bridge.web.cors import sharing
 from tests.conftest import Running, tool
 
 
@@ -53,6 +54,19 @@ async def test_the_same_answer_goes_either_way(bridge: Running, version: str, ex
     assert headers["content-type"].startswith("application/json")
     assert headers["date"].endswith("GMT")
     assert closed is bool(extra or version == "1.0")
+
+
+@pytest.mark.parametrize("extra", ["", "Connection: close\r\n"])
+@pytest.mark.parametrize("origin", ["http://localhost:5173", "http://127.0.0.1:\xe9"])
+async def test_a_page_is_told_the_same_either_way(bridge: Running, extra: str, origin: str) -> None:
+    everyone, _, _ = await _raw(bridge, "1.1", extra)
+    page, answer, _ = await _raw(bridge, "1.1", f"Origin: {origin}\r\n{extra}")
+    assert json.loads(answer)["result"] == {"text": "hello"}
+    told = {name.lower(): value for name, value in sharing(origin).items()}
+    assert {name: page.pop(name) for name in told} == told
+    assert page.keys() == everyone.keys()
+    if origin.isascii():
+        assert page["content-type"] == everyone["content-type"]  # which differ between the ways
 
 
 async def test_a_connection_serves_one_answer_after_the_other(bridge: Running) -> None:
