@@ -23,6 +23,7 @@ from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.observe.logs import Logs
+from bridge.process.memory import keep_heap
 from bridge.process.watchdog import Watchdog, sweep
 from bridge.version import __version__
 from bridge.web.app import Service
@@ -63,6 +64,7 @@ def serve(settings: Settings, servers: Servers, options: argparse.Namespace) -> 
             log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s", problem.text)
         for line in advice(settings, servers.entries):
             log.warning("%s", line)
+        keep_heap()
         left = sweep()
         if left:
             log.warning("ended %d process(es) that an earlier bridge had left behind", left)

@@ -2,7 +2,8 @@
 
 The exit is seen by a pidfd and not by end-of-file, because a grandchild may hold the pipe open for ever (users' scar
 8); end-of-file on a living child counts as its end too. The dead child is left a zombie until its group has been
-killed: as long as it is one, the kernel gives its number to nobody else, so the signal cannot hit a stranger.
+killed: as long as it is one, the kernel gives its number to nobody else, so the signal cannot hit a stranger. Where the
+kernel signals groups by a pidfd, no number is needed, and the child is reaped first to see whether anyone is left.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import cast
 
 from bridge.process.pipes import Pipe
 from bridge.process.spawn import Command, Process, Start, start_plainly
-from bridge.process.tree import ProcessTree
+from bridge.process.tree import ProcessGroup, ProcessTree, may_have_children
 from bridge.protocol.framing import LineSplitter, Oversized
 
 #: Longest line of stderr that is kept whole, in bytes; a longer one is cut.
@@ -82,6 +83,7 @@ class ChildProcess:
         self._lines: deque[bytes | Oversized] = deque()  # for the next turns
         self._stderr_lines = LineSplitter(STDERR_LINE)
         self._process: Process | None = None
+        self._pidfd: int | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._turn_has_written = False
         self._lines_of_turn: list[bytes] = []
@@ -189,21 +191,37 @@ class ChildProcess:
         """
         if self._process is None:
             return
-        tree = await self._loop.run_in_executor(None, ProcessTree, self._process.pid)
+        tree = ProcessTree(self._process.pid)
+        if may_have_children(self._process.pid):
+            await self._loop.run_in_executor(None, tree.look)
         self.close_stdin()
         if not await self._exits_within(patience):
             self._signal_group(signal.SIGTERM)
             tree.signal(signal.SIGTERM)
             if not await self._exits_within(patience):
                 self._signal_group(signal.SIGKILL)
-        await self._end_leftovers(tree, patience)
-        await asyncio.wait([self.exited])
+        if not (tree.is_empty and self._was_the_last()):
+            await self._end_leftovers(tree, patience)
+            await asyncio.wait([self.exited])
         self._release()
 
     def kill(self) -> None:
         """SIGKILL to the group, now: for a bridge that has no time left."""
         if self._process is not None and not self.exited.done():
             self._signal_group(signal.SIGKILL)
+
+    def _was_the_last(self) -> bool:
+        """Reap the child and tell whether nobody is left of its group; False as well where the kernel cannot tell."""
+        assert self._process is not None
+        if self._pidfd is None or not self.exited.done() or not self._process.is_ours:
+            return False
+        group = ProcessGroup(self._pidfd)
+        try:
+            group.signal(0)  # as long as its number is kept, which all else needs that can be done about its group
+            self._process.reap()
+            return not group.signal(0)
+        except OSError:
+            return False
 
     async def _end_leftovers(self, tree: ProcessTree, patience: float) -> None:
         if await self._loop.run_in_executor(None, tree.refresh):
@@ -221,15 +239,19 @@ class ChildProcess:
 
     def _signal_group(self, number: int) -> None:
         assert self._process is not None
-        if self.exited.done() and not self._process.keeps_number:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+        with contextlib.suppress(OSError):
+            if not self.exited.done() or self._process.keeps_number:
+                os.killpg(self._process.pid, number)
+            elif self._pidfd is not None:
+                ProcessGroup(self._pidfd).signal(number)
 
     def _release(self) -> None:
         """Reap the zombie and close our ends of the pipes."""
         assert self._process is not None
         self._process.reap()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
         self._end()
         for transport in self._readers:
             transport.close()
@@ -250,14 +272,13 @@ class ChildProcess:
             threading.Thread(target=wait, name=f"wait-{process.pid}", daemon=True).start()
             return
         try:
-            fd = os.pidfd_open(process.pid)
+            fd = self._pidfd = os.pidfd_open(process.pid)
         except ProcessLookupError:  # its parent is gone, and so is what it might have told
             loop.call_soon(process.exit_code, self._exit_seen)
             return
 
         def readable() -> None:
             loop.remove_reader(fd)
-            os.close(fd)
             process.exit_code(self._exit_seen)
 
         loop.add_reader(fd, readable)

@@ -42,6 +42,11 @@ class Process(Protocol):
     pipes: tuple[IO[bytes], IO[bytes], IO[bytes]]
 
     @property
+    def is_ours(self) -> bool:
+        """Whether we are its parent, so that nothing is left of it once it is reaped."""
+        ...
+
+    @property
     def keeps_number(self) -> bool:
         """Whether its process id is still its own after its end, because nobody has reaped it."""
         ...
@@ -68,7 +73,7 @@ class Spawned:
         assert popen.stderr is not None
         self.pid = popen.pid
         self.pipes: tuple[IO[bytes], IO[bytes], IO[bytes]] = (popen.stdin, popen.stdout, popen.stderr)
-        self.keeps_number = True
+        self.is_ours = self.keeps_number = True
         self._popen = popen
 
     def exit_code(self, tell: Callable[[int | None], None]) -> None:

@@ -1,10 +1,16 @@
-"""Who descends from a child: its children's children, also those that left its process group or lost their parent."""
+"""Who descends from a child: its children's children, also those that left its process group or lost their parent.
+
+Most servers start nothing, and the kernel can say so in microseconds: it keeps a list of children per thread, and can
+tell whether a group has anyone in it. Only where it does not, or where there is somebody, all processes are looked at.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
+from pathlib import Path
 
 import psutil
 
@@ -17,18 +23,69 @@ POLL = 0.01
 _UNREADABLE = (psutil.Error, OSError)
 
 
+#: Signal a process group by a descriptor of its leader (``PIDFD_SIGNAL_PROCESS_GROUP``, Linux 6.9).
+_TO_GROUP = 4
+
+
+def may_have_children(pid: int) -> bool:
+    """Whether a process has children, as far as the kernel tells; True where it does not (``CONFIG_PROC_CHILDREN``).
+
+    While children end, the kernel may leave out others of a list (proc(5)), but never the first. The children of a
+    thread that ends go to the first one of its process, which is therefore read last.
+    """
+    try:
+        threads = sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda task: int(task.name), reverse=True)
+        return any(_begins(thread / "children") for thread in threads)
+    except OSError:  # also when no descriptor is left, and where a thread has just ended
+        return True
+
+
+def _begins(path: Path) -> bool:
+    """Whether there is anything in a file."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return bool(os.read(fd, 1))
+    finally:
+        os.close(fd)
+
+
+class ProcessGroup:
+    """The group that a process leads, by a descriptor of that process, which is true when its number is another's."""
+
+    def __init__(self, pidfd: int) -> None:
+        self._pidfd = pidfd
+
+    def signal(self, number: int) -> bool:
+        """Send a signal; False when nobody is in the group. Raises :class:`OSError` where the kernel cannot do that."""
+        try:
+            signal.pidfd_send_signal(self._pidfd, number, None, _TO_GROUP)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # somebody is, and is not ours any more
+            return True
+        return True
+
+
 class ProcessTree:
     """The living processes below a child, as far as they can be found.
 
-    Made before the child is stopped, because afterwards nobody knows whose children its orphans were. Scanning the
-    process table takes milliseconds: call these methods off the event loop.
+    :meth:`look` before the child is stopped, because afterwards nobody knows whose children its orphans were. Looking
+    at all processes takes milliseconds: call these methods off the event loop.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._known: set[psutil.Process] = set()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known to be below the child."""
+        return not self._known
+
+    def look(self) -> None:
+        """Find what descends from the child now."""
         with contextlib.suppress(*_UNREADABLE):
-            self._known.update(psutil.Process(pid).children(recursive=True))
+            self._known.update(psutil.Process(self.pid).children(recursive=True))
 
     def refresh(self) -> bool:
         """Add what is in the child's group or below a known process by now; tell whether anything lives."""
@@ -36,10 +93,10 @@ class ProcessTree:
             with contextlib.suppress(*_UNREADABLE):
                 self._known.update(process.children(recursive=True))
         with contextlib.suppress(*_UNREADABLE):
-            for process in psutil.process_iter():
-                with contextlib.suppress(OSError):
-                    if process.pid != self.pid and os.getpgid(process.pid) == self.pid:
-                        self._known.add(process)
+            for pid in psutil.pids():
+                with contextlib.suppress(*_UNREADABLE):
+                    if pid != self.pid and os.getpgid(pid) == self.pid:
+                        self._known.add(psutil.Process(pid))
         self._known = {process for process in self._known if _lives(process)}
         return bool(self._known)
 

@@ -249,6 +249,8 @@ class Zygote:
 class Forked:
     """A child of a zygote."""
 
+    is_ours = False
+
     def __init__(self, zygote: Zygote, pid: int, pipes: tuple[IO[bytes], IO[bytes], IO[bytes]]) -> None:
         self.pid = pid
         self.pipes = pipes

@@ -69,6 +69,18 @@ class _Open(msgspec.Struct, Generic[E]):
     is_listen: bool
 
 
+class _Meta(msgspec.Struct, gc=False):
+    token: Raw = msgspec.field(default=messages.ABSENT, name="progressToken")
+
+
+class _Params(msgspec.Struct, gc=False):
+    meta: _Meta = msgspec.field(default_factory=_Meta, name="_meta")
+
+
+_meta = msgspec.json.Decoder(_Meta)
+_params = msgspec.json.Decoder(_Params)
+
+
 class Mux(Generic[E]):
     """Ids and progress tokens of one child, out and back in.
 
@@ -203,11 +215,24 @@ class Mux(Generic[E]):
 
 def _swap_token(request: Request, wire: bytes) -> tuple[bytes, Raw | None]:
     """Replace ``_meta.progressToken``; return the new params and the client's own token, None if it has none."""
-    token = messages.member(request.meta, "progressToken") if request.meta else b""
+    meta = messages.read(_meta, request.meta) if request.meta else None
+    token = b"" if meta is None else bytes(meta.token)
     if not token:
         return request.params, None
+    return _with_token(request, token, wire), Raw(token)
+
+
+def _with_token(request: Request, token: bytes, wire: bytes) -> bytes:
+    """The params with another progress token, every other byte as it was; the old one is found by its text."""
+    if token == wire:
+        return request.params
+    start = request.params.rfind(request.meta) + request.meta.rfind(token)
+    changed = b"%b%b%b" % (request.params[:start], wire, request.params[start + len(token) :])
+    read = messages.read(_params, changed)
+    if read is not None and read.meta.token == Raw(wire):  # which proves it: no other change makes that the token
+        return changed
     meta = messages.replaced(request.meta, "progressToken", wire)
-    return messages.replaced(request.params, "_meta", meta), Raw(token)
+    return messages.replaced(request.params, "_meta", meta)
 
 
 def _renamed(holder: bytes, client_id: bytes) -> bytes:

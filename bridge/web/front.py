@@ -17,6 +17,7 @@ from bridge.web.cors import is_preflight, preflight, share
 from bridge.web.errors import answer_to
 from bridge.web.guards import FirstSight, Guards
 from bridge.web.limits import Limits
+from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import Challenge
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,10 @@ class Front:
         except Exception as error:
             response = answer_to(error, request)
         if origin is not None and self._guards.lets_in(origin):  # a refusal too is for its page to see
-            share(response, origin)
+            if isinstance(response, Prebuilt):
+                response.share(origin)
+            else:
+                share(response, origin)
         if begun is not None:
             spent = (time.perf_counter() - begun) * 1000
             log.debug("%s %s %d %.1fms", request.method, request.path, response.status, spent)

@@ -25,8 +25,8 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 #: Probes, which never need a token and never tell names.
 OPEN_PATHS = frozenset({"/health", "/livez", "/readyz"})
 
-#: Spellings of allowed hosts that are remembered.
-SEEN_HOSTS = 100
+#: Spellings of allowed hosts and of allowed origins that are remembered.
+MOST_SEEN = 100
 
 
 class FirstSight(Exception):
@@ -46,10 +46,12 @@ class Guards:
         self._is_open = door is None and not keyring.is_needed
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
         self._guesses = Guesses()
-        self._seen: set[str] = set()  # allowed ones as they are sent, so that most requests need one look
         self._base = settings.base_path
         self.open_paths = OPEN_PATHS | {settings.base_path + path for path in OPEN_PATHS}
         self._proxies = Proxies(settings.trust_proxy) if settings.trust_proxy else None
+        # Allowed ones as they are sent, so that most requests need one look.
+        self._seen: set[str] = set()
+        self._seen_origins: set[str] = set()
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
 
     def check(self, request: web.BaseRequest, server: str | None = None) -> None:
@@ -146,7 +148,7 @@ class Guards:
             return
         name = _without_port(host.lower())
         if name in LOOPBACK_NAMES or host.lower() in self._hosts or name in self._hosts or "*" in self._hosts:
-            if len(self._seen) < SEEN_HOSTS:
+            if len(self._seen) < MOST_SEEN:
                 self._seen.add(host)
             return
         raise Rejection(
@@ -160,10 +162,17 @@ class Guards:
 
     def lets_in(self, origin: str) -> bool:
         """Whether pages of this origin may come in: those of this machine, and what ``ALLOWED_ORIGINS`` lists."""
-        origin = origin.rstrip("/").lower()
-        if origin in self._origins or "*" in self._origins:
+        if origin in self._seen_origins:
             return True
-        return origin.startswith(("http://", "https://")) and _without_port(_host_of(origin)) in LOOPBACK_NAMES
+        name = origin.rstrip("/").lower()
+        listed = name in self._origins or "*" in self._origins
+        if not listed and not name.startswith(("http://", "https://")):
+            return False
+        if not listed and _without_port(_host_of(name)) not in LOOPBACK_NAMES:
+            return False
+        if len(self._seen_origins) < MOST_SEEN:
+            self._seen_origins.add(origin)
+        return True
 
 
 def knows(request: web.BaseRequest) -> bool:

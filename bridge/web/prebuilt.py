@@ -1,13 +1,15 @@
-"""The JSON answer of a call, written to the connection in one piece.
+"""Answers whose heads are constants, each written to the connection in as few pieces as can be.
 
 Building an aiohttp response - header map, writer, chunks - costs about as much as all the bridge's own work on a call.
-The answer of a call always has the same few headers, so its head is a constant with a length and an id in it. Whatever
-is not the usual case (HTTP/1.0, a connection that will close, a page that asks) goes the usual way.
+The answer of a call always has the same few headers, so its head is a constant with a length and an id in it, and what
+a page has to be told where one asks; that of an event stream likewise. Whatever is not the usual case (HTTP/1.0, a
+connection that will close) goes the usual way.
 """
 
 from __future__ import annotations
 
 import email.utils
+import functools
 import time
 
 from aiohttp import web
@@ -15,15 +17,33 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
 from multidict import CIMultiDict
 
+from bridge.web.cors import share, sharing
+
 #: Bodies up to this size in bytes are copied behind their head; a larger one is written by itself.
 COPIED = 64 * 1024
 
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%bDate: %b\r\nServer: "
-    + SERVER_SOFTWARE.encode()
-    + b"\r\n\r\n"
-)
+_TAIL = b"%bDate: %b\r\nServer: " + SERVER_SOFTWARE.encode() + b"\r\n\r\n"
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" + _TAIL
 _SESSION = b"Mcp-Session-Id: %b\r\n"
+
+SSE_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+
+def _lines(headers: dict[str, str]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+
+
+_STREAM_HEAD = b"HTTP/1.1 200 OK\r\n%bTransfer-Encoding: chunked\r\n" % _lines(SSE_HEADERS) + _TAIL
+_END = b"0\r\n\r\n"
+
+
+@functools.lru_cache(maxsize=100)
+def _sharing(origin: str) -> bytes:
+    return _lines(sharing(origin))
 
 
 class _Clock:
@@ -45,16 +65,17 @@ class _Clock:
 _clock = _Clock()
 
 
-class Prebuilt(web.Response):
-    """200 with a JSON body, and the session id of the call where there is one."""
+class _Short(web.StreamResponse):
+    """200 with a few headers, and the session id where there is one."""
 
-    def __init__(self, body: bytes, session_id: str = "") -> None:
-        # Not Response.__init__, which is what this class avoids: only the usual case is prepared here.
-        self._json = body
+    _usual: web.StreamResponse | None = None
+    _request: web.BaseRequest | None = None
+    _more: CIMultiDict[str] | None = None
+    _sharing = b""
+
+    def __init__(self, session_id: str) -> None:
+        # Not StreamResponse.__init__, which is what this class avoids: only the usual case is prepared here.
         self._session_id = session_id
-        self._usual: web.Response | None = None
-        self._request: web.BaseRequest | None = None
-        self._more: CIMultiDict[str] | None = None
 
     @property
     def status(self) -> int:
@@ -63,7 +84,7 @@ class Prebuilt(web.Response):
 
     @property
     def prepared(self) -> bool:
-        """Whether the head has been sent."""
+        """Whether it has begun."""
         return self._request is not None
 
     @property
@@ -78,32 +99,100 @@ class Prebuilt(web.Response):
         """Whether the connection stays open."""
         return True if self._usual is None else self._usual.keep_alive
 
+    def share(self, origin: str) -> None:
+        """Let a page see it."""
+        if origin.isascii() and origin.isprintable():
+            self._sharing = _sharing(origin)
+        else:
+            share(self, origin)
+
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Decide which way it goes."""
+        if self._request is not None:
+            return None
         self._request = request
         if request.version == HttpVersion11 and request.keep_alive and not self._more:
             return None
         headers = CIMultiDict(self._more or ())
+        if self._sharing:
+            headers.update(sharing(request.headers["Origin"]))
         if self._session_id:
             headers["Mcp-Session-Id"] = self._session_id
-        self._usual = web.Response(body=self._json, content_type="application/json", headers=headers)
+        self._usual = self._in_full(headers)
         return await self._usual.prepare(request)
+
+    def _in_full(self, headers: CIMultiDict[str]) -> web.StreamResponse:
+        """The same as aiohttp has it."""
+        raise NotImplementedError
+
+    def _own_lines(self) -> bytes:
+        """The headers that are not the same for all."""
+        return (_SESSION % self._session_id.encode() if self._session_id else b"") + self._sharing
+
+    async def _send(self, *parts: bytes) -> None:
+        assert self._request is not None
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        for part in parts:
+            transport.write(part)
+        if self._request.protocol.writing_paused:  # it sends requests and does not read the answers
+            await self._request.writer.drain()
+
+
+class Prebuilt(_Short, web.Response):
+    """200 with a JSON body."""
+
+    def __init__(self, body: bytes, session_id: str = "") -> None:
+        self._json = body
+        self._session_id = session_id
+
+    def _in_full(self, headers: CIMultiDict[str]) -> web.StreamResponse:
+        return web.Response(body=self._json, content_type="application/json", headers=headers)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send everything. Raises :class:`ConnectionError` when the client has gone."""
         if self._usual is not None:
             await self._usual.write_eof()
             return
-        assert self._request is not None
-        transport = self._request.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client has gone")
-        session = _SESSION % self._session_id.encode() if self._session_id else b""
-        head = _HEAD % (len(self._json), session, _clock.date())
+        head = _HEAD % (len(self._json), self._own_lines(), _clock.date())
         if len(self._json) <= COPIED:
-            transport.write(head + self._json)
+            await self._send(head + self._json)
         else:
-            transport.write(head)
-            transport.write(self._json)
-        if self._request.protocol.writing_paused:  # it sends requests and does not read the answers
-            await self._request.writer.drain()
+            await self._send(head, self._json)
+
+
+class PrebuiltStream(_Short):
+    """200 with an event stream in chunks; its head goes out with the first of them."""
+
+    _has_begun = _is_over = False
+
+    def _in_full(self, headers: CIMultiDict[str]) -> web.StreamResponse:
+        return web.StreamResponse(headers={**SSE_HEADERS, **headers})
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send something, at first behind the head. Raises :class:`ConnectionError` when the client has gone."""
+        if self._usual is not None:
+            await self._usual.write(data)
+        else:
+            await self._send_chunk(bytes(data), b"")
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send something and end the stream. Raises :class:`ConnectionError` when the client has gone."""
+        if self._usual is not None:
+            await self._usual.write_eof(data)
+        elif not self._is_over:
+            self._is_over = True
+            await self._send_chunk(data, _END)
+
+    async def _send_chunk(self, data: bytes, end: bytes) -> None:
+        head = b""
+        if not self._has_begun:
+            self._has_begun = True
+            head = _STREAM_HEAD % (self._own_lines(), _clock.date())
+        if not data:  # an empty chunk would be the end
+            await self._send(head + end)
+        elif len(data) <= COPIED:
+            await self._send(b"%b%x\r\n%b\r\n%b" % (head, len(data), data, end))
+        else:
+            await self._send(b"%b%x\r\n" % (head, len(data)), data, b"\r\n" + end)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -19,7 +19,7 @@ from bridge.children.stream import Stream, StreamEnded
 from bridge.protocol import messages
 from bridge.sessions.backlog import Track
 from bridge.sessions.streamable import StreamableSession
-from bridge.web.cors import sharing
+from bridge.web.prebuilt import PrebuiltStream
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,6 @@ SESSION_HEADER = "Mcp-Session-Id"
 JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream"
 
-SSE_HEADERS = {
-    "Content-Type": SSE_TYPE,
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
 PING = b": ping\n\n"
 
 
@@ -45,9 +40,13 @@ def keep_alive() -> SilenceWatch[Stream]:
     return SilenceWatch(KEEP_ALIVE, Stream.wake, asyncio.get_running_loop())
 
 
-def event_stream(request: web.BaseRequest, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
+def event_stream(request: web.BaseRequest, session_id: str = "") -> web.StreamResponse:
     """An event stream that has not begun."""
-    return web.StreamResponse(headers={**SSE_HEADERS, **sharing(request.headers.get("Origin")), **(headers or {})})
+    response = PrebuiltStream(session_id)
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        response.share(origin)
+    return response
 
 
 def as_json(message: bytes, session_id: str) -> web.Response:
@@ -74,7 +73,7 @@ async def as_events(
     """
     stream = track.stream
     reader = stream.take_over()
-    response = event_stream(request, {SESSION_HEADER: session.id})
+    response = event_stream(request, session.id)
     try:
         await response.prepare(request)
         head = _primer(track.last_id) if session.primes and not missed else PING
@@ -132,7 +131,7 @@ async def _pump(
     head: bytes,
     reader: int,
 ) -> None:
-    if head and not stream.waiting:
+    if not stream.waiting:  # a client waits for the head of the answer too
         await response.write(head)
         head = b""
     while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import signal
 import sys
@@ -13,13 +14,19 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bridge.process import child, tree
 from bridge.process.child import STDIN_BACKLOG, ChildStalled
 from bridge.process.spawn import Command, SpawnError, spawn
+from bridge.process.tree import ProcessTree
 from bridge.process.usage import UsageMeter
 from bridge.protocol.framing import Oversized
 from tests.process.watched import Watched, lives
 
 Start = Callable[..., Awaitable[Watched]]
+
+KERNEL_TELLS = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists() and [
+    int(number) for number in re.findall(r"\d+", os.uname().release)[:2]
+] >= [6, 9]
 
 
 @pytest.fixture
@@ -37,6 +44,14 @@ async def start() -> AsyncIterator[Start]:
     yield begin
     for watched in started:
         await watched.child.stop(0.01)
+
+
+@pytest.fixture(params=["kernel tells", "kernel does not tell"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the kernel tells what is below a process (CONFIG_PROC_CHILDREN) and in a group (Linux 6.9)."""
+    if request.param == "kernel does not tell":
+        monkeypatch.setattr(child, "may_have_children", lambda _pid: True)
+        monkeypatch.setattr(tree, "_TO_GROUP", 1 << 10)  # no kernel knows that, and each refuses it
 
 
 async def test_lines_go_in_and_come_out(start: Start) -> None:
@@ -68,6 +83,7 @@ async def test_what_a_child_writes_last_still_arrives(start: Start) -> None:
     assert it.lines.qsize() == 5000
 
 
+@pytest.mark.usefixtures("kernel")
 async def test_an_exit_is_seen_while_a_grandchild_holds_the_pipes(start: Start) -> None:
     it = await start("sleep 1000 & echo $!; exit 4")
     grandchild = int(await it.lines.get())
@@ -101,6 +117,7 @@ async def test_a_child_that_ignores_sigterm_is_killed(start: Start) -> None:
     assert it.child.returncode == -signal.SIGKILL
 
 
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("new_session", [False, True])
 async def test_the_grandchildren_of_a_stopped_child_end_too(start: Start, new_session: bool) -> None:
     it = await start(
@@ -114,6 +131,7 @@ async def test_the_grandchildren_of_a_stopped_child_end_too(start: Start, new_se
     assert not lives(grandchild)
 
 
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("new_session", [False, True])
 async def test_a_grandchild_that_ignores_sigterm_is_gone_when_the_stop_is_over(start: Start, new_session: bool) -> None:
     it = await start(
@@ -125,6 +143,34 @@ async def test_a_grandchild_that_ignores_sigterm_is_gone_when_the_stop_is_over(s
     grandchild = int(await it.line())
     await it.child.stop(0.05)
     assert not lives(grandchild)
+
+
+@pytest.mark.usefixtures("kernel")
+async def test_a_grandchild_that_a_thread_has_started_ends_too(start: Start) -> None:
+    it = await start(
+        "import subprocess, sys, threading\n"
+        "def work():\n"
+        "    p = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+        "    print(p.pid, flush=True)\n"
+        "    p.wait()\n"
+        "threading.Thread(target=work, daemon=True).start()\n"
+        "sys.stdin.read()",
+        python=True,
+    )
+    grandchild = int(await it.line())
+    await it.child.stop(5)
+    assert not lives(grandchild)
+
+
+@pytest.mark.skipif(not KERNEL_TELLS, reason="this kernel does not tell what is below a process, and in its group")
+async def test_a_child_that_has_started_nothing_is_stopped_without_a_look_at_other_processes(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = await start("exec cat")
+    for name in ("look", "refresh"):
+        monkeypatch.setattr(ProcessTree, name, lambda _tree: pytest.fail("it was looked for what is not there"))
+    await it.child.stop(60)
+    assert it.child.returncode == 0
 
 
 async def test_a_frozen_child_is_killed(start: Start) -> None:

@@ -109,6 +109,27 @@ def test_the_progress_token_is_the_wire_id_on_the_child_and_the_clients_own_outs
     )
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        b'{"arguments":{"x":7,"_meta":{"progressToken":7}},"_meta":{"progressToken":@}}',
+        b'{"_meta":{"progressToken":@},"arguments":{"_meta":{"progressToken":7}}}',
+        b'{"_meta" : {"a":"7", "progressToken" : @, "b":"\\"7\\"",\t"c":17},"x":7}',
+        b'{"_meta":{"progressToken":7,"progressToken":@}}',  # of two members of one name the last one counts
+        b'{"_meta":{"progressToken":7},"_meta":{"progressToken":@}}',
+        b'{"_meta":{"progressToken":@,"z":{"a":7}}}',
+        b'{"\\u005fmeta":{"progress\\u0054oken":@,"z":7}}',
+    ],
+)
+def test_the_token_alone_is_replaced_wherever_its_text_stands_as_well(params: bytes) -> None:
+    mux = new_mux()
+    for _ in range(41):
+        mux.open("bob", call("7"))
+    number, line = mux.open("alice", Request(b"1", "tools/call", params.replace(b"@", b"7")))
+    assert number == 42
+    assert b'"params":' + params.replace(b"@", b"42") + b"}" in line
+
+
 def test_the_rest_of_meta_is_untouched_when_the_token_is_replaced() -> None:
     params = b'{"z":1e999,"_meta":{"traceparent":"00-\\u0061","progressToken":"p","n":12345678901234567890123},"a":1.0}'
     _, line = new_mux().open("x", Request(b"7", "tools/call", params))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 from urllib.parse import urlsplit
 
 import pytest
 
+from bridge.web.cors import sharing
 from tests.conftest import Running, tool
+
+LOCAL = "http://localhost:5173"
 
 
 async def _raw(
@@ -53,6 +57,58 @@ async def test_the_same_answer_goes_either_way(bridge: Running, version: str, ex
     assert headers["content-type"].startswith("application/json")
     assert headers["date"].endswith("GMT")
     assert closed is bool(extra or version == "1.0")
+
+
+@pytest.mark.parametrize("extra", ["", "Connection: close\r\n"])
+@pytest.mark.parametrize("origin", [LOCAL, "http://127.0.0.1:\xe9"])
+async def test_a_page_is_told_the_same_either_way(bridge: Running, extra: str, origin: str) -> None:
+    everyone, _, _ = await _raw(bridge, "1.1", extra)
+    page, answer, _ = await _raw(bridge, "1.1", f"Origin: {origin}\r\n{extra}")
+    assert json.loads(answer)["result"] == {"text": "hello"}
+    told = {name.lower(): value for name, value in sharing(origin).items()}
+    assert {name: page.pop(name) for name in told} == told
+    assert page.keys() == everyone.keys()
+    if origin.isascii():
+        assert page["content-type"] == everyone["content-type"]  # which differ between the ways
+
+
+def _two_streams(url: str, session: str, version: int, more: dict[str, str]) -> list[tuple[dict[str, str], list[str]]]:
+    """Headers and lines of data of two event streams, over one connection as long as it lasts."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection._http_vsn, connection._http_vsn_str = version, f"HTTP/{version / 10}"  # type: ignore[attr-defined]
+    headers = {"Content-Type": "application/json", "Accept": "*/*", "Mcp-Session-Id": session, **more}
+    found = []
+    for number in (1, 2):
+        connection.request("POST", "/mcp/peer", json.dumps(tool("progress", number, token="t", steps=2)), headers)
+        response = connection.getresponse()
+        data = [line for line in response.read().decode().splitlines() if line.startswith("data: ")]
+        found.append(({name.lower(): value for name, value in response.getheaders()}, data))
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("version", "more"),
+    [
+        (11, {"Connection": "close"}),
+        (10, {"Host": "localhost"}),
+        (11, {"Origin": LOCAL}),
+        (11, {"Origin": LOCAL, "Connection": "close"}),
+    ],
+)
+async def test_the_same_stream_goes_either_way(bridge: Running, version: int, more: dict[str, str]) -> None:
+    one, two = await bridge.session(), await bridge.session()
+    short = await asyncio.to_thread(_two_streams, bridge.url, one.id, 11, {})
+    other = await asyncio.to_thread(_two_streams, bridge.url, two.id, version, more)
+    told = {name.lower(): value for name, value in sharing(more.get("Origin")).items()}
+    for (headers, data), (their_headers, their_data) in zip(short, other, strict=True):
+        assert len(data) == 3
+        assert their_data == data
+        assert (headers.pop("mcp-session-id"), their_headers.pop("mcp-session-id")) == (one.id, two.id)
+        for own in ("transfer-encoding", "connection", "date"):
+            headers.pop(own, None)
+            their_headers.pop(own, None)
+        assert their_headers == {**headers, **told}
 
 
 async def test_a_connection_serves_one_answer_after_the_other(bridge: Running) -> None:
