@@ -33,6 +33,7 @@ VERBS = {
     "remove": ("bridge.cli.remove", "remove servers from the servers file"),
     "client-config": ("bridge.cli.client_config", "print what to put into an MCP client to reach the servers"),
     "completion": ("bridge.cli.completion", "print what bash, zsh or fish need to complete this command"),
+    "service": ("bridge.cli.service", "run the bridge as a service of systemd"),
     "version": (None, "print the version"),
 }
 

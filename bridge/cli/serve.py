@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.observe.logs import Logs
 from bridge.process.memory import keep_heap
+from bridge.process.systemd import Notifier
 from bridge.process.watchdog import Watchdog, sweep
 from bridge.version import __version__
 from bridge.web.app import Service
@@ -91,6 +93,9 @@ async def _run(settings: Settings, servers: Servers, options: argparse.Namespace
     service.on_reload = reloading.reload
     loop.add_signal_handler(signal.SIGHUP, reloading.try_reload)
     await service.start()
+    notifier = Notifier(os.environ)
+    notifier.say("READY=1", f"STATUS=listens on {service.url}")
+    watched = asyncio.create_task(notifier.keep_watched())
     watching = asyncio.create_task(reloading.watch()) if settings.watch else None
     _announce(settings, servers, service)
     # What lives now lives as long as the bridge: the collector need not look at it again.
@@ -105,7 +110,11 @@ async def _run(settings: Settings, servers: Servers, options: argparse.Namespace
     if watching is not None:
         watching.cancel()
     stop.set()  # after draining too, a signal means to hurry
-    return await _stop(service, hurry)
+    notifier.say("STOPPING=1")
+    try:
+        return await _stop(service, hurry)
+    finally:
+        watched.cancel()
 
 
 async def _stop(service: Service, hurry: asyncio.Event) -> int:

@@ -1,0 +1,93 @@
+"""The bridge as a service: its unit, and what it tells the manager that starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.cli.main import main
+from bridge.cli.service import unit
+from bridge.process.systemd import Notifier
+from tests.cli.conftest import Serve
+from tests.conftest import peer
+
+DEPLOY = Path(__file__).parent.parent.parent / "deploy"
+
+
+def test_the_unit_that_is_shipped_is_the_one_that_is_written() -> None:
+    written = unit("/srv/mcp-bridge/.venv/bin/mcp-bridge", Path("/srv/mcp-bridge"), "mcp-bridge")
+    assert (DEPLOY / "mcp-bridge.service").read_text() == written
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
+def test_systemd_understands_the_unit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["service", "show", "--directory", str(tmp_path)]) == 0
+    (tmp_path / "mcp-bridge.service").write_text(capsys.readouterr().out)
+    verify = ["systemd-analyze", "verify", str(tmp_path / "mcp-bridge.service")]
+    done = subprocess.run(verify, capture_output=True, text=True, timeout=30, check=False)
+    assert [line for line in done.stderr.splitlines() if "mcp-bridge.service" in line] == []
+
+
+def test_it_is_installed_and_removed_for_one_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    path = tmp_path / "systemd/user/mcp-bridge.service"
+    assert main(["service", "install", "--user", "--directory", str(tmp_path)]) == 0
+    assert f"systemctl --user enable --now {path.name}" in capsys.readouterr().out
+    text = path.read_text()
+    assert f"WorkingDirectory={tmp_path}\n" in text
+    assert "User=" not in text
+    assert "WantedBy=default.target" in text
+    assert main(["service", "remove", "--user"]) == 0
+    assert not path.exists()
+    assert main(["service", "remove", "--user"]) == 1
+    assert f"mcp-bridge: {path} does not exist" in capsys.readouterr().err
+
+
+async def test_the_manager_hears_of_start_life_and_end(tmp_path: Path, serve: Serve) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        loop = asyncio.get_running_loop()
+        bridge = await serve(servers={"peer": peer()}, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000")
+        assert await loop.sock_recv(manager, 1000) == f"READY=1\nSTATUS=listens on {bridge.url}".encode()
+        for _ in range(3):
+            assert await loop.sock_recv(manager, 1000) == b"WATCHDOG=1"
+        bridge.process.terminate()
+        heard = await loop.sock_recv(manager, 1000)
+        while heard == b"WATCHDOG=1":
+            heard = await loop.sock_recv(manager, 1000)
+        assert heard == b"STOPPING=1"
+        assert await bridge.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("environ", "interval"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "30000000"}, 15.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "7"}, 15.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "8"}, None),  # meant for the process that started us
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+    ],
+)
+def test_how_often_a_sign_of_life_is_wanted(environ: dict[str, str], interval: float | None) -> None:
+    assert Notifier(environ, pid=7).interval == interval
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
+def test_an_abstract_socket_is_reached_and_an_absent_one_is_no_error(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("\0" + str(tmp_path))
+        assert Notifier({"NOTIFY_SOCKET": "@" + str(tmp_path)}).say("A=1", "B=2")
+        assert manager.recv(100) == b"A=1\nB=2"
+    assert not Notifier({"NOTIFY_SOCKET": str(tmp_path / "absent")}).say("A=1")
+    assert not Notifier({}).say("A=1")
