@@ -49,6 +49,7 @@ from bridge.web.guards import Guards
 from bridge.web.limits import Limits
 from bridge.web.logs import LogsFace
 from bridge.web.mcp import McpFace
+from bridge.web.metrics import MetricsFace
 from bridge.web.modern import ModernFace
 from bridge.web.oauth import Door, MetadataFace, oauth_of
 from bridge.web.pins import PinsFace
@@ -179,6 +180,7 @@ class Service:
             PinsFace(self.registry, self.pins),
             LogsFace(self.registry, settings.log_dir, self._drain),
             MetadataFace(settings),
+            MetricsFace(self.registry, (bridge_pool, stream_pool), self._parking),
         )
         self._routes = web.AppRunner(application(settings, faces, self._limits))
         self._runner: web.ServerRunner | None = None

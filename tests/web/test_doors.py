@@ -50,6 +50,7 @@ ROUTES = [
     Route("POST", "/bridge/peer", 200, 200, {"method": "tools/list"}, names_server=True),
     Route("POST", "/bridge", 200, 200, {"method": "tools/list", "server": "peer"}, names_server=True),
     Route("GET", "/servers", 200, 200),
+    Route("GET", "/metrics", 200, 200),
     Route("GET", "/api/v1/servers", 200, 200),
     Route("GET", "/children", 200, 200),
     Route("GET", "/api/v1/children", 200, 200),
