@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from bridge.children.starts import Slot, Starts
 from bridge.config.server import ServerConfig
+from bridge.observe import audit
 from bridge.process.limits import Limits
 from bridge.process.spawn import Command, Process, spawn
 from bridge.process.zygote import Zygote, ZygoteError
@@ -98,6 +99,8 @@ class Launcher:
             if not ready.done():
                 ready.set_result(None)
             await zygote.stop(PATIENCE)
+            if zygote.pid:
+                audit.record("exit", server=self._config.id, pid=zygote.pid, why=zygote.obituary)
             self._keeper = None
 
     async def _start(self, zygote: Zygote) -> None:
@@ -106,6 +109,8 @@ class Launcher:
             await zygote.start(self._seconds)
         finally:
             slot.leave()
+        argv = audit.masked(self._config.argv)
+        audit.record("spawn", server=self._config.id, pid=zygote.pid, argv=argv, why="preload")
         log.info(
             "server %s: zygote pid=%d has imported %d modules in %.2f s",
             self._config.id,

@@ -22,6 +22,7 @@ from bridge.children.restart import PROVEN, Attempt
 from bridge.children.starts import Slot
 from bridge.children.transport import Hearing, Transport
 from bridge.config.server import ServerConfig
+from bridge.observe import audit
 from bridge.process.child import ChildProcess
 from bridge.process.spawn import Command, Process, SpawnError
 from bridge.protocol import handshake, messages, translate
@@ -164,6 +165,9 @@ class Owner:
             raise StartFailed(config.id, str(error)) from None
         child.move(ChildEvent.SPAWNED)
         log.info("server %s: started child pid=%s", config.id, child.pid)
+        if child.pid is not None:
+            why = "a caller waits" if child.holders else "kept ready"
+            audit.record("spawn", server=config.id, pid=child.pid, argv=audit.masked(config.argv), why=why)
         if child.sharing.greeting is not Greeting.CLIENT:
             await self._greet()
         if not child.ready.done():
@@ -237,4 +241,6 @@ class Owner:
             if child.leave_at is not None:
                 child.leave_at.cancel()
             if child.pid is not None:
-                log.info("server %s: child pid=%d ended: %s", self._config.id, child.pid, child.connection.obituary())
+                how = child.connection.obituary()
+                log.info("server %s: child pid=%d ended: %s", self._config.id, child.pid, how)
+                audit.record("exit", server=self._config.id, pid=child.pid, why=how)

@@ -61,7 +61,7 @@ def serve(settings: Settings, servers: Servers, options: argparse.Namespace) -> 
 
     ``options`` are what the configuration was read by, and will be again.
     """
-    with Logs(settings.log_level, settings.log_dir, settings.log_format) as logs:
+    with Logs(settings.log_level, settings.log_dir, settings.log_format, audits=settings.audit_log) as logs:
         for problem in servers.problems:
             log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s", problem.text)
         for line in advice(settings, servers.entries):

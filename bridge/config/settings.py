@@ -53,6 +53,7 @@ class Settings:
     log_level: str = _setting("LOG_LEVEL", "INFO", values.choice("DEBUG", "INFO", "WARNING", "ERROR"))
     log_dir: Path = _setting("LOG_DIR", Path("logs"), values.path)
     log_format: str = _setting("LOG_FORMAT", "text", values.choice("text", "json"))
+    audit_log: bool = _setting("AUDIT_LOG", False, values.flag)
     servers_file: Path = _setting("SERVERS_FILE", Path("servers.json"), values.path)
     servers_inline: str | None = _setting("MCP_SERVERS", None, values.text, secret=True)
     stream_ttl: float | Unset | None = _setting("STREAM_SESSION_TTL_MS", UNSET, values.milliseconds_or_never)

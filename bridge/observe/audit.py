@@ -75,10 +75,15 @@ def masked(argv: Sequence[str]) -> list[str]:
 class AuditFormatter(logging.Formatter):
     """One JSON object per line; line ends and escapes within it are JSON's."""
 
+    _second = 0
+    _stamp = ""
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        if int(record.created) != self._second:
+            self._second = int(record.created)
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self._second))
         members: dict[str, Any] = getattr(record, "members", {})
-        line = {"time": f"{stamp}.{int(record.msecs):03d}Z", "event": record.msg, **members}
+        line = {"time": f"{self._stamp}.{int(record.msecs):03d}Z", "event": record.msg, **members}
         shown = {name: value[:SHOWN] if isinstance(value, str) else value for name, value in line.items()}
         return json.dumps(shown)

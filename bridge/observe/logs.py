@@ -4,6 +4,7 @@ The event loop only puts a record into a bounded queue. When the disk cannot fol
 bridge never waits for its own log.
 
 * ``bridge.log``: everything from LOG_LEVEL on. ``error.log``: errors only.
+* ``audit.log``: who did what, where that is wanted (:mod:`bridge.observe.audit`).
 * ``servers/<id>.log``: what the children of a server write to stderr.
 """
 
@@ -18,6 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO, cast
+
+from bridge.observe import audit
 
 #: A file is rotated at this size, and so many old ones are kept.
 ROTATE_BYTES = 10 * 1024 * 1024
@@ -121,7 +124,10 @@ class Logs:
     warning and the files, nothing else.
     """
 
-    def __init__(self, level: str, directory: Path, layout: str, console: TextIO = sys.stderr) -> None:
+    def __init__(
+        self, level: str, directory: Path, layout: str, console: TextIO = sys.stderr, *, audits: bool = False
+    ) -> None:
+        self._audits = audits
         self._level = level
         self._directory = directory
         self._formatter = _Json() if layout == "json" else _Text()
@@ -138,10 +144,12 @@ class Logs:
         self._handlers = [console]
         problem = self._open_files()
         for handler in self._handlers:
-            handler.setFormatter(self._formatter)
+            if handler.formatter is None:
+                handler.setFormatter(self._formatter)
         self._listener = _Listener(self._queue, *self._handlers, respect_handler_level=True)
         self._listener.start()
-        for name, level in (("", "WARNING"), ("bridge", self._level), (_CHILD_LOGGER, "INFO")):
+        wanted = logging.INFO if self._audits else audit.OFF
+        for name, level in (("", "WARNING"), ("bridge", self._level), (_CHILD_LOGGER, "INFO"), (audit.LOGGER, wanted)):
             logger = logging.getLogger(name)
             self._before.append((logger, logger.level))
             logger.setLevel(level)
@@ -183,22 +191,49 @@ class Logs:
             (self._directory / "servers").mkdir(parents=True, exist_ok=True)
             files.append(_file(self._directory / "bridge.log"))
             files.append(_file(self._directory / "error.log"))
+            if self._audits:
+                files.append(_file(self._directory / "audit.log"))
         except OSError as error:
             for file in files:
                 file.close()
-            return f"{self._directory} cannot be written: {error.strerror}"
-        for file in files:
+            lost = ", and AUDIT_LOG is lost" if self._audits else ""
+            return f"{self._directory} cannot be written: {error.strerror}{lost}"
+        for file in files[:2]:
             file.addFilter(_is_ours)
         files[1].setLevel(logging.ERROR)
+        for file in files[2:]:
+            file.addFilter(_is_audit)
+            file.setFormatter(audit.AuditFormatter())
         self._handlers += [*files, _ChildFiles(self._directory / "servers")]
         return None
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    return record.name != _CHILD_LOGGER
+    return record.name not in (_CHILD_LOGGER, audit.LOGGER)
+
+
+def _is_audit(record: logging.LogRecord) -> bool:
+    return record.name == audit.LOGGER
+
+
+class _RotatedFile(logging.handlers.RotatingFileHandler):
+    """Knows how long its file is. The handler that it is made of formats each record twice and asks the disk thrice."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record) + self.terminator
+            stream = self.stream or self._open()
+            if stream.tell() + len(line) > self.maxBytes:
+                self.doRollover()
+                stream = self.stream or self._open()
+            self.stream = stream
+            stream.write(line)
+            stream.flush()
+        except Exception:
+            self.handleError(record)
 
 
 def _file(path: Path) -> logging.Handler:
-    return logging.handlers.RotatingFileHandler(
+    return _RotatedFile(
         path, maxBytes=ROTATE_BYTES, backupCount=ROTATE_KEEP, encoding="utf-8", errors="backslashreplace"
     )

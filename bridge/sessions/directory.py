@@ -14,6 +14,7 @@ from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
 from bridge.children.stream import RequestStream
+from bridge.observe import audit
 from bridge.observe.ids import shorten
 from bridge.protocol import handshake, messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
@@ -242,6 +243,7 @@ class SessionDirectory:
         session.on_recorded = lambda: self.kept.save(entry)
         session.on_end = lambda why: self._bury(entry, why)
         self.kept.follow(entry)
+        _record("session_open", session, "restored" if session.restored else "opened")
         return entry
 
     def adopt(self, record: SessionRecord, events: list[Event]) -> None:
@@ -266,9 +268,15 @@ class SessionDirectory:
     def _bury(self, entry: SessionEntry, why: str) -> None:
         session = entry.session
         log.info("Session removed session_id=%s total_sessions=%d", session.label, len(self.pool))
+        _record("session_close", session, why)
         self._room.give_back(session.server, session.owner)
         self._graves.bury(session.id, why, expired=entry.was_reaped)
         self.kept.forget(entry)
+
+
+def _record(event: str, session: StreamableSession, why: str) -> None:
+    owner = audit.name_of(session.owner)
+    audit.record(event, server=session.server, session=session.label, principal=owner, why=why)
 
 
 def _version(initialized: bytes) -> str:

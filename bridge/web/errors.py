@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 
 from aiohttp import web
 
+from bridge.observe.ids import shorten
 from bridge.protocol import messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.web.principal import Challenge
+
+#: Why a request was refused, on its answer.
+WHY = web.ResponseKey("why", str)
+_SESSION_PATH = re.compile(r"(?<=/sessions/)[^/]+")
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +30,7 @@ def refusal(error: BridgeError, request_id: bytes | None = None, status: int | N
     """
     body = messages.error_line(request_id, error.fault.code, str(error), error.data)
     response = web.Response(body=body, status=status or error.fault.status, content_type="application/json")
+    response[WHY] = str(error)
     if error.retry_in is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_in))
     if isinstance(error, Challenge):
@@ -31,6 +38,11 @@ def refusal(error: BridgeError, request_id: bytes | None = None, status: int | N
     if error.fault is Fault.BAD_METHOD:
         response.headers["Allow"] = "POST"
     return response
+
+
+def shown_path(request: web.BaseRequest) -> str:
+    """The path as logs may show it: without ids of sessions, which are as good as passwords."""
+    return _SESSION_PATH.sub(lambda found: shorten(found[0]), request.path)
 
 
 def answer_to(error: Exception, request: web.BaseRequest) -> web.StreamResponse:
@@ -47,5 +59,5 @@ def answer_to(error: Exception, request: web.BaseRequest) -> web.StreamResponse:
         return response
     if isinstance(error, ConnectionError):  # the client has gone while it sent its request: nobody will read this
         return web.Response(status=400)
-    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    log.error("%s %s failed", request.method, shown_path(request), exc_info=error)
     return refusal(BridgeError("internal error; the log has the details"))

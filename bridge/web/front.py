@@ -13,12 +13,14 @@ from collections.abc import Awaitable, Callable, Container, Mapping
 
 from aiohttp import web
 
+from bridge.observe import audit
 from bridge.web.cors import is_preflight, preflight, share
-from bridge.web.errors import answer_to
+from bridge.web.errors import WHY, answer_to, shown_path
 from bridge.web.guards import FirstSight, Guards
 from bridge.web.limits import Limits
 from bridge.web.prebuilt import Prebuilt
-from bridge.web.principal import Challenge
+from bridge.web.principal import Challenge, name_of
+from bridge.web.proxy import client_of
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Front:
     ) -> None:
         self._limits = limits
         self._guards = guards
+        self._is_audited = audit.is_on()
         self._base = base + "/"
         self._posts = posts
         self._servers = servers
@@ -78,6 +81,8 @@ class Front:
             response = answer_to(self._guards.challenge(challenge, request), request)
         except Exception as error:
             response = answer_to(error, request)
+        if self._is_audited and response.status >= 400 and WHY in response:
+            _record(request, response)
         if origin is not None and self._guards.lets_in(origin):  # a refusal too is for its page to see
             if isinstance(response, Prebuilt):
                 response.share(origin)
@@ -85,7 +90,7 @@ class Front:
                 share(response, origin)
         if begun is not None:
             spent = (time.perf_counter() - begun) * 1000
-            log.debug("%s %s %d %.1fms", request.method, request.path, response.status, spent)
+            log.debug("%s %s %d %.1fms", request.method, shown_path(request), response.status, spent)
         return response
 
     def _way(self, path: str) -> tuple[ServerHandler, str] | None:
@@ -96,3 +101,15 @@ class Front:
             return None
         way = self._ways[path] = handler, server
         return way
+
+
+def _record(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Write down a refusal, for the audit log."""
+    audit.record(
+        "refused",
+        principal=name_of(request),
+        address=client_of(request),
+        route=f"{request.method} {shown_path(request)}",
+        status=response.status,
+        why=response[WHY],
+    )

@@ -15,6 +15,7 @@ from bridge.auth.grant import UNKNOWN
 from bridge.auth.keyring import Keyring
 from bridge.auth.principal import ANYONE, NOBODY, Principal
 from bridge.config.settings import Settings
+from bridge.observe import audit
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.limits import Guesses, too_many_guesses
 from bridge.web.oauth import WELL_KNOWN, Door
@@ -47,6 +48,8 @@ class Guards:
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
         self._guesses = Guesses()
         self._base = settings.base_path
+        self._is_audited = audit.is_on()
+        audit.introduce(ANYONE.owner, ANYONE.name)
         self.open_paths = OPEN_PATHS | {settings.base_path + path for path in OPEN_PATHS}
         self._proxies = Proxies(settings.trust_proxy) if settings.trust_proxy else None
         # Allowed ones as they are sent, so that most requests need one look.
@@ -117,6 +120,8 @@ class Guards:
                 raise too_many_guesses(wait) if wait else _unknown(token)
             principal = NOBODY
         set_principal(request, principal)
+        if self._is_audited:
+            audit.introduce(principal.owner, principal.name)
         if server is not None:
             check_server(request, server)
 

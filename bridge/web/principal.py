@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from bridge.auth.principal import Principal
+from bridge.auth.principal import NOBODY, Principal
 from bridge.protocol.errors import Fault, Rejection
 
 _PRINCIPAL = web.RequestKey("principal", Principal)
@@ -44,6 +44,12 @@ def set_principal(request: web.BaseRequest, principal: Principal) -> None:
 def principal_of(request: web.BaseRequest) -> Principal:
     """Who it comes from."""
     return request[_PRINCIPAL]
+
+
+def name_of(request: web.BaseRequest) -> str:
+    """Its name, also when nobody has looked at its token."""
+    principal: Principal = request.get(_PRINCIPAL, NOBODY)
+    return principal.name
 
 
 def owner_of(request: web.BaseRequest) -> str:
