@@ -30,7 +30,8 @@ def refusal(error: BridgeError, request_id: bytes | None = None, status: int | N
     """
     body = messages.error_line(request_id, error.fault.code, str(error), error.data)
     response = web.Response(body=body, status=status or error.fault.status, content_type="application/json")
-    response[WHY] = str(error)
+    # What is wrong with a message is told with pieces of it, which are for its sender only.
+    response[WHY] = error.fault.name.lower().replace("_", " ") if error.fault.status == 400 else str(error)
     if error.retry_in is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_in))
     if isinstance(error, Challenge):

@@ -20,7 +20,7 @@ import pytest
 
 from tests.conftest import ACCEPT, INITIALIZE, PEERS, message
 
-LISTENS = re.compile(r"listens on (https?://\S+)")
+LISTENS = re.compile(r'listens on (https?://[^\s"]+)')
 
 
 def environment(**settings: str) -> dict[str, str]:

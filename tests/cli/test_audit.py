@@ -12,11 +12,9 @@ import pytest
 
 from bridge.auth import tokens
 from bridge.observe.audit import masked
-from tests.cli.test_commands import Serve, http, initialize, serve
+from tests.cli.conftest import Serve, initialize
 from tests.conftest import message, peer, tool
 from tests.modern_client import ModernClient
-
-__all__ = ["http", "serve"]  # fixtures
 
 FORGED = 'x\r\n{"event":"tool_call","principal":"token:boss"}\x1b[2J'
 
