@@ -211,6 +211,6 @@ def _host_of(url: str) -> str:
 
 
 def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+    """The name of a host; with what is behind it, where that is no port."""
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdecimal() and port.isascii() else host

@@ -58,6 +58,7 @@ class SseFace:
         """Open a session and its one stream."""
         self._drain.check_new_session()
         server = request.match_info["server_id"]
+        self._registry.pool(server)  # 404 before anything else is looked at
         entry = await self._sessions.open(server, owner_of(request), lasting=False)
         session = entry.session
         where = f"{self._base}/messages/{server}?session_id={session.id}"

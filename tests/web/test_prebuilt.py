@@ -10,9 +10,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from bridge.web.cors import sharing
-from tests.conftest import Running, tool
+from tests.conftest import Running, StartBridge, tool
 
 LOCAL = "http://localhost:5173"
+
+
+@pytest.fixture
+async def bridge(start_bridge: StartBridge) -> Running:
+    return await start_bridge(ALLOWED_ORIGINS="*")  # also origins that no browser would send
 
 
 async def _raw(
