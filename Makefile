@@ -10,7 +10,7 @@ SUITE   := tests/conformance
 # The other bridges that the benchmark compares with; it installs them when it needs them.
 PEERS   := bench/peers
 
-.PHONY: run test lint types unit redis nginx bench chaos conformance lock clean
+.PHONY: audit run test lint types unit redis nginx bench chaos conformance lock clean
 
 run: .venv/.run            ## start the bridge on 127.0.0.1:3000 with the shipped servers.json
 	@.venv/bin/mcp-bridge serve --watch $(ARGS)
@@ -69,6 +69,9 @@ lock: | .venv/.test        ## resolve the lock files anew from pyproject.toml, t
 	$(LOCK) --upgrade $(PEERS)/mcp_proxy.in -o $(PEERS)/mcp_proxy.txt
 	$(LOCK) --upgrade $(PEERS)/fastmcp.in -o $(PEERS)/fastmcp.txt
 	$(NPM) update --package-lock-only --omit-lockfile-registry-resolved --prefix $(PEERS)
+
+audit:                     ## known vulnerabilities in what the lock file names; needs the network
+	@PYTHON=$(PYTHON) .ci/audit
 
 clean:
 	rm -rf .venv .cache $(CLIENTS)/node_modules $(SUITE)/node_modules dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache

@@ -118,6 +118,7 @@ EVIL = "x%0d%0aX-Evil:%20y%0d%0a%0d%0a<script>%22"
          "Access-Control-Request-Headers: x\tX-Evil: y\r\n"),
         ("GET /mcp/peer HTTP/1.1", f"Mcp-Session-Id: {EVIL}\r\nLast-Event-ID: {EVIL}\r\n"),
         ("GET /health HTTP/1.1", f"Origin: http://localhost:{EVIL}\r\n"),
+        ("GET /health HTTP/1.1", "Origin: http://localhost:<script>\r\n"),
         ("GET /health HTTP/1.1", "Origin: http://localhost\tX-Evil: y\r\n"),
         ("GET /health HTTP/1.1", f"X-Forwarded-Host: localhost{EVIL}\r\nX-Forwarded-For: {EVIL}\r\n"),
         ("GET /servers HTTP/1.1", f"X-Forwarded-Proto: https{EVIL}\r\n"),
