@@ -85,3 +85,10 @@ async def test_each_call_of_a_face_without_sessions_gives_its_place_back(start_b
                 async with call("echo") as response:
                     if response.status == 200:
                         break
+
+
+async def test_what_the_bridge_answers_itself_gives_its_place_back(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(maxConcurrent=1)})
+    for method in ("initialize", "initialize", "ping"):
+        async with bridge.post("/bridge/peer", {"method": method}) as response:
+            assert response.status == 200
