@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 
 from bridge.children.starts import Slot, Starts
 from bridge.config.server import ServerConfig
 from bridge.process.limits import Limits
+from bridge.process.sandbox import FREE, Confinement, Sandbox
 from bridge.process.spawn import Command, Process, spawn
 from bridge.process.zygote import Zygote, ZygoteError
 
@@ -40,8 +42,7 @@ class Launcher:
     @property
     def command(self) -> Command:
         """What is started."""
-        config = self._config
-        return Command(config.argv, config.env, config.cwd, limits=Limits(**config.limits))
+        return command_of(self._config)
 
     def prepare(self) -> None:
         """Begin to preload, if that is wanted and has not begun."""
@@ -113,3 +114,15 @@ class Launcher:
             zygote.imported,
             zygote.seconds,
         )
+
+
+def command_of(config: ServerConfig) -> Command:
+    """What is started for a server."""
+    sandbox = None if config.sandbox is None else Sandbox(**asdict(config.sandbox))
+    return Command(
+        config.argv,
+        config.env,
+        config.cwd,
+        limits=Limits(**config.limits),
+        confinement=Confinement(sandbox, config.no_new_privs) if sandbox or config.no_new_privs else FREE,
+    )
