@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 
 from bridge.config import values
 from bridge.config.environment import OUR_SECRETS, Inherit, inherited, is_our_secret
+from bridge.config.header_env import header_env
 from bridge.config.interpolation import UnsetVariable, interpolate
 from bridge.config.server import SHARINGS, SandboxConfig, ServerConfig, SharingConfig
 from bridge.config.values import UNSET, Unset
@@ -77,6 +78,7 @@ class EntryReader:
             rate_limit=self._get("rateLimit", values.optional(values.rate), None),
             max_concurrent=self._get("maxConcurrent", values.optional(values.whole(1, 1_000_000)), None),
             sandbox=self._sandbox() if url is None else None,
+            header_env=self._header_env() if url is None else {},
             no_new_privs=self._get("noNewPrivs", values.flag, False),
             max_sessions=self._get("maxSessions", values.whole(1, 10_000_000), None),
             request_timeout=self._request_timeout(),
@@ -290,6 +292,19 @@ class EntryReader:
                     raise BadEntry(f'"sandbox": "{key}" is {json.dumps(given[key])}, must be {wanted}') from None
         return SandboxConfig(**found)
 
+    def _header_env(self) -> dict[str, str]:
+        try:
+            found = header_env(self._raw.get("headerEnv", {}))
+        except ValueError as error:
+            raise BadEntry(f'"headerEnv": {error}') from None
+        sharing = self._sharing()
+        if found and sharing is not None and (sharing.holders != 1 or sharing.hold != "session"):
+            raise BadEntry(
+                '"headerEnv" wants a process for each session, but "sharing" gives one to many clients, who would get '
+                'the variables of each other; leave "sharing" out'
+            )
+        return found
+
     def _preload(self) -> tuple[str, ...] | None:
         found: tuple[str, ...] | None = self._get("preload", values.modules, None)
         if found is not None and self._sandbox() is not None:
@@ -354,11 +369,14 @@ KNOWN_KEYS = frozenset(
             "pinTools",
             "sandbox",
             "noNewPrivs",
+            "headerEnv",
         ),
     )
 )
 #: Keys that say how to start a program.
-PROGRAM_KEYS = frozenset(("args", "env", "cwd", "envFile", "inheritEnv", "preload", "limits", "sandbox", "noNewPrivs"))
+PROGRAM_KEYS = frozenset(
+    ("args", "env", "cwd", "envFile", "inheritEnv", "preload", "limits", "sandbox", "noNewPrivs", "headerEnv")
+)
 
 
 def _is_address(url: str) -> bool:

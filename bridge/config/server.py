@@ -66,6 +66,7 @@ class ServerConfig:
     limits: Mapping[str, int] = field(default_factory=dict)  # by the names of ``bridge.process.limits``
     sandbox: SandboxConfig | None = None
     no_new_privs: bool = False
+    header_env: Mapping[str, str] = field(default_factory=dict)  # header of a client -> variable of its child
     request_timeout: float | Unset | None = UNSET
     start_timeout: float | None = None
     max_children: int | None = None

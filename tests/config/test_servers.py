@@ -470,7 +470,7 @@ def test_every_key_of_the_contract_is_known() -> None:
         icon sharing childEra sessionTtlMs bridgeTtlMs persistent restore requestTimeout startTimeout timeout warm
         preload maxSessions maxChildren idleStopMs maxRestarts restartDelay limits inheritEnv allowedTools disabledTools
         rateLimit maxConcurrent
-        pinTools sandbox noNewPrivs
+        pinTools sandbox noNewPrivs headerEnv
     """
     assert set(contract.split()) == KNOWN_KEYS
 

@@ -169,7 +169,12 @@ async def test_pins_outlive_a_reload_and_follow_its_mode(start_bridge: StartBrid
     bridge = await start_bridge({"mail": server(pages)})
     assert await names(Bridge(bridge, "mail")) == ["add", "tell"]
     write(pages, [EVIL, TELL])
-    for mode, shown in (("block", ["tell"]), ("off", ["add", "tell"]), ("block", ["tell"]), ("report", ["add", "tell"])):
+    for mode, shown in (
+        ("block", ["tell"]),
+        ("off", ["add", "tell"]),
+        ("block", ["tell"]),
+        ("report", ["add", "tell"]),
+    ):
         entries = {"mail": server(pages, pinTools=mode)}
         bridge.service.reload(parse_servers(json.dumps(entries), "servers.json", {}))
         assert await names(Bridge(bridge, "mail")) == shown
