@@ -177,7 +177,13 @@ class Service:
                 self.pins,
             ),
             SessionsFace(
-                self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time, settings.base_path, variables
+                self._sessions,
+                (bridge_pool, stream_pool),
+                timing,
+                self._drain,
+                time.time,
+                settings.base_path,
+                variables,
             ),
             AdminFace(self.registry, self.drain, lambda: self.on_reload()),
             PinsFace(self.registry, self.pins),
