@@ -19,7 +19,7 @@ import pytest
 from bridge.process.limits import Limits
 from bridge.process.sandbox import Confinement, Sandbox, confined
 from bridge.process.spawn import Command, SpawnError, spawn
-from tests.cli.test_commands import Serve, below_of, http, initialize, run, serve  # noqa: F401 - fixtures
+from tests.cli.conftest import Serve, below_of, http, initialize, run, serve  # noqa: F401 - fixtures
 from tests.conftest import PEERS, peer
 from tests.faults.test_kill import STUBBORN, living, marked
 from tests.process.watched import Watched
