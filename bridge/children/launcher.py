@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import asdict, replace
 
 from bridge.children.starts import Slot, Starts
+from bridge.children.variables import OwnVariables
 from bridge.config.server import ServerConfig
 from bridge.observe import audit
 from bridge.process.limits import Limits
+from bridge.process.sandbox import FREE, Confinement, Sandbox
 from bridge.process.spawn import Command, Process, spawn
 from bridge.process.zygote import Zygote, ZygoteError
 
@@ -41,8 +44,7 @@ class Launcher:
     @property
     def command(self) -> Command:
         """What is started."""
-        config = self._config
-        return Command(config.argv, config.env, config.cwd, limits=Limits(**config.limits))
+        return command_of(self._config)
 
     def prepare(self) -> None:
         """Begin to preload, if that is wanted and has not begun."""
@@ -50,13 +52,20 @@ class Launcher:
             self._zygote = asyncio.get_running_loop().create_future()
             self._keeper = asyncio.create_task(self._keep(self._zygote), name=f"zygote {self._config.id}")
 
-    async def launch(self, is_urgent: Callable[[], bool]) -> tuple[Process, Slot | None]:
+    async def launch(
+        self, is_urgent: Callable[[], bool], variables: OwnVariables | None = None
+    ) -> tuple[Process, Slot | None]:
         """Start a process. Raises :class:`bridge.process.spawn.SpawnError`.
 
         The slot is to be left when the process has started; one that was forked needs none, its imports are done.
+        With ``variables`` it is never forked: what a zygote has imported has read another environment.
         """
-        self.prepare()
-        zygote = None if self._zygote is None else await asyncio.shield(self._zygote)
+        command = self.command
+        if variables is None:
+            self.prepare()
+        else:
+            command = replace(command, env={**command.env, **variables.values})
+        zygote = None if self._zygote is None or variables is not None else await asyncio.shield(self._zygote)
         if zygote is not None:
             try:
                 return await zygote.fork(), None
@@ -64,7 +73,7 @@ class Launcher:
                 log.warning("server %s: zygote pid=%d does not fork: %s", self._config.id, zygote.pid, error)
         slot = await self._starts.enter(self._config.id, is_urgent)
         try:
-            return spawn(self.command), slot
+            return spawn(command), slot
         except BaseException:
             slot.leave()
             raise
@@ -118,3 +127,15 @@ class Launcher:
             zygote.imported,
             zygote.seconds,
         )
+
+
+def command_of(config: ServerConfig) -> Command:
+    """What is started for a server."""
+    sandbox = None if config.sandbox is None else Sandbox(**asdict(config.sandbox))
+    return Command(
+        config.argv,
+        config.env,
+        config.cwd,
+        limits=Limits(**config.limits),
+        confinement=Confinement(sandbox, config.no_new_privs) if sandbox or config.no_new_privs else FREE,
+    )

@@ -149,7 +149,7 @@ class Owner:
         )
 
     async def _launch(self, _command: Command) -> Process:
-        process, self._slot = await self._launcher.launch(lambda: self.child.holders > 0)
+        process, self._slot = await self._launcher.launch(lambda: self.child.holders > 0, self.child.sharing.variables)
         return process
 
     def _leave_slot(self) -> None:

@@ -38,35 +38,37 @@ class PinBook:
     def __init__(self, path: Path, wall: Callable[[], float] = time.time) -> None:
         self._path = path
         self._wall = wall
-        self._servers: dict[str, ServerPins] = {}
-        self._found = _read(path)
         self._dirty = asyncio.Event()
         self._writing = threading.Lock()
         self._has_failed = False
-
-    def of(self, config: ServerConfig) -> ServerPins | None:
-        """Return the pins of a server; None where it wants none. Raises :class:`ConfigError`."""
-        if config.pin_tools == "off" or config.disabled:
-            return None
-        known = self._servers.get(config.id)
-        if known is not None:  # its configuration has changed, its tools have not by that
-            known.mode = config.pin_tools
-            return known
-        pins = self._servers[config.id] = ServerPins(config.id, config.pin_tools, self._dirty.set, self._wall)
-        row = self._found.get(config.id)
-        if row is not None:
+        #: Of servers of before as well: they may come back.
+        self._servers: dict[str, ServerPins] = {}
+        self._active: set[str] = set()
+        for server, row in _read(path).items():
             try:
+                pins = self._new(server)
                 pins.since, pins.is_complete = row["since"], bool(row["complete"])
                 pins.tools = {name: _pin(each) for name, each in row["tools"].items()}
             except (KeyError, TypeError, AttributeError) as error:
-                raise _bad(
-                    self._path, f'the entry of "{config.id}" makes no sense ({type(error).__name__}: {error})'
-                ) from None
+                raise _bad(path, f'the entry of "{server}" makes no sense ({type(error).__name__}: {error})') from None
+
+    def of(self, config: ServerConfig) -> ServerPins | None:
+        """Return the pins of a server as it is configured now; None where it wants none."""
+        if config.pin_tools == "off":
+            self._active.discard(config.id)
+            return None
+        pins = self._servers.get(config.id) or self._new(config.id)
+        pins.mode = config.pin_tools
+        self._active.add(config.id)
         return pins
 
     def find(self, server: str) -> ServerPins | None:
         """The pins of a server, None where it has none."""
-        return self._servers.get(server)
+        return self._servers[server] if server in self._active else None
+
+    def _new(self, server: str) -> ServerPins:
+        pins = self._servers[server] = ServerPins(server, "report", self._dirty.set, self._wall)
+        return pins
 
     async def run(self) -> None:
         """Write changes down, for ever."""
@@ -82,7 +84,8 @@ class PinBook:
 
     async def _write(self) -> None:
         self._dirty.clear()
-        ours = {server: _row(pins) for server, pins in self._servers.items() if pins.since is not None}
+        ours = {server: _row(self._servers[server]) for server in self._active}
+        ours = {server: row for server, row in ours.items() if row["since"] is not None}
         try:
             await asyncio.get_running_loop().run_in_executor(None, self._replace, ours)
             self._has_failed = False

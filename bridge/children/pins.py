@@ -41,7 +41,7 @@ class Pin:
 
 
 class ServerPins:
-    """The tools of one server. ``blocks``: what is news is not for clients until it is approved.
+    """The tools of one server. In the mode ``block`` what is news is not for clients until it is approved.
 
     ``on_change`` is called when there is something to write down; ``wall`` is the time of day in seconds.
     """
@@ -50,7 +50,7 @@ class ServerPins:
         self, server: str, mode: Literal["report", "block"], on_change: Callable[[], None], wall: Callable[[], float]
     ) -> None:
         self._server = server
-        self.mode = mode
+        self.mode: Literal["report", "block"] = mode
         self._on_change = on_change
         self._wall = wall
         self.tools: dict[str, Pin] = {}

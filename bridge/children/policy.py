@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bridge.children.variables import OwnVariables
 from bridge.config.server import ServerConfig
 
 #: Most children of one server that are held by modern calls which may ask back, per set of capabilities.
@@ -28,6 +29,7 @@ class Sharing:
     as many as ``MAX_CHILDREN`` allows. ``greeting``: who speaks first. ``capabilities``: what the bridge offers a child
     that it initializes itself, as JSON text; nothing where many hold it, because what one client declares must not bind
     another. ``owner``: digest of the one principal whose requests reach the child, empty where that does not matter.
+    ``variables``: what its one client has put into its environment.
     """
 
     holders: int | None
@@ -37,6 +39,7 @@ class Sharing:
     greeting: Greeting = Greeting.CLIENT
     capabilities: bytes = b"{}"
     owner: str = ""
+    variables: OwnVariables | None = None
 
     @property
     def is_private(self) -> bool:
@@ -57,6 +60,13 @@ MODERN = Sharing(holders=None, hold="session", limit=1, greeting=Greeting.MODERN
 def interactive(capabilities: bytes, owner: str) -> Sharing:
     """A handshake child for one modern call of a principal at a time, offered what that call's client offers."""
     return Sharing(1, "exchange", 0, INTERACTIVE_CHILDREN, Greeting.HANDSHAKE, capabilities, owner)
+
+
+def with_variables(sharing: Sharing, variables: OwnVariables | None) -> Sharing:
+    """Return the policy of children that one client has put variables into: nobody else gets one, none was warm."""
+    if variables is None:
+        return sharing
+    return replace(sharing, variables=variables, warm=0, limit=None if sharing is MODERN else sharing.limit)
 
 
 class Need(enum.Enum):

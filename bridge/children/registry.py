@@ -9,11 +9,12 @@ from bridge.children.child import Child
 from bridge.children.guard import guard_of
 from bridge.children.owner import ChildLimits
 from bridge.children.pinbook import PinBook
-from bridge.children.policy import MODERN, Need, choose
+from bridge.children.policy import MODERN, Need, choose, with_variables
 from bridge.children.pool import Capacity, ChildPool
 from bridge.children.restart import Restarts
 from bridge.children.seat import Seat, take_seat
 from bridge.children.upseat import UpSeat
+from bridge.children.variables import OwnVariables
 from bridge.config.server import ServerConfig
 from bridge.process.pressure import Reading
 from bridge.protocol.errors import Fault, OtherEra, Rejection
@@ -99,32 +100,33 @@ class Registry:
             raise Rejection(Fault.UNKNOWN_SERVER, f'server "{server}" is disabled; set "disabled": false')
         raise Rejection(Fault.UNKNOWN_SERVER, f'no server "{server}" in the configuration; GET /servers lists them')
 
-    async def seat(self, server: str, need: Need, owner: str = "") -> Seat:
+    async def seat(self, server: str, need: Need, owner: str = "", variables: OwnVariables | None = None) -> Seat:
         """Return a seat at a server. Raises :class:`Rejection` when there is none, and what a lease raises.
 
         ``owner`` is the digest of the principal that it is for: a child that the bridge greets may keep what a caller
         did, so it serves one principal, unless ``sharing`` says otherwise. At a server that only speaks the modern era
-        a handshake client's seat translates.
+        a handshake client's seat translates. With ``variables`` it is a child that nobody else gets.
         """
         while True:
             pool = self.pool(server)
-            seat = await self._seat(pool, server, need, owner)
+            seat = await self._seat(pool, server, need, owner, variables)
             if self._pools.get(server) is pool:
                 return seat
             seat.release()  # the configuration has changed meanwhile
 
-    async def _seat(self, pool: ChildPool, server: str, need: Need, owner: str) -> Seat:
+    async def _seat(self, pool: ChildPool, server: str, need: Need, owner: str, variables: OwnVariables | None) -> Seat:
+        modern = with_variables(MODERN, variables)
         if need is Need.MODERN:
-            return await take_seat(pool, MODERN)
-        sharing = choose(self.entries[server], need, owner)
+            return await take_seat(pool, modern)
+        sharing = with_variables(choose(self.entries[server], need, owner), variables)
         if self.speaks_handshake(server):
             try:
                 return await take_seat(pool, sharing)
             except OtherEra:
                 self.learn_modern_only(server)
-                return UpSeat(await take_seat(pool, MODERN))
+                return UpSeat(await take_seat(pool, modern))
         try:
-            return UpSeat(await take_seat(pool, MODERN))
+            return UpSeat(await take_seat(pool, modern))
         except OtherEra:  # it was, some time ago; a remote server may change
             self.learn(server, modern=False)
             if not self.speaks_handshake(server):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 
+from bridge.children.launcher import command_of
 from bridge.cli.options import add_configuration, configuration_of
 from bridge.config.advice import advice
 from bridge.config.extras import check_extras
@@ -13,7 +14,7 @@ from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.process.program import python_program
 from bridge.process.python import NotPython
-from bridge.process.spawn import Command
+from bridge.process.spawn import missing_tools
 from bridge.web.tls import BadCertificate, load
 
 EXIT_CONFIG = 2
@@ -48,7 +49,8 @@ def check(settings: Settings, servers: Servers) -> int:
             print(f"    note: {note}")
     for problem in servers.problems:
         print(f"{'error' if problem.fatal else 'warning'}: {problem.text}")
-    return EXIT_CONFIG if tls.startswith("error") or any(problem.fatal for problem in servers.problems) else 0
+    unusable = tls.startswith("error") or any(problem.fatal for problem in servers.problems)
+    return EXIT_CONFIG if unusable or any(map(_unconfined, servers.entries.values())) else 0
 
 
 def _who(settings: Settings) -> str:
@@ -83,18 +85,36 @@ def state_of(server: ServerConfig) -> str:
     if server.url is not None:
         names = f", with headers {', '.join(server.headers)}" if server.headers else ""
         return f"ok, remote, {_shown(server.url)}{names}"
+    if unconfined := _unconfined(server):
+        return f"error: {unconfined}"
     program = server.argv[0]
     found = shutil.which(program, path=server.env.get("PATH"))
     if found is None and not (server.cwd and (server.cwd / program).exists()):
         return f"warning: command {program!r} not found on the PATH of its environment"
-    return f"ok, {' '.join(server.argv)[:100]}"
+    return f"ok, {' '.join(server.argv)[:100]}{_confinement(server)}"
+
+
+def _unconfined(server: ServerConfig) -> str:
+    """Why a server that is to be confined does not start; nothing when it does."""
+    if server.disabled or server.url is not None:
+        return ""
+    command = command_of(server)
+    return missing_tools(command.confinement, command.limits)
+
+
+def _confinement(server: ServerConfig) -> str:
+    if server.sandbox is None:
+        return ", without new privileges" if server.no_new_privs else ""
+    changes = ", ".join(server.sandbox.write) or "nothing"
+    sees = "" if "/" in server.sandbox.read else f"sees {', '.join(server.sandbox.read) or 'nothing'}, "
+    return f", in a sandbox: {sees}may change {changes}, {'with' if server.sandbox.network else 'without'} network"
 
 
 def _preload(server: ServerConfig) -> tuple[str, ...]:
     if server.preload is None or server.disabled:
         return ()
     try:
-        python_program(Command(server.argv, server.env, server.cwd))
+        python_program(command_of(server))
     except NotPython as why:
         return (f'"preload" does nothing: {why}',)
     return ()

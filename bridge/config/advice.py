@@ -50,4 +50,20 @@ def advice(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]
         for server in servers.values()
         if server.idle_stop is not None and server.restore == "refuse"
     ]
+    for server in servers.values():
+        if server.header_env and not server.disabled:
+            found += _header_env(server)
+    return found
+
+
+def _header_env(server: ServerConfig) -> list[str]:
+    found = []
+    if server.persistent:
+        found.append(
+            f'{server.id}: persistent, but what its "headerEnv" takes from clients is kept nowhere: its sessions end '
+            "with the bridge"
+        )
+    early = [key for key, value in (("warm", server.warm), ("preload", server.preload is not None)) if value]
+    if early:
+        found.append(f'{server.id}: {" and ".join(early)} are for sessions without the headers of its "headerEnv"')
     return found

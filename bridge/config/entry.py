@@ -13,8 +13,9 @@ from dotenv import dotenv_values
 
 from bridge.config import values
 from bridge.config.environment import OUR_SECRETS, Inherit, inherited, is_our_secret
+from bridge.config.header_env import header_env
 from bridge.config.interpolation import UnsetVariable, interpolate
-from bridge.config.server import SHARINGS, ServerConfig, SharingConfig
+from bridge.config.server import SHARINGS, SandboxConfig, ServerConfig, SharingConfig
 from bridge.config.values import UNSET, Unset
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -76,13 +77,16 @@ class EntryReader:
             limits=self._limits(),
             rate_limit=self._get("rateLimit", values.optional(values.rate), None),
             max_concurrent=self._get("maxConcurrent", values.optional(values.whole(1, 1_000_000)), None),
+            sandbox=self._sandbox() if url is None else None,
+            header_env=self._header_env() if url is None else {},
+            no_new_privs=self._get("noNewPrivs", values.flag, False),
             max_sessions=self._get("maxSessions", values.whole(1, 10_000_000), None),
             request_timeout=self._request_timeout(),
             start_timeout=self._get("startTimeout", values.milliseconds, None),
             max_children=self._get("maxChildren", values.whole(1, 1_000_000), None),
             sharing=self._sharing(),
             warm=self._get("warm", values.whole(0, 1000), 0),
-            preload=self._get("preload", values.modules, None) if url is None else None,
+            preload=self._preload() if url is None else None,
             child_era=self._get("childEra", values.choice("auto", "handshake", "modern"), "auto"),
             allowed_tools=self._get("allowedTools", values.globs, None),
             disabled_tools=self._get("disabledTools", values.globs, ()),
@@ -268,6 +272,46 @@ class EntryReader:
                 raise BadEntry(f'"limits": "{key}" is {json.dumps(given[key])}, must be {wanted}') from None
         return found
 
+    def _sandbox(self) -> SandboxConfig | None:
+        given = self._raw.get("sandbox", False)
+        if isinstance(given, bool):
+            return SandboxConfig() if given else None
+        if not isinstance(given, dict):
+            raise BadEntry(
+                f'"sandbox" is {json.dumps(given)}, must be true, false or an object of read, write and network'
+            )
+        unknown = sorted(given.keys() - {"read", "write", "network"})
+        if unknown:
+            raise BadEntry(f'"sandbox" has unknown keys {", ".join(unknown)}; it may have read, write, network')
+        found: dict[str, Any] = {}
+        for key, read in (("read", values.paths), ("write", values.paths), ("network", values.flag)):
+            if key in given:
+                try:
+                    found[key] = read(given[key])
+                except values.Wanted as wanted:
+                    raise BadEntry(f'"sandbox": "{key}" is {json.dumps(given[key])}, must be {wanted}') from None
+        return SandboxConfig(**found)
+
+    def _header_env(self) -> dict[str, str]:
+        try:
+            found = header_env(self._raw.get("headerEnv", {}))
+        except ValueError as error:
+            raise BadEntry(f'"headerEnv": {error}') from None
+        sharing = self._sharing()
+        if found and sharing is not None and (sharing.holders != 1 or sharing.hold != "session"):
+            raise BadEntry(
+                '"headerEnv" wants a process for each session, but "sharing" gives one to many clients, who would get '
+                'the variables of each other; leave "sharing" out'
+            )
+        return found
+
+    def _preload(self) -> tuple[str, ...] | None:
+        found: tuple[str, ...] | None = self._get("preload", values.modules, None)
+        if found is not None and self._sandbox() is not None:
+            self.warnings.append('"preload" is not used with "sandbox": its processes would share one')
+            return None
+        return found
+
     def _disabled(self) -> bool:
         disabled = self._get("disabled", values.flag, None)
         enabled = self._get("enabled", values.flag, None)
@@ -323,11 +367,16 @@ KNOWN_KEYS = frozenset(
             "allowedTools",
             "disabledTools",
             "pinTools",
+            "sandbox",
+            "noNewPrivs",
+            "headerEnv",
         ),
     )
 )
 #: Keys that say how to start a program.
-PROGRAM_KEYS = frozenset(("args", "env", "cwd", "envFile", "inheritEnv", "preload", "limits"))
+PROGRAM_KEYS = frozenset(
+    ("args", "env", "cwd", "envFile", "inheritEnv", "preload", "limits", "sandbox", "noNewPrivs", "headerEnv")
+)
 
 
 def _is_address(url: str) -> bool:

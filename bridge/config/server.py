@@ -22,6 +22,15 @@ class SharingConfig:
     limit: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SandboxConfig:
+    """``sandbox``: which paths a program sees, which of them it may change, and whether it has a network."""
+
+    read: tuple[str, ...] = ("/",)
+    write: tuple[str, ...] = ()
+    network: bool = False
+
+
 #: The words that ``sharing`` may be; None is what the bridge does by itself.
 SHARINGS: dict[str, SharingConfig | None] = {
     "session": None,
@@ -55,6 +64,9 @@ class ServerConfig:
     max_restarts: int | None = None  # failures in a row after which only an operator starts it again
     restart_delay: float | None = None  # the first wait after failures
     limits: Mapping[str, int] = field(default_factory=dict)  # by the names of ``bridge.process.limits``
+    sandbox: SandboxConfig | None = None
+    no_new_privs: bool = False
+    header_env: Mapping[str, str] = field(default_factory=dict)  # header of a client -> variable of its child
     request_timeout: float | Unset | None = UNSET
     start_timeout: float | None = None
     max_children: int | None = None

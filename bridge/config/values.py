@@ -241,3 +241,15 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def paths(value: Any) -> tuple[str, ...]:
+    """Read one absolute path, or a list of them; ``~`` is the home directory."""
+    items = value if isinstance(value, list) else [value]
+    try:
+        found = [path(item) for item in items]
+    except Wanted:
+        found = []
+    if len(found) != len(items) or not all(each.is_absolute() for each in found):
+        raise Wanted("an absolute path, or a list of them")
+    return tuple(map(str, found))

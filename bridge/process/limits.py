@@ -20,6 +20,20 @@ class Limits:
     open_files: int | None = None
     processes: int | None = None
 
+    def words(self) -> tuple[str, ...]:
+        """The same as arguments of the program ``prlimit``."""
+        return tuple(
+            f"--{name}={most if hard == resource.RLIM_INFINITY else min(most, hard)}"
+            for name, what, most in (
+                ("data", resource.RLIMIT_DATA, self.memory_bytes),
+                ("cpu", resource.RLIMIT_CPU, self.cpu_seconds),
+                ("nofile", resource.RLIMIT_NOFILE, self.open_files),
+                ("nproc", resource.RLIMIT_NPROC, self.processes),
+            )
+            if most is not None
+            for hard in (resource.getrlimit(what)[1],)
+        )
+
     def apply(self, pid: int) -> None:
         """Set them on a process that has just been started."""
         for what, most in (

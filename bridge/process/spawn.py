@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from bridge.process.limits import NO_LIMITS, Limits
+from bridge.process.sandbox import FREE, Confinement, confined, tools_of
 from bridge.process.watchdog import marked
 
 
@@ -26,6 +28,7 @@ class Command:
     cwd: Path | None = None
     fds: tuple[int, ...] = ()
     limits: Limits = NO_LIMITS
+    confinement: Confinement = FREE
 
 
 class SpawnError(Exception):
@@ -100,10 +103,11 @@ def spawn(command: Command) -> Spawned:
     reach what it starts (users' scar 2) and the terminal's Ctrl-C does not. Popen uses vfork here, which costs 0.1 ms
     however large the bridge is.
     """
+    argv = command.argv if command.confinement is FREE else _confined(command)
     try:
         return Spawned(
             subprocess.Popen(
-                command.argv,
+                argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -118,6 +122,37 @@ def spawn(command: Command) -> Spawned:
         raise SpawnError(_why(command, error)) from None
     except ValueError as error:  # a NUL byte in an argument or in the environment
         raise SpawnError(f"cannot start {command.argv[0]!r}: {error}") from None
+
+
+def missing_tools(confinement: Confinement, limits: Limits) -> str:
+    """Which programs of the system are missing for a confinement, in words; nothing where all are there."""
+    for tool in tools_of(confinement, limits.words()):
+        if shutil.which(tool) is None:
+            package = "bubblewrap" if tool == "bwrap" else "util-linux"
+            key = "noNewPrivs" if tool == "setpriv" else "sandbox"
+            return f'"{key}" needs the program {tool}, which is not there; install the package {package} (Linux only)'
+    return ""
+
+
+def _confined(command: Command) -> tuple[str, ...]:
+    """What is started for a command that is confined. Raises :class:`SpawnError`: it is never started without that."""
+    missing = missing_tools(command.confinement, command.limits)
+    if missing:
+        raise SpawnError(missing)
+    cwd = None if command.cwd is None else command.cwd.absolute()
+    # What starts it would say these in words of its own.
+    if cwd is not None and not cwd.is_dir():
+        raise SpawnError(_why(command, FileNotFoundError(errno.ENOENT, "")))
+    if shutil.which(command.argv[0], path=command.env.get("PATH")) is None and not (
+        cwd and (cwd / command.argv[0]).exists()
+    ):
+        raise SpawnError(_why(command, FileNotFoundError(errno.ENOENT, "")))
+    sandbox = command.confinement.sandbox
+    for path in () if sandbox is None else (*sandbox.read, *sandbox.write):
+        if not Path(path).exists():
+            raise SpawnError(f'"sandbox": {path} does not exist; create it, or take it out')
+    limits = () if sandbox is None else command.limits.words()
+    return confined(command.argv, cwd, command.confinement, limits)
 
 
 def _why(command: Command, error: OSError) -> str:

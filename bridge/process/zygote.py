@@ -16,11 +16,13 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import IO
 
 from bridge.process.child import ChildProcess
+from bridge.process.limits import NO_LIMITS
 from bridge.process.program import python_program
 from bridge.process.python import NotPython
 from bridge.process.spawn import Command, SpawnError
@@ -163,7 +165,7 @@ class Zygote:
             modules = ",".join(self._modules) or "-"
             argv = (*program.interpreter, str(PROGRAM), str(number), modules, *program.run)
             self._process = ChildProcess(
-                Command(argv, self._command.env, self._command.cwd, (number,)),
+                replace(self._command, argv=argv, fds=(number,), limits=NO_LIMITS),
                 limit=_MESSAGE,
                 on_line=self._printed,
                 on_stderr=self._on_print,

@@ -14,6 +14,7 @@ from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
 from bridge.children.stream import RequestStream
+from bridge.children.variables import OwnVariables
 from bridge.observe import audit
 from bridge.observe.ids import shorten
 from bridge.protocol import handshake, messages
@@ -50,7 +51,15 @@ class SessionDirectory:
         self._graves = Graves(pool.clock, "STREAM_SESSION_TTL_MS")
         self.seating = Seating(registry, pool, timing, room, self.end)
 
-    async def open(self, server: str, owner: str, need: Need = Need.SESSION, *, lasting: bool = True) -> SessionEntry:
+    async def open(
+        self,
+        server: str,
+        owner: str,
+        need: Need = Need.SESSION,
+        *,
+        lasting: bool = True,
+        variables: OwnVariables | None = None,
+    ) -> SessionEntry:
         """Start a child and mint a session on it, which opens with the client's own ``initialize``.
 
         ``lasting``: it may outlive the connection that opened it. Raises :class:`Rejection` for a server that is not
@@ -61,11 +70,12 @@ class SessionDirectory:
             self.kept.check()
         self._room.take(server, owner, self.end)
         try:
-            seat = await self.seating.take(server, need, owner)
+            seat = await self.seating.take(server, need, owner, variables)
         except BaseException:
             self._room.give_back(server, owner)
             raise
         session = StreamableSession(mint(), server, seat, owner)
+        session.variables = variables
         session.is_kept = kept and self.kept.is_lasting
         entry = self._enter(session, self._timing.stream_ttl(server, persistent=session.is_kept))
         self.seating.watch(entry)
@@ -76,9 +86,9 @@ class SessionDirectory:
         self._registry.pool(server)
         return self._registry.entries[server].persistent
 
-    async def open_greeted(self, server: str, owner: str) -> SessionEntry:
+    async def open_greeted(self, server: str, owner: str, variables: OwnVariables | None = None) -> SessionEntry:
         """Open a session that the bridge initializes itself, for a client that did not."""
-        entry = await self.open(server, owner, Need.IMPLICIT)
+        entry = await self.open(server, owner, Need.IMPLICIT, variables=variables)
         session = entry.session
         session.version = _version(session.greeting)
         seat = session.seat
@@ -91,7 +101,14 @@ class SessionDirectory:
         return entry
 
     async def create(
-        self, server: str, owner: str, *, persistent: bool, ttl: float | None, metadata: dict[str, Any]
+        self,
+        server: str,
+        owner: str,
+        *,
+        persistent: bool,
+        ttl: float | None,
+        metadata: dict[str, Any],
+        variables: OwnVariables | None = None,
     ) -> SessionEntry:
         """Mint a session without a child: its client's first request starts one, ``initialize`` or any other.
 
@@ -104,6 +121,7 @@ class SessionDirectory:
         session = StreamableSession(mint(), server, Vacant(_no_child), owner)
         session.is_kept = persistent and self.kept.is_lasting
         session.metadata = metadata
+        session.variables = variables
         entry = self._enter_dormant(session, ttl)
         try:
             await self.kept.settle(entry)
@@ -139,7 +157,7 @@ class SessionDirectory:
         elif handshake.is_other_era(messages.member(leg.answer, "error")):
             self._registry.learn_modern_only(session.server)
             try:
-                seat = await self._registry.seat(session.server, Need.SESSION)
+                seat = await self._registry.seat(session.server, Need.SESSION, variables=session.variables)
             except BridgeError as error:
                 self.end(entry, "its initialize failed")
                 exchange.fail(error)
@@ -253,6 +271,8 @@ class SessionDirectory:
             why = "its server is not configured any longer"
         elif config.restore == "refuse":
             why = "the bridge was restarted, and its server keeps its state in memory (restore: refuse)"
+        elif config.header_env:
+            why = "the bridge was restarted, and what headers of its client told its server is not kept (headerEnv)"
         elif config.digest != record.config:
             why = "the configuration of its server has changed"
         else:

@@ -2,7 +2,8 @@
 
 * A server that is new can be called at once; one that has gone is 404 at once, its sessions end after their calls.
 * Where another program would be started (:attr:`ServerConfig.digest`), sessions end after their calls; their clients
-  initialize again: what they were told at ``initialize`` need not hold.
+  initialize again: what they were told at ``initialize`` need not hold. So do they where ``headerEnv`` has changed,
+  which is read at ``initialize`` only.
 * Where the same program is started in another way (environment, limits, sharing), sessions lose their child after their
   calls and go on with another, as after ``idleStopMs``.
 * What only says how long something takes, or how many there may be, holds from now on.
@@ -93,7 +94,8 @@ class Reload:
         for server in found.removed:
             self._end(server, REMOVED)
         for server in found.restarted:
-            if old[server].digest != new[server].digest or new[server].restore == "refuse":
+            before, after = old[server], new[server]
+            if before.digest != after.digest or before.header_env != after.header_env or after.restore == "refuse":
                 self._end(server, REPLACED)
             else:
                 self._each(server, self._reseat)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
+from bridge.children.variables import OwnVariables
 from bridge.protocol import messages
 from bridge.protocol.errors import AtCapacity, BridgeError, Fault, OtherEra, Rejection
 from bridge.sessions.pool import SessionPool
@@ -42,18 +43,18 @@ class Seating:
         self._end = end
         self._waking: dict[str, asyncio.Task[Seat]] = {}
 
-    async def take(self, server: str, need: Need, owner: str) -> Seat:
+    async def take(self, server: str, need: Need, owner: str, variables: OwnVariables | None) -> Seat:
         """Return a seat at a server; where there are too many children, an idle session gives up its own.
 
         Raises what :meth:`Registry.seat` raises.
         """
         try:
-            return await self._registry.seat(server, need)
+            return await self._registry.seat(server, need, variables=variables)
         except AtCapacity as full:
             for entry in self._room.idle(owner, others=True):
                 if entry.session.pid is not None and (not full.of_server or entry.session.server == server):
                     await self._free(entry)
-                    return await self._registry.seat(server, need)
+                    return await self._registry.seat(server, need, variables=variables)
             raise
 
     def sit(self, entry: SessionEntry, seat: Seat) -> None:
@@ -94,7 +95,7 @@ class Seating:
         session = entry.session
         self._pool.wake(entry)
         try:
-            seat = await self.take(session.server, Need.SESSION, session.owner)
+            seat = await self.take(session.server, Need.SESSION, session.owner, session.variables)
         except BaseException:
             if not session.closed:
                 self._pool.park(entry)
@@ -161,7 +162,7 @@ class Seating:
         """Return a seat at a child that has heard the recorded handshake, and its InitializeResult."""
         need = Need.IMPLICIT if session.recording.initialize is None else Need.SESSION
         while True:
-            vacant.coming = seat = await self.take(session.server, need, session.owner)
+            vacant.coming = seat = await self.take(session.server, need, session.owner, session.variables)
             session.hear(seat)
             try:
                 return seat, await session.recording.replay(seat, session.server, self._timing.start(session.server))

@@ -15,6 +15,7 @@ from typing import Any
 from bridge.children.connection import Exchange
 from bridge.children.seat import Seat
 from bridge.children.stream import Kind, RequestStream, Stream
+from bridge.children.variables import OwnVariables
 from bridge.observe.ids import shorten
 from bridge.protocol import messages
 from bridge.protocol.capabilities import may_ask
@@ -39,6 +40,7 @@ class StreamableSession:
     """A session that an HTTP client owns, with a child of its own while it needs one.
 
     ``owner`` is the digest of the principal who opened it. ``is_kept`` sessions are written to the store.
+    ``variables`` are what its client has put into the environment of its children; they are not written anywhere.
     ``enter`` and ``leave`` count its uses: each call in flight, open stream and unanswered question is one.
     ``on_recorded`` is called when there is more to tell the next child, ``on_end`` once with the reason of its end.
     """
@@ -50,6 +52,7 @@ class StreamableSession:
         self.owner = owner
         self.is_kept = False
         self.restored = False
+        self.variables: OwnVariables | None = None
         self.metadata: dict[str, Any] = {}
         self.recording = Recording()
         self._tasks: set[asyncio.Task[None]] = set()

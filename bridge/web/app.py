@@ -60,6 +60,7 @@ from bridge.web.sessions import SessionsFace
 from bridge.web.sse import SseFace
 from bridge.web.status import StatusFace
 from bridge.web.tls import Certificate
+from bridge.web.variables import ClientVariables
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +150,7 @@ class Service:
         self._limits = Limits(settings.rate_limit, _rates(servers), self._guards.open_paths)
         silence = keep_alive()
         self._counted = calls = Calls(_most_concurrent(servers))
+        variables = ClientVariables(self.registry.entries)
         self._mcp = McpFace(
             self.registry,
             self._sessions,
@@ -157,12 +159,13 @@ class Service:
             self._drain,
             silence,
             calls,
+            variables,
             implicit=settings.implicit_initialize,
         )
-        self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain, self._limits, calls)
+        self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain, self._limits, calls, variables)
         faces: tuple[Face, ...] = (
             self._mcp,
-            SseFace(self.registry, self._sessions, timing, self._drain, silence, calls, settings.base_path),
+            SseFace(self.registry, self._sessions, timing, self._drain, silence, calls, settings.base_path, variables),
             self._bridge,
             StatusFace(
                 self.registry,
@@ -174,7 +177,13 @@ class Service:
                 self.pins,
             ),
             SessionsFace(
-                self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time, settings.base_path
+                self._sessions,
+                (bridge_pool, stream_pool),
+                timing,
+                self._drain,
+                time.time,
+                settings.base_path,
+                variables,
             ),
             AdminFace(self.registry, self.drain, lambda: self.on_reload()),
             PinsFace(self.registry, self.pins),

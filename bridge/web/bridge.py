@@ -25,6 +25,7 @@ from bridge.web.errors import refusal
 from bridge.web.limits import Limits
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import check_server, owner_of
+from bridge.web.variables import ClientVariables
 
 #: Keys with which other bridges let a request name the program to run. This one never does.
 PROGRAM_KEYS = ("serverPath", "args", "env")
@@ -36,7 +37,14 @@ class BridgeFace:
     """The handlers of ``/bridge``."""
 
     def __init__(
-        self, registry: Registry, clients: BridgeClients, timing: Timing, drain: Drain, limits: Limits, calls: Calls
+        self,
+        registry: Registry,
+        clients: BridgeClients,
+        timing: Timing,
+        drain: Drain,
+        limits: Limits,
+        calls: Calls,
+        variables: ClientVariables,
     ) -> None:
         self._limits = limits
         self._calls = calls
@@ -44,6 +52,7 @@ class BridgeFace:
         self._clients = clients
         self._timing = timing
         self._drain = drain
+        self._variables = variables
 
     def routes(self) -> list[web.RouteDef]:
         """Return what it answers."""
@@ -91,6 +100,7 @@ class BridgeFace:
     async def _call_server(self, request: web.BaseRequest, server: str, members: dict[str, Raw]) -> web.Response:
         if named := [key for key in PROGRAM_KEYS if key in members]:
             raise _names_a_program(named)
+        self._variables.refuse(request, server)
         is_bare = "jsonrpc" not in members and "id" not in members
         message = messages.parse(_completed(members))
         if isinstance(message, Response):

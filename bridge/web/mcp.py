@@ -37,6 +37,7 @@ from bridge.web.modern import ModernFace
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import owner_of
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER, SSE_TYPE, as_events, as_json
+from bridge.web.variables import ClientVariables
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +60,12 @@ class McpFace:
         drain: Drain,
         silence: SilenceWatch[Stream],
         calls: Calls,
+        variables: ClientVariables,
         *,
         implicit: bool,
     ) -> None:
         self._modern = modern
+        self._variables = variables
         self._implicit = implicit
         self._registry = registry
         self._sessions = sessions
@@ -93,6 +96,7 @@ class McpFace:
         message = messages.parse(body)
         try:
             if is_modern(request.headers.get(VERSION_HEADER), message):
+                self._variables.refuse(request, server)
                 return await self._modern.post(request, server, message)
             if isinstance(message, Request):
                 with self._drain:
@@ -186,14 +190,18 @@ class McpFace:
             self._drain.check_new_session()
             if message.method == "initialize":
                 return await self._initialize(request, server, message)
-            session = (await self._sessions.open_greeted(server, owner_of(request))).session
+            session = (
+                await self._sessions.open_greeted(server, owner_of(request), self._variables.take(request, server))
+            ).session
         else:
             entry = self._session(request, server)
             session = entry.session
             if message.method == "initialize":
                 return await self._initialize_created(request, entry, message)
-            if session.is_fresh and not self._implicit:
-                raise Rejection(Fault.NOT_A_MESSAGE, "this session is new: send initialize first")
+            if session.is_fresh:
+                if not self._implicit:
+                    raise Rejection(Fault.NOT_A_MESSAGE, "this session is new: send initialize first")
+                session.variables = session.variables or self._variables.take(request, server)
         call = self._calls.begin(request, server, message)
         silence = self._timing.silence(server)
         if call is None:
@@ -209,11 +217,13 @@ class McpFace:
         if not entry.session.is_fresh:
             why = f"initialize opens a new session; send it without {SESSION_HEADER}"
             raise Rejection(Fault.NOT_A_MESSAGE, why)
+        session = entry.session
+        session.variables = session.variables or self._variables.take(request, session.server)
         exchange = await self._sessions.initialize(entry, message, self._timing.start(entry.session.server))
         return await self._follow(request, entry.session, exchange, as_json)
 
     async def _initialize(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
-        entry = await self._sessions.open(server, owner_of(request))
+        entry = await self._sessions.open(server, owner_of(request), variables=self._variables.take(request, server))
         try:
             exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
             response = await self._follow(request, entry.session, exchange, as_json)

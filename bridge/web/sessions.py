@@ -27,6 +27,7 @@ from bridge.web.drain import Drain
 from bridge.web.principal import check_persist, check_server, is_admin, may_use, owner_of
 from bridge.web.reply import SESSION_HEADER, json_answer
 from bridge.web.routes import aliased
+from bridge.web.variables import ClientVariables
 
 AnySession = BridgeClient | StreamableSession
 AnyPool = SessionPool[BridgeClient] | SessionPool[StreamableSession]
@@ -50,6 +51,7 @@ class SessionsFace:
         drain: Drain,
         wall: Callable[[], float],
         base: str,
+        variables: ClientVariables,
     ) -> None:
         self._base = base
         self._sessions = sessions
@@ -57,6 +59,7 @@ class SessionsFace:
         self._timing = timing
         self._drain = drain
         self._wall = wall
+        self._variables = variables
 
     def routes(self) -> list[web.RouteDef]:
         """Return what it answers."""
@@ -84,7 +87,12 @@ class SessionsFace:
         kept = wanted and self._sessions.kept.is_lasting
         ttl = _ttl(body) if body.keys() & {"ttl_ms", "ttl_hours"} else self._timing.stream_ttl(server, persistent=kept)
         entry = await self._sessions.create(
-            server, owner_of(request), persistent=wanted, ttl=ttl, metadata=_metadata(body)
+            server,
+            owner_of(request),
+            persistent=wanted,
+            ttl=ttl,
+            metadata=_metadata(body),
+            variables=self._variables.take(request, server),
         )
         row = self._row(self._sessions.pool, entry, request)
         if not row["persistent"] and (warning := self._sessions.kept.warning(wanted=wanted)):

@@ -23,6 +23,7 @@ from bridge.web.calls import Calls
 from bridge.web.drain import Drain
 from bridge.web.principal import owner_of
 from bridge.web.reply import event_stream, plain_event, pump
+from bridge.web.variables import ClientVariables
 
 
 class SseFace:
@@ -37,6 +38,7 @@ class SseFace:
         silence: SilenceWatch[Stream],
         calls: Calls,
         base: str,
+        variables: ClientVariables,
     ) -> None:
         self._calls = calls
         self._base = base
@@ -45,6 +47,7 @@ class SseFace:
         self._timing = timing
         self._drain = drain
         self._silence = silence
+        self._variables = variables
         self._streams: dict[str, RequestStream] = {}
 
     def routes(self) -> list[web.RouteDef]:
@@ -59,7 +62,9 @@ class SseFace:
         self._drain.check_new_session()
         server = request.match_info["server_id"]
         self._registry.pool(server)  # 404 before anything else is looked at
-        entry = await self._sessions.open(server, owner_of(request), lasting=False)
+        entry = await self._sessions.open(
+            server, owner_of(request), lasting=False, variables=self._variables.take(request, server)
+        )
         session = entry.session
         where = f"{self._base}/messages/{server}?session_id={session.id}"
         stream = self._streams[session.id] = RequestStream()

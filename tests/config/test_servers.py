@@ -10,7 +10,7 @@ import pytest
 
 from bridge.config.entry import KNOWN_KEYS
 from bridge.config.errors import ConfigError
-from bridge.config.server import UNSET, ServerConfig
+from bridge.config.server import UNSET, SandboxConfig, ServerConfig
 from bridge.config.servers import Servers, load_servers, parse_servers, single_command
 
 SOURCE = "servers.json"
@@ -224,6 +224,15 @@ def test_an_entry_says_only_its_command_and_the_settings_decide_the_rest() -> No
         ({"requestTimeout": 500}, "request_timeout", 0.5),
         ({"requestTimeout": None}, "request_timeout", None),
         ({"startTimeout": 500}, "start_timeout", 0.5),
+        ({}, "sandbox", None),
+        ({"sandbox": False}, "sandbox", None),
+        ({"sandbox": True}, "sandbox", SandboxConfig(("/",), (), network=False)),
+        (
+            {"sandbox": {"read": "/usr", "write": ["/a"], "network": "yes"}},
+            "sandbox",
+            SandboxConfig(("/usr",), ("/a",), True),
+        ),
+        ({"noNewPrivs": True}, "no_new_privs", True),
         ({}, "allowed_tools", None),
         ({"allowedTools": []}, "allowed_tools", ()),
         ({"disabledTools": ["a*"]}, "disabled_tools", ("a*",)),
@@ -308,6 +317,11 @@ def test_a_tilde_is_our_home(key: str, tmp_path: Path, monkeypatch: pytest.Monke
             )
             for value in ([], [""], ["a.b", 5], ["a,b"], ["-"], [".a"], ["1a"], {}, "mcp", 2)
         ),
+        ({"sandbox": "yes"}, '"sandbox" is "yes", must be true, false or an object of read, write and network'),
+        ({"sandbox": {"writes": []}}, '"sandbox" has unknown keys writes; it may have read, write, network'),
+        ({"sandbox": {"write": ["a"]}}, '"sandbox": "write" is ["a"], must be an absolute path, or a list of them'),
+        ({"sandbox": {"read": 7}}, '"sandbox": "read" is 7, must be an absolute path, or a list of them'),
+        ({"sandbox": {"network": 7}}, '"sandbox": "network" is 7, must be true or false'),
         ({"args": ["${NOPE}"]}, '"args": variable NOPE is not set; set it, or write ${NOPE:-default}'),
         ({"env": {"KEY": "${NOPE:?get one}"}}, '"env": variable NOPE is not set: get one'),
     ],
@@ -455,8 +469,8 @@ def test_every_key_of_the_contract_is_known() -> None:
         command args env cwd envFile type transport transportType url headers disabled enabled description title tags
         icon sharing childEra sessionTtlMs bridgeTtlMs persistent restore requestTimeout startTimeout timeout warm
         preload maxSessions maxChildren idleStopMs maxRestarts restartDelay limits inheritEnv allowedTools disabledTools
-        pinTools
         rateLimit maxConcurrent
+        pinTools sandbox noNewPrivs headerEnv
     """
     assert set(contract.split()) == KNOWN_KEYS
 
