@@ -31,6 +31,7 @@ VERBS = {
     "token": ("bridge.cli.token", "add, list or remove tokens of TOKENS_FILE"),
     "add": ("bridge.cli.add", "add a server to the servers file"),
     "remove": ("bridge.cli.remove", "remove servers from the servers file"),
+    "import": ("bridge.cli.importing", "add the servers of MCP clients on this machine to the servers file"),
     "client-config": ("bridge.cli.client_config", "print what to put into an MCP client to reach the servers"),
     "completion": ("bridge.cli.completion", "print what bash, zsh or fish need to complete this command"),
     "service": ("bridge.cli.service", "run the bridge as a service of systemd"),
