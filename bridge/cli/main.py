@@ -25,7 +25,7 @@ VERBS = {
     "logs": ("bridge.cli.logs", "show what a server wrote to stderr, or what the bridge logged"),
     "tools": ("bridge.cli.tools", "list the tools of a server"),
     "call": ("bridge.cli.call", "call a tool"),
-    "servers": ("bridge.cli.servers", "list, start, stop or restart servers of a running bridge"),
+    "servers": ("bridge.cli.servers", "list, start, stop, restart or reload servers of a running bridge"),
     "sessions": ("bridge.cli.sessions", "list, show or end sessions of a running bridge"),
     "pins": ("bridge.cli.pins", "show tools that have changed since they were first seen, and approve them"),
     "token": ("bridge.cli.token", "add, list or remove tokens of TOKENS_FILE"),
