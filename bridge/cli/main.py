@@ -29,6 +29,7 @@ VERBS = {
     "sessions": ("bridge.cli.sessions", "list, show or end sessions of a running bridge"),
     "pins": ("bridge.cli.pins", "show tools that have changed since they were first seen, and approve them"),
     "token": ("bridge.cli.token", "add, list or remove tokens of TOKENS_FILE"),
+    "doctor": ("bridge.cli.doctor", "try everything: settings, ports, stores, and each server; say how to repair it"),
     "add": ("bridge.cli.add", "add a server to the servers file"),
     "remove": ("bridge.cli.remove", "remove servers from the servers file"),
     "import": ("bridge.cli.importing", "add the servers of MCP clients on this machine to the servers file"),
