@@ -50,6 +50,7 @@ _MEANINGS = (
         'set what it asks for in "env"',
     ),
     (r"(?i)permission denied|EACCES", "let this user read and run it"),
+    (r"No such file or directory|ENOENT", 'it looks for what is not there: see "args", "env" and "cwd"'),
     (r"(?i)did not answer|within .* s", 'it may be installing: run it once by hand, or raise "startTimeout"'),
     (r"(?i)cannot be reached|connection refused|refused the connection", "look whether it runs there, and at the URL"),
 )
@@ -173,5 +174,5 @@ def _failure(config: ServerConfig, why: str, words: deque[str]) -> Finding:
     fix = next((fix for pattern, fix in _MEANINGS if re.search(pattern, f"{why} {' '.join(words)}")), "")
     if not fix:
         fix = "look at the URL and its headers" if config.url else f"run it by hand: {shlex.join(config.argv)[:200]}"
-    more = f"; stderr: {said[:500]}" if said and said not in why else ""
+    more = f"; stderr: {said[:500]}" if said and said.rpartition(" | ")[2] not in why else ""
     return Finding("error", config.id, f"{why}{more}", fix)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from bridge.cli.checkup import examine
 from bridge.cli.client import Client
 from bridge.cli.errors import EXIT_ERROR, CommandError, UsageError
 from bridge.cli.findings import Finding, show
@@ -24,9 +23,6 @@ from bridge.config.advice import advice
 from bridge.config.server import ServerConfig
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
-from bridge.process.watchdog import Watchdog
-from bridge.stores.factory import open_store
-from bridge.stores.record import StoreUnavailable
 
 #: Seconds for one server, and for a store.
 SERVER_SECONDS = 60.0
@@ -61,6 +57,8 @@ def run(options: argparse.Namespace) -> int:
             show(findings)
 
     say([*_of_the_configuration(settings, servers), _port(options, settings), *_folders(settings), _files(settings)])
+    from bridge.process.watchdog import Watchdog  # here and below: --help waits for none of them
+
     with Watchdog():
         asyncio.run(_ask(settings, {} if options.no_start else wanted, options.timeout, say))
     if options.json:
@@ -79,6 +77,8 @@ async def _ask(
     if settings.store == "redis":
         say([await _redis(settings)])
     if wanted:
+        from bridge.cli.checkup import examine
+
         await examine(wanted, settings, seconds, say)
 
 
@@ -163,6 +163,9 @@ def _files(settings: Settings) -> Finding:
 
 async def _redis(settings: Settings) -> Finding:
     """Whether it answers. The file store is not opened: a bridge may have it open."""
+    from bridge.stores.factory import open_store
+    from bridge.stores.record import StoreUnavailable
+
     store = open_store("redis", directory=settings.session_dir, redis=settings.redis_url, prefix=settings.redis_prefix)
     try:
         async with asyncio.timeout(STORE_SECONDS):

@@ -33,8 +33,8 @@ LAYOUT = """\
 def test_an_entry_is_added_behind_the_last_in_the_layout_of_the_file() -> None:
     assert with_entries(LAYOUT, NEW, "s") == LAYOUT.replace(
         "        }   // no comma\n",
-        '        },   // no comma\n        "new": {\n            "command": "x",\n            "args": [\n'
-        '                "a"\n            ]\n        }\n',
+        "        },   // no comma\n"
+        '        "new": {\n            "command": "x",\n            "args": ["a"]\n        }\n',
     )
 
 
