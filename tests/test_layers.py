@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "bridge"
 INWARD = {
-    "cli": {"web", "auth", "sessions", "children", "process", "protocol", "config", "observe"},
+    "cli": {"web", "auth", "sessions", "stores", "children", "process", "protocol", "config", "observe"},
     "web": {"auth", "sessions", "children", "process", "protocol", "config", "observe"},
     "sessions": {"children", "process", "protocol", "stores", "config", "observe"},
     "stores": {"protocol", "config", "observe"},

@@ -162,7 +162,7 @@ class ChildConnection:
         self._watches: dict[float, SilenceWatch[Exchange]] = {}  # few: a server has few limits
         self.closed = False
         self.calls = 0
-        self._skipped = 0  # lines that were no messages
+        self.skipped = 0  # lines that were no messages
         self.abandoned = 0  # requests that the child may still work on, though nobody waits
         self.transport = connect(Hearing(self._line, on_stderr, self._ended))
 
@@ -295,13 +295,13 @@ class ChildConnection:
             for item in batch:
                 self._line(item)
             return
-        self._skipped += 1
-        if self._skipped <= SAID or self._skipped % SAID_EVERY == 0:
+        self.skipped += 1
+        if self.skipped <= SAID or self.skipped % SAID_EVERY == 0:
             shown = ascii(line[:SHOWN].decode(errors="replace"))
             log.warning(
                 "server %s wrote a line that is skipped (%d so far): %s: %s",
                 self.server,
-                self._skipped,
+                self.skipped,
                 rejection,
                 shown,
             )

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     entry = _entry(options)
     servers = change(options, lambda text, source: with_entries(text, {options.id: entry}, source), {options.id})
     print(f"{options.id} is in {servers.source}: {state_of(servers.entries[options.id])}")
-    print("a running bridge serves it after a restart")
+    print("a running bridge serves it after: mcp-bridge servers reload (with WATCH=true by itself)")
     return 0
 
 

@@ -85,11 +85,6 @@ class Client:
             found = reply.read()
         return json.loads(found) if found.strip() else None
 
-    def events(self, path: str) -> Iterator[str]:
-        """Yield the data of each event of a stream, until the bridge ends it. Raises what :meth:`ask` raises."""
-        with self.open("GET", path) as reply:
-            yield from reply.events()
-
     def open(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
         """Send a request; return the answer as it begins. Raises what :meth:`ask` raises."""
         request = urllib.request.Request(  # noqa: S310 - a scheme of ours

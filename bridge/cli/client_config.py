@@ -74,7 +74,8 @@ def _targets(options: argparse.Namespace) -> list[Target]:
         raise UsageError(f"--url is {options.url!r}, must begin with http:// or https://")
     anywhere = {"0.0.0.0": "localhost", "::": "localhost"}  # noqa: S104 - it is shown, not bound
     host = anywhere.get(settings.host, settings.host)
-    base = options.url or f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    scheme = "http" if settings.ssl_certfile is None else "https"
+    base = options.url or f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}{settings.base_path}"
     return [Target(name, f"{base.rstrip('/')}/mcp/{name}", token) for name in options.servers or known]
 
 

@@ -42,8 +42,9 @@ class Verb:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after ``completion``."""
     parser.epilog = (
-        "bash: source <(mcp-bridge completion bash)    zsh: source <(mcp-bridge completion zsh)    "
-        "fish: mcp-bridge completion fish | source"
+        "bash: mcp-bridge completion bash > ~/.local/share/bash-completion/completions/mcp-bridge    "
+        "zsh: source <(mcp-bridge completion zsh)    "
+        "fish: mcp-bridge completion fish > ~/.config/fish/completions/mcp-bridge.fish"
     )
     add_address(parser)
     parser.add_argument("shell", choices=(*SHELLS, "ids"), metavar="{bash,zsh,fish}", help="the shell")

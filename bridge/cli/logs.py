@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import time
@@ -32,15 +33,17 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"no server can be called {options.server!r}")
     client = Client(options)
     path = "/api/v1/logs" if options.server is None else f"/api/v1/servers/{quoted(options.server)}/logs"
-    asked = {"tail": options.tail, "follow": str(options.follow).lower()}
+    asked = urlencode({"tail": options.tail, "follow": str(options.follow).lower()})
     try:
-        if options.follow:
-            for line in client.events(f"{path}?{urlencode(asked)}"):
-                print(line, flush=True)
-        else:
-            _print(client.ask("GET", f"{path}?{urlencode(asked)}")["lines"])
+        reply = client.open("GET", f"{path}?{asked}")
     except NotRunning as reason:
         return _read_files(options, reason)
+    with reply:
+        if options.follow:
+            for line in reply.events():
+                print(line, flush=True)
+        else:
+            _print(json.loads(reply.read())["lines"])
     return 0
 
 

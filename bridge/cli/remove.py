@@ -19,5 +19,5 @@ def run(options: argparse.Namespace) -> int:
     """Write the file, or nothing where one of them is not in it; return the exit code."""
     servers = change(options, lambda text, source: without_entries(text, options.ids, source))
     print(f"removed from {servers.source}: {', '.join(options.ids)}")
-    print("a running bridge serves it until a restart")
+    print("a running bridge serves it until: mcp-bridge servers reload (with WATCH=true by itself)")
     return 0

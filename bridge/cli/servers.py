@@ -1,4 +1,4 @@
-"""``mcp-bridge servers``: what a running bridge serves, and starting and stopping it."""
+"""``mcp-bridge servers``: what a running bridge serves, starting and stopping it, reading the servers file again."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _COLUMNS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after ``servers``."""
     add_address(parser)
-    actions = ("ls", "start", "stop", "restart")
-    parser.add_argument("action", nargs="?", choices=actions, default="ls", help="default: ls")
+    actions = ("ls", "start", "stop", "restart", "reload")
+    parser.add_argument("action", nargs="?", choices=actions, default="ls", help="default: ls; reload reads the file")
     parser.add_argument("ids", nargs="*", metavar="ID", help="server id, for start, stop and restart")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -35,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
     client = Client(options)
     if options.action == "ls":
         return _list(client, as_json=options.json)
+    if options.action == "reload":
+        return _reload(client, options)
     if not options.ids:
         raise UsageError(f"servers {options.action}: which? give an ID of: mcp-bridge servers")
     code = 0
@@ -47,6 +49,18 @@ def run(options: argparse.Namespace) -> int:
             continue
         print(json.dumps(done) if options.json else f"{server}: {done['state']}")
     return code
+
+
+def _reload(client: Client, options: argparse.Namespace) -> int:
+    if options.ids:
+        raise UsageError("servers reload: it reads the whole file; give no ID")
+    changes = client.ask("POST", "/api/v1/reload")
+    if options.json:
+        print(json.dumps(changes, indent=2))
+        return 0
+    said = [f"{what}: {', '.join(ids)}" for what, ids in changes.items() if ids]
+    print("\n".join(said) or "nothing has changed")
+    return 0
 
 
 def _list(client: Client, *, as_json: bool) -> int:

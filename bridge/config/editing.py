@@ -20,6 +20,8 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _DEFAULT_INDENT = "  "
+#: Characters of a list or an object that is written on one line.
+_SHORT = 100
 
 
 @dataclass(slots=True)
@@ -108,7 +110,7 @@ def _insert(text: str, name: str, entry: Any, source: str) -> str:
         comma, at = ("", last.comma) if last.comma is not None else (",", last.end)
         return f"{text[:at]}{comma} {json.dumps(name)}: {json.dumps(entry)}{text[at:]}"
     inner = _indent_at(text, table.members[-1].start) if table.members else base + unit
-    shown = json.dumps(entry, indent=unit, ensure_ascii=False).replace("\n", newline + inner)
+    shown = _written(entry, unit, newline + inner)
     member = f"{newline}{inner}{json.dumps(name)}: {shown}"
     if not table.members:
         at = max(token.end for token in tokens if token.end < table.end and token.kind != "space")
@@ -122,6 +124,22 @@ def _insert(text: str, name: str, entry: Any, source: str) -> str:
     rest = text[at:]
     closing = "" if "\n" in text[at : table.end] else newline + base
     return f"{text[: last.end]},{text[last.end : at]}{member}{closing}{rest}"
+
+
+def _written(value: Any, unit: str, line: str) -> str:
+    """JSON as people write it: what is short and holds nothing deeper is one line. ``line`` begins another one."""
+    short = json.dumps(value, ensure_ascii=False)
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    is_flat = not any(isinstance(item, dict | list) for item in inside)
+    if not value or not isinstance(value, dict | list) or (is_flat and len(short) <= _SHORT):
+        return short
+    if isinstance(value, dict):
+        parts = [
+            f"{json.dumps(key, ensure_ascii=False)}: {_written(item, unit, line + unit)}" for key, item in value.items()
+        ]
+        return f"{{{line}{unit}{f',{line}{unit}'.join(parts)}{line}}}"
+    parts = [_written(item, unit, line + unit) for item in value]
+    return f"[{line}{unit}{f',{line}{unit}'.join(parts)}{line}]"
 
 
 def _cut(text: str, name: str, source: str) -> str:

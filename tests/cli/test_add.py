@@ -31,9 +31,17 @@ async def test_an_added_server_is_served_and_a_removed_one_is_not(
         "cwd": str(tmp_path),
     }
     served = await serve()
+    where = ("--port", served.url.rpartition(":")[2])
     assert await initialize(http, f"{served.url}/mcp/peer")
     assert (await run(tmp_path, "remove", "peer"))[0] == 0
     assert json.loads(path.read_text()) == {"mcpServers": {}}
+    assert await run(tmp_path, "servers", "reload", *where) == (0, "removed: peer\n", "")
+    assert await run(tmp_path, "servers", "reload", *where) == (0, "nothing has changed\n", "")
+    async with http.post(f"{served.url}/mcp/peer", json={}) as response:
+        assert response.status == 404
+    path.write_text("{")
+    code, _, err = await run(tmp_path, "servers", "reload", *where)
+    assert (code, "the old configuration stays: servers.json: is not JSON" in err) == (1, True)
 
 
 async def test_a_remote_server_is_added_behind_a_link_and_the_mode_stays(tmp_path: Path) -> None:

@@ -50,8 +50,9 @@ async def test_a_client_gets_every_enabled_server_and_no_token(tmp_path: Path, c
     assert entries(client, out) == {"peer": {"url": "https://x.y/mcp/peer", "auth": auth}}
     assert "s3cret" not in out
     assert (client == "vscode") == ("promptString" in out)
-    code, out, _ = await run(tmp_path, "client-config", client, "--show-token", ACCESS_TOKEN="s3cret")
+    code, out, _ = await run(tmp_path, "client-config", client, "--show-token", ACCESS_TOKEN="s3cret", BASE_PATH="/b")
     assert "s3cret" in out
+    assert entries(client, out)["peer"]["url"] == URL.replace("/mcp", "/b/mcp")
 
 
 async def test_a_snippet_reaches_the_server(tmp_path: Path, serve: Serve, http: aiohttp.ClientSession) -> None:

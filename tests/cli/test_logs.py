@@ -72,6 +72,15 @@ async def test_logs_of_a_server_and_of_the_bridge(tmp_path: Path, serve: Serve, 
     assert (code, "There is no logs/servers/other.log either" in err) == (3, True)
 
 
+async def test_the_stream_of_a_log_ends_in_order_with_the_bridge(serve: Serve, http: aiohttp.ClientSession) -> None:
+    served = await serve(servers={"peer": peer()})
+    async with http.get(f"{served.url}/api/v1/logs?follow=true&tail=1") as response:
+        assert (await response.content.readline()).startswith(b"data: ")
+        served.process.send_signal(signal.SIGTERM)
+        await response.content.read()  # a stream that is cut raises ClientPayloadError
+    assert await served.process.wait() == 0
+
+
 async def test_without_a_directory_that_can_be_written_it_says_so(tmp_path: Path, serve: Serve) -> None:
     (tmp_path / "file").write_text("")
     served = await serve(servers={"peer": peer()}, LOG_DIR="file")

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.config.editing import with_entries, without_entries
@@ -33,8 +33,8 @@ LAYOUT = """\
 def test_an_entry_is_added_behind_the_last_in_the_layout_of_the_file() -> None:
     assert with_entries(LAYOUT, NEW, "s") == LAYOUT.replace(
         "        }   // no comma\n",
-        '        },   // no comma\n        "new": {\n            "command": "x",\n            "args": [\n'
-        '                "a"\n            ]\n        }\n',
+        "        },   // no comma\n"
+        '        "new": {\n            "command": "x",\n            "args": ["a"]\n        }\n',
     )
 
 
@@ -85,6 +85,7 @@ def comments(text: str) -> list[str]:
     return re.findall(r"// a } , \{|/\* b\r?\n\" \*/|// c", text)
 
 
+@settings(deadline=None)  # json5 takes its time
 @given(layouts())
 def test_in_any_layout_it_is_added_and_removed_again_and_comments_stay(text: str) -> None:
     added = with_entries(text, NEW, "s")  # reads the result again, and raises where that is not what it should be
@@ -98,6 +99,7 @@ def test_in_any_layout_it_is_added_and_removed_again_and_comments_stay(text: str
         without_entries(text, [next(iter(table))], "s")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abc"), st.just({"command": "x"}), max_size=3), st.sampled_from([None, 2, "\t"]))
 def test_strict_json_stays_strict(entries: dict[str, object], indent: int | str | None) -> None:
     text = json.dumps({"mcpServers": entries}, indent=indent)

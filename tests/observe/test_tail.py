@@ -51,6 +51,33 @@ def test_what_is_written_later_follows_once_across_rotations(tmp_path: Path) -> 
     assert found == lines(0, 200)
 
 
+def test_what_is_written_while_it_looks_for_a_rotation_is_not_lost(tmp_path: Path) -> None:
+    handler = writer(tmp_path / "a.log", 300)
+
+    class Hurried(Tail):
+        def _was_rotated(self) -> bool:  # no writer can be asked to write at this moment
+            write(handler, 2, 60)
+            return super()._was_rotated()
+
+    write(handler, 0, 1)
+    with Hurried(tmp_path / "a.log") as tail:
+        assert tail.last(10) == lines(0, 1)
+        write(handler, 1, 2)
+        found = tail.more()
+    handler.close()
+    assert found[:10] == lines(1, 11), "the rest of the old file"
+
+
+def test_a_line_of_which_only_the_end_is_within_the_bounds_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 20)
+    monkeypatch.setattr(module, "BLOCK", 7)
+    (tmp_path / "a.log").write_bytes(b"0123456789\n" * 5)
+    with Tail(tmp_path / "a.log") as tail:
+        assert tail.last(100) == ["0123456789"]
+
+
 def test_a_line_comes_when_it_is_whole_and_harmless(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     path.write_bytes(b"one\ntw")

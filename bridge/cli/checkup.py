@@ -1,0 +1,178 @@
+"""One server, started as the bridge would start it, greeted, asked for its tools, and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import shlex
+import shutil
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bridge.children.connection import Exchange
+from bridge.children.owner import ChildLimits
+from bridge.children.policy import Need
+from bridge.children.registry import Registry
+from bridge.cli.findings import Finding
+from bridge.config.environment import SAFE_NAMES
+from bridge.config.server import ServerConfig
+from bridge.config.settings import Settings
+from bridge.protocol.errors import BridgeError
+from bridge.protocol.messages import Request
+
+#: Longest name of a tool that every model takes (Anthropic, OpenAI: 64), and what it may be made of.
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+#: Values that somebody meant to replace.
+_PLACEHOLDER = re.compile(r"(?i)\s*|<.*>|\[.*\]|your[-_ ].*|.*[-_ ]here|changeme|x{3,}|\.\.\.|todo")
+#: Where programs come from that a system may not have.
+_INSTALL = {
+    **dict.fromkeys(("npx", "npm", "node"), "install Node.js: https://nodejs.org"),
+    **dict.fromkeys(("uvx", "uv"), "install uv: https://docs.astral.sh/uv"),
+    **dict.fromkeys(("docker", "podman"), "install it, and let this user use it"),
+    **dict.fromkeys(("python", "python3"), 'install Python, or write "${BRIDGE_PYTHON}", the one that runs the bridge'),
+    **dict.fromkeys(("bun", "bunx"), "install Bun: https://bun.sh"),
+    "deno": "install Deno: https://deno.com",
+}
+#: What servers say when they fail, and what that means.
+_MEANINGS = (
+    (r"E404|404 Not Found.*npm|No solution found|not found in the package registry", "the package has another name"),
+    (
+        r"ENOTFOUND|EAI_AGAIN|name resolution|dns error",
+        "its packages are downloaded; look at the network and its proxy",
+    ),
+    (r"ModuleNotFoundError|Cannot find module|No module named", "install what it imports, where it runs"),
+    (
+        r"(?i)api[_ -]?key|access[_ -]?token|credential|unauthorized|environment variable",
+        'set what it asks for in "env"',
+    ),
+    (r"(?i)permission denied|EACCES", "let this user read and run it"),
+    (r"No such file or directory|ENOENT", 'it looks for what is not there: see "args", "env" and "cwd"'),
+    (r"(?i)did not answer|within .* s", 'it may be installing: run it once by hand, or raise "startTimeout"'),
+    (r"(?i)cannot be reached|connection refused|refused the connection", "look whether it runs there, and at the URL"),
+)
+
+
+async def examine(
+    servers: Mapping[str, ServerConfig], settings: Settings, seconds: float, say: Callable[[list[Finding]], None]
+) -> None:
+    """Start each server once and tell what was found, as it is found. ``seconds``: for one of them."""
+    words: dict[str, deque[str]] = {server: deque(maxlen=20) for server in servers}
+    skipped = _Skipped()
+    log = logging.getLogger("bridge")
+    log.addHandler(skipped)
+    log.propagate = False
+    limits = ChildLimits(settings.max_message_bytes, settings.start_timeout)
+
+    def sink(server: str) -> Callable[[bytes], None]:
+        return lambda line: words[server].append(line.decode(errors="replace"))
+
+    registry = Registry(servers, limits, settings.max_children, sink)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for server in servers:
+                group.create_task(_one(registry, server, seconds, words[server], skipped, say))
+    finally:
+        await registry.close()
+        log.removeHandler(skipped)
+
+
+class _Skipped(logging.Handler):
+    """The lines on stdout that were no messages, by server."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: dict[str, str] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "that is skipped" in str(record.msg) and isinstance(record.args, tuple):
+            self.lines.setdefault(str(record.args[0]), str(record.args[-1]))
+
+
+async def _one(
+    registry: Registry,
+    server: str,
+    seconds: float,
+    words: deque[str],
+    skipped: _Skipped,
+    say: Callable[[list[Finding]], None],
+) -> None:
+    config = registry.entries[server]
+    findings = _before(config)
+    if not any(finding.level == "error" for finding in findings):
+        try:
+            async with asyncio.timeout(seconds):
+                findings += _tools(server, await _ask(registry, server), registry)
+        except TimeoutError:
+            findings.append(_failure(config, f"it did not answer within {seconds:g} s", words))
+        except BridgeError as error:
+            findings.append(_failure(config, getattr(error, "why", str(error)), words))
+        if server in skipped.lines:
+            what = f"it writes to stdout what is no message: {skipped.lines[server]}"
+            fix = "have it log to stderr; clients without a bridge end such a connection"
+            findings.append(Finding("warning", server, what, fix))
+    say(findings)
+
+
+def _before(config: ServerConfig) -> list[Finding]:
+    """What can be seen without starting it."""
+    findings = [
+        Finding("warning", config.id, f"{name} looks like a placeholder", f'set {name} in "env", or in .env')
+        for name, value in {**config.env, **config.headers}.items()
+        if name not in SAFE_NAMES and os.environ.get(name) != value and _PLACEHOLDER.fullmatch(value)
+    ]
+    if config.url is not None:
+        return findings
+    program = config.argv[0]
+    found = shutil.which(program, path=config.env.get("PATH"))
+    if found is None and config.cwd is not None and (config.cwd / program).exists():
+        found = str(config.cwd / program)
+    if config.cwd is not None and not config.cwd.is_dir():
+        return [*findings, Finding("error", config.id, f'"cwd" {config.cwd} is no directory', "make it, or change it")]
+    if found is None:
+        fix = _INSTALL.get(program, 'install it, or write its whole path as "command"')
+        what = f"command {program!r} not found on the PATH of its environment"
+        return [*findings, Finding("error", config.id, what, fix)]
+    return [*findings, Finding("ok", config.id, f"command is {found}")]
+
+
+async def _ask(registry: Registry, server: str) -> list[Any]:
+    """Return the tools. Raises :class:`BridgeError`."""
+    seat = await registry.seat(server, Need.IMPLICIT)
+    try:
+        exchange = Exchange(Request(b"1", "tools/list", b"{}"))
+        await seat.send(exchange, None)
+        while (message := await exchange.receive()) is not exchange.answer:
+            pass
+        if exchange.failure is not None:
+            raise exchange.failure
+        result = json.loads(message).get("result") or {}
+        tools = result.get("tools")
+        return tools if isinstance(tools, list) else []
+    finally:
+        seat.release()
+
+
+def _tools(server: str, tools: list[Any], registry: Registry) -> list[Finding]:
+    era = "handshake" if registry.speaks_handshake(server) else "modern"
+    names = [str(tool.get("name")) for tool in tools if isinstance(tool, dict)]
+    findings = [Finding("ok", server, f"starts and answers; {era} era, {len(names)} tool(s)")]
+    for name in names:
+        if not _TOOL_NAME.fullmatch(name):
+            what = f"tool {name[:100]!r} has a name that models refuse"
+            findings.append(Finding("warning", server, what, "names are 1 to 64 of A-Z a-z 0-9 _ -; ask its author"))
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        findings.append(Finding("warning", server, f"tool {twice[0]!r} is there twice", "ask its author"))
+    return findings
+
+
+def _failure(config: ServerConfig, why: str, words: deque[str]) -> Finding:
+    said = " | ".join(line.strip() for line in list(words)[-3:] if line.strip())
+    fix = next((fix for pattern, fix in _MEANINGS if re.search(pattern, f"{why} {' '.join(words)}")), "")
+    if not fix:
+        fix = "look at the URL and its headers" if config.url else f"run it by hand: {shlex.join(config.argv)[:200]}"
+    more = f"; stderr: {said[:500]}" if said and said.rpartition(" | ")[2] not in why else ""
+    return Finding("error", config.id, f"{why}{more}", fix)

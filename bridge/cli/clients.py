@@ -1,0 +1,208 @@
+"""Where MCP clients keep their servers, and what they write there: read as entries of ``servers.json``.
+
+Formats by the clients' own documentation, as of November 2026. Nothing is run and nothing is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bridge.config.errors import ConfigError
+from bridge.config.servers import parse_json
+
+Entry = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Found:
+    """One server of a client's file: our entry, and what could not be taken over as it was."""
+
+    name: str
+    entry: Entry
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One client. ``places`` are its files, that of the project first; ``tables`` are the ways to their servers."""
+
+    places: tuple[str, ...]
+    tables: tuple[tuple[str, ...], ...] = (("mcpServers",),)
+
+
+def _application(path: str) -> str:
+    """A file of a desktop application, where the system keeps them."""
+    if sys.platform == "darwin":
+        return f"~/Library/Application Support/{path}"
+    if sys.platform == "win32":
+        return f"{os.environ.get('APPDATA', '~/AppData/Roaming')}/{path}"
+    return f"{os.environ.get('XDG_CONFIG_HOME') or '~/.config'}/{path}"
+
+
+KINDS: dict[str, Kind] = {
+    "claude-desktop": Kind((_application("Claude/claude_desktop_config.json"),)),
+    "claude-code": Kind((".mcp.json", "~/.claude.json")),
+    "cursor": Kind((".cursor/mcp.json", "~/.cursor/mcp.json")),
+    "vscode": Kind(
+        (
+            ".vscode/mcp.json",
+            _application("Code/User/mcp.json"),
+            _application("Code/User/settings.json"),
+        ),
+        (("servers",), ("mcp", "servers")),
+    ),
+    "windsurf": Kind(("~/.codeium/windsurf/mcp_config.json",)),
+    "cline": Kind(
+        (
+            _application("Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"),
+            "~/.cline/data/settings/cline_mcp_settings.json",
+        )
+    ),
+    "gemini": Kind((".gemini/settings.json", "~/.gemini/settings.json")),
+    "codex": Kind(
+        (".codex/config.toml", f"{os.environ.get('CODEX_HOME') or '~/.codex'}/config.toml"), (("mcp_servers",),)
+    ),
+}
+
+#: Members that mean the same here.
+_SAME = ("command", "args", "env", "cwd", "envFile", "url", "headers", "type", "disabled", "enabled", "description")
+#: Members by their names elsewhere.
+_OTHER_NAMES = {
+    "serverUrl": "url",
+    "httpUrl": "url",
+    "http_headers": "headers",
+    "transport": "type",
+    "transportType": "type",
+}
+#: Members for people who sit at that client: nothing is lost without them.
+_OF_THE_CLIENT = frozenset(
+    (
+        *("autoApprove", "alwaysAllow", "trust", "includeTools", "excludeTools", "enabled_tools", "disabled_tools"),
+        *("disabledTools", "gallery", "dev", "version", "id", "name", "icon", "title", "required"),
+        *("startup_timeout_sec", "startup_timeout_ms", "tool_timeout_sec", "bearer_token_env_var", "env_http_headers"),
+        *("env_vars", "timeout", "sandboxEnabled", "default_tools_approval_mode"),
+    )
+)
+#: Variables that clients fill in and a bridge can too.
+_VARIABLES = {"userHome": "HOME"}
+#: Variables that only an editor knows.
+_OF_AN_EDITOR = re.compile(
+    r"\$\{(workspaceFolder(?:Basename)?|file\w*|relativeFile\w*|cwd|pathSeparator|/)(?::[^}]*)?\}"
+)
+
+
+def places(kind: str) -> list[Path]:
+    """Return the files that a client would read, whether they are there or not."""
+    return [Path(place).expanduser() for place in KINDS[kind].places]
+
+
+def read(path: Path, kind: str | None = None) -> list[Found]:
+    """Return what a file of a client holds. Raises :class:`ConfigError` when it is none."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if path.suffix == ".toml":
+        try:
+            document: Any = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: is no TOML: {error}") from None
+    else:
+        document = parse_json(text, str(path)) if text.strip() else {}
+    found: list[Found] = []
+    for table in _tables(document, kind, path):
+        found += [_found(str(name), entry) for name, entry in table.items()]
+    return found
+
+
+def _tables(document: Any, kind: str | None, path: Path) -> Iterator[Mapping[str, Any]]:
+    """Each object of servers in a file; of Claude Code's there is one for everything and one per project."""
+    ways = KINDS[kind].tables if kind else (("mcpServers",), ("servers",), ("mcp", "servers"), ("mcp_servers",))
+    for way in ways:
+        if isinstance(table := _member(document, way), dict):
+            yield table
+    projects = _member(document, ("projects",))
+    if isinstance(projects, dict) and kind in (None, "claude-code"):
+        here = projects.get(str(Path.cwd()))
+        if isinstance(table := _member(here, ("mcpServers",)), dict):
+            yield table
+
+
+def _member(document: Any, way: tuple[str, ...]) -> Any:
+    for name in way:
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
+
+
+def _found(name: str, given: Any) -> Found:
+    found = Found(_fitting(name), {})
+    if found.name != name:
+        found.notes.append(f"was called {name!r}; ids are part of a URL")
+    if not isinstance(given, dict):
+        found.notes.append("is no object, and is left out")
+        return found
+    for key, value in given.items():
+        ours = key if key in _SAME else _OTHER_NAMES.get(key)
+        if ours is not None:
+            found.entry[ours] = _rewritten(value, found.notes)
+        elif key not in _OF_THE_CLIENT:
+            found.notes.append(f'"{key}" is not taken over')
+    _tidy(found, given)
+    return found
+
+
+def _tidy(found: Found, given: Entry) -> None:
+    """What one client says in a way that is its own."""
+    entry = found.entry
+    headers = dict(entry.get("headers") or {})
+    if isinstance(variable := given.get("bearer_token_env_var"), str):
+        headers["Authorization"] = f"Bearer ${{{variable}}}"
+    for name, variable in (given.get("env_http_headers") or {}).items():
+        headers[name] = f"${{{variable}}}"
+    if headers:
+        entry["headers"] = headers
+    for variable in given.get("env_vars") or []:
+        if isinstance(variable, str):
+            entry.setdefault("env", {})[variable] = None
+    if "url" in entry and entry.get("command") is None:
+        entry.pop("type", None)  # which dialect it speaks is found out by asking
+
+
+def _fitting(name: str) -> str:
+    """A name as an id."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:64] or "server"
+
+
+def _rewritten(value: Any, notes: list[str]) -> Any:
+    """A value with the variables of that client as ours."""
+    if isinstance(value, list):
+        return [_rewritten(item, notes) for item in value]
+    if isinstance(value, dict):
+        return {key: _rewritten(item, notes) for key, item in value.items()}
+    if not isinstance(value, str):
+        return value
+    for match in _OF_AN_EDITOR.finditer(value):
+        note = f"{match[0]} is known to an editor only; write the folder instead"
+        if note not in notes:
+            notes.append(note)
+    value = re.sub(r"\$\{input:([^}]+)\}", lambda match: _asked(match[1], notes), value)
+    for theirs, ours in _VARIABLES.items():
+        value = value.replace(f"${{{theirs}}}", f"${{{ours}}}")
+    return re.sub(r"^\$([A-Za-z_][A-Za-z0-9_]*)$", r"${\1}", value)  # Gemini's way
+
+
+def _asked(name: str, notes: list[str]) -> str:
+    """VS Code asks its user; a bridge has nobody to ask."""
+    variable = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").upper()
+    variable = f"_{variable}" if variable[:1].isdigit() else variable
+    note = f"VS Code asks for {name}; set {variable} in .env"
+    if note not in notes:
+        notes.append(note)
+    return f"${{{variable}}}"

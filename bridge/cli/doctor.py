@@ -1,0 +1,189 @@
+"""``mcp-bridge doctor``: everything that can be wrong is tried once, and each finding says how to repair it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import resource
+import socket
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from bridge.cli.client import Client
+from bridge.cli.errors import EXIT_ERROR, CommandError, UsageError
+from bridge.cli.findings import Finding, show
+from bridge.cli.options import add_configuration, configuration_of
+from bridge.config.advice import advice
+from bridge.config.server import ServerConfig
+from bridge.config.servers import Servers
+from bridge.config.settings import Settings
+
+#: Seconds for one server, and for a store.
+SERVER_SECONDS = 60.0
+STORE_SECONDS = 5.0
+#: Descriptors that a child and its session need, and those of the bridge itself.
+FILES_PER_CHILD, FILES_OF_OURS = 6, 200
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words after ``doctor``."""
+    add_configuration(parser)
+    parser.add_argument("servers", nargs="*", metavar="SERVER", help="only these (default: all that are enabled)")
+    parser.add_argument("--no-start", action="store_true", help="look, and start no server")
+    parser.add_argument("--timeout", type=_seconds, default=SERVER_SECONDS, metavar="SECONDS", help="for one server")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Try, tell, and return 1 when something is broken. Raises what :func:`configuration_of` raises."""
+    settings, servers = configuration_of(options)
+    wanted = {server.id: server for server in servers.entries.values() if not server.disabled}
+    broken = {problem.server for problem in servers.problems if problem.fatal}
+    if unknown := [name for name in options.servers if name not in {*servers.entries, *broken}]:
+        raise UsageError(f'no server "{unknown[0]}" in {servers.source}; there are: {", ".join(servers.entries)}')
+    if options.servers:
+        wanted = {name: config for name, config in wanted.items() if name in options.servers}
+    found: list[Finding] = []
+
+    def say(findings: list[Finding]) -> None:
+        found.extend(findings)
+        if not options.json:
+            show(findings)
+
+    say([*_of_the_configuration(settings, servers), _port(options, settings), *_folders(settings), _files(settings)])
+    from bridge.process.watchdog import Watchdog  # here and below: --help waits for none of them
+
+    with Watchdog():
+        asyncio.run(_ask(settings, {} if options.no_start else wanted, options.timeout, say))
+    if options.json:
+        print(json.dumps([asdict(finding) for finding in found], indent=2))
+    errors = sum(1 for finding in found if finding.level == "error")
+    warnings = sum(1 for finding in found if finding.level == "warning")
+    if not options.json:
+        print(f"{errors} error(s), {warnings} warning(s)")
+    return EXIT_ERROR if errors else 0
+
+
+async def _ask(
+    settings: Settings, wanted: Mapping[str, ServerConfig], seconds: float, say: Callable[[list[Finding]], None]
+) -> None:
+    """What has to be waited for."""
+    if settings.store == "redis":
+        say([await _redis(settings)])
+    if wanted:
+        from bridge.cli.checkup import examine
+
+        await examine(wanted, settings, seconds, say)
+
+
+def _of_the_configuration(settings: Settings, servers: Servers) -> list[Finding]:
+    findings = [Finding("ok", "bridge", f"{servers.source} has {len(servers.entries)} usable server(s)")]
+    findings += [
+        Finding("error" if problem.fatal else "warning", problem.server, problem.text, f"change it in {servers.source}")
+        for problem in servers.problems
+    ]
+    findings += [Finding("warning", "bridge", line) for line in advice(settings, servers.entries)]
+    return findings
+
+
+def _port(options: argparse.Namespace, settings: Settings) -> Finding:
+    """Whether the address is free, or ours already."""
+    where = f"{settings.host}:{settings.port}"
+    with contextlib.suppress(CommandError, ValueError):
+        answer = Client(options).ask("GET", "/health")
+        if isinstance(answer, dict) and answer.get("status") == "ok":
+            return Finding("ok", "bridge", f"a bridge runs at {where}")
+        if isinstance(answer, dict) and answer.get("status") == "degraded":
+            why = "; ".join(map(str, answer.get("reasons", []))) or "it tells why to who has the token"
+            return Finding("warning", "bridge", f"the bridge at {where} is degraded: {why}", "see mcp-bridge ps")
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, number) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            what = f"another program listens on {where}"
+            return Finding("error", "bridge", what, "end it, or choose another PORT (--port)")
+        if error.errno == errno.EACCES:
+            return Finding("error", "bridge", f"this user may not listen on {where}", "choose a PORT from 1024 on")
+        what = f"cannot listen on {where}: {error.strerror or error}"
+        return Finding("error", "bridge", what, "HOST must be an address of this machine")
+    return Finding("ok", "bridge", f"{where} is free")
+
+
+def _folders(settings: Settings) -> list[Finding]:
+    findings = [_folder("LOG_DIR", settings.log_dir, "logs would go to the console only")]
+    if settings.store == "file":
+        findings.append(_folder("SESSION_DIR", settings.session_dir, "sessions could not be kept"))
+    if settings.tokens_file is not None:
+        findings.append(_tokens(settings.tokens_file))
+    return findings
+
+
+def _folder(name: str, path: Path, otherwise: str) -> Finding:
+    """Whether a folder can be written, or made."""
+    there = path if path.exists() else next((each for each in path.absolute().parents if each.exists()), Path("/"))
+    if not there.is_dir():
+        what = f"{name} {path}: {there} is no directory; {otherwise}"
+        return Finding("error", "bridge", what, f"choose another {name}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        what = f"{name} {path} cannot be written; {otherwise}"
+        return Finding("error", "bridge", what, f"let this user write {there}, or choose another {name}")
+    return Finding("ok", "bridge", f"{name} {path} can be written")
+
+
+def _tokens(path: Path) -> Finding:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        what = f"TOKENS_FILE {path}: {error.strerror}"
+        return Finding("error", "bridge", what, "make its first token: mcp-bridge token add NAME")
+    if mode & 0o077:
+        return Finding("warning", "bridge", f"TOKENS_FILE {path} can be read by others", f"chmod 600 {path}")
+    return Finding("ok", "bridge", f"TOKENS_FILE {path} is for this user only")
+
+
+def _files(settings: Settings) -> Finding:
+    """Whether there are descriptors enough for as many children as are allowed."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.max_children * FILES_PER_CHILD + FILES_OF_OURS
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        what = f"{limit} files may be open; {settings.max_children} children (MAX_CHILDREN) need about {needed}"
+        fix = f"ulimit -n {max(65536, needed)} (systemd: LimitNOFILE=), or lower MAX_CHILDREN"
+        return Finding("warning", "bridge", what, fix)
+    return Finding("ok", "bridge", f"{'any number of' if limit == resource.RLIM_INFINITY else limit} files may be open")
+
+
+async def _redis(settings: Settings) -> Finding:
+    """Whether it answers. The file store is not opened: a bridge may have it open."""
+    from bridge.stores.factory import open_store
+    from bridge.stores.record import StoreUnavailable
+
+    store = open_store("redis", directory=settings.session_dir, redis=settings.redis_url, prefix=settings.redis_prefix)
+    try:
+        async with asyncio.timeout(STORE_SECONDS):
+            await store.open()
+    except (StoreUnavailable, TimeoutError) as error:
+        why = str(error) or f"no answer within {STORE_SECONDS:g} s"
+        return Finding("error", "bridge", f"Redis at {settings.redis_url}: {why}", "start it, or correct REDIS_URL")
+    finally:
+        with contextlib.suppress(StoreUnavailable):
+            await store.close()
+    return Finding("ok", "bridge", f"Redis at {settings.redis_url} answers")
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return number

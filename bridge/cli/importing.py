@@ -1,0 +1,224 @@
+"""``mcp-bridge import``: the servers of MCP clients on this machine, into the servers file.
+
+It shows what it would take, without secrets, and writes after a yes. What it cannot take is said, not dropped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bridge.cli import clients
+from bridge.cli.clients import Found
+from bridge.cli.errors import CommandError, UsageError
+from bridge.cli.options import add_servers_file, settings_of
+from bridge.cli.servers_file import change
+from bridge.cli.table import show
+from bridge.config.editing import with_entries
+from bridge.config.errors import ConfigError
+from bridge.config.servers import TABLE_KEYS, parse_json, parse_servers
+
+_COLUMNS = {"id": "SERVER", "from": "FROM", "action": "ACTION", "what": "WHAT"}
+#: Names of variables and headers whose values are shown: all others may be secrets.
+_HARMLESS = re.compile(r"(?i)(^|_)(path|home|lang|debug|level|mode|node_env|region|host|port)$")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words after ``import``."""
+    add_servers_file(parser)
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a client's file (default: look for them)")
+    parser.add_argument("--from", dest="client", choices=tuple(clients.KINDS), help="only files of this client")
+    parser.add_argument("-y", "--yes", action="store_true", help="write without asking")
+    parser.add_argument("--json", action="store_true", help="what was found, as JSON, without its secrets")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show, ask, write; return the exit code. Raises what :func:`change` raises."""
+    files = _files(options)
+    known = _known(options)
+    taken: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    for path, client in files:
+        for found in clients.read(path, client):
+            rows.append(_row(options, found, path, client, known | taken))
+            if rows[-1]["action"] == "add":
+                taken[found.name] = found.entry
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _show(rows)
+    if not taken:
+        print("mcp-bridge: there is nothing to add", file=sys.stderr)
+        return 0
+    if not options.yes and not _agreed(len(taken)):
+        print("mcp-bridge: nothing was written", file=sys.stderr)
+        return 0
+    servers = change(options, lambda text, source: with_entries(text, taken, source))
+    print(f"mcp-bridge: {len(taken)} server(s) are in {servers.source}; say mcp-bridge doctor", file=sys.stderr)
+    return 0
+
+
+def _files(options: argparse.Namespace) -> list[tuple[Path, str | None]]:
+    """Each file to read, and whose it is."""
+    if options.file is not None:
+        return [(options.file, options.client or _client_of(options.file))]
+    kinds = [options.client] if options.client else list(clients.KINDS)
+    looked = [(path, kind) for kind in kinds for path in clients.places(kind)]
+    # In the home directory the file of the project is that of the user.
+    found: dict[Path, tuple[Path, str | None]] = {
+        path.resolve(): (path, kind) for path, kind in looked if path.is_file()
+    }
+    if not found:
+        where = "\n  ".join(str(path) for path, _ in looked)
+        raise CommandError(f"no file of an MCP client was found; name one. Looked for:\n  {where}")
+    return list(found.values())
+
+
+def _client_of(path: Path) -> str | None:
+    """Whose file it is, by its place; None where it could be anybody's."""
+    for kind in clients.KINDS:
+        if path.absolute() in (place.absolute() for place in clients.places(kind)):
+            return kind
+    return None
+
+
+def _known(options: argparse.Namespace) -> dict[str, Any]:
+    """What the servers file holds now."""
+    settings, _ = settings_of(options)
+    if not settings.servers_file.exists():
+        return {}
+    document = parse_json(settings.servers_file.read_text(encoding="utf-8-sig"), str(settings.servers_file))
+    if not isinstance(document, dict):
+        raise ConfigError(f'{settings.servers_file}: must be an object with "mcpServers"')
+    table = next((document[key] for key in TABLE_KEYS if key in document), document)
+    return dict(table) if isinstance(table, dict) else {}
+
+
+def _row(
+    options: argparse.Namespace, found: Found, path: Path, client: str | None, known: dict[str, Any]
+) -> dict[str, Any]:
+    """What becomes of one server: it is added, or not, and why."""
+    problem = _problem(options, found)
+    notes = list(found.notes)
+    action = "add"
+    if found.entry == known.get(found.name):
+        action = "skip"
+        notes.append("is there already")
+    elif found.name in known:
+        action = "skip"
+        notes.append("another server has that id; rename one of them")
+    elif problem is not None:
+        action = "skip"
+        notes.append(problem)
+    return {
+        "id": found.name,
+        "from": client or path.name,
+        "file": str(path),
+        "action": action,
+        "what": _what(found.entry),
+        "secrets": _secrets(found.entry),
+        "notes": notes,
+    }
+
+
+def _problem(options: argparse.Namespace, found: Found) -> str | None:
+    """Why the bridge could not use an entry. That a variable is not set yet is no reason: it is said all the same."""
+    settings, environ = settings_of(options)
+    if not found.entry:
+        return "nothing in it is known here"
+    text = json.dumps(found.entry)
+    if re.search(rf"https?://(localhost|127\.0\.0\.1|\[::1\]):{settings.port}/(mcp|sse)/", text):
+        return "is this bridge"
+    text = json.dumps({found.name: found.entry})
+    variables = set(re.findall(r"\$\{(?:env:)?([A-Za-z_]\w*)\}", text))
+    names = variables | {name for name, value in (found.entry.get("env") or {}).items() if value is None}
+    unset = sorted(name for name in names if name not in environ)
+    if unset:
+        found.notes.append(f"set {', '.join(unset)} in .env")
+    servers = parse_servers(text, "it", environ | dict.fromkeys(unset, "x"))
+    fatal = [problem.text for problem in servers.problems if problem.fatal]
+    return fatal[0].partition(": ")[2].partition(": ")[2] if fatal else None
+
+
+def _what(entry: dict[str, Any]) -> str:
+    """What would run, and with which variables; values that may be secrets are left out."""
+    if "url" in entry:
+        parts = urlsplit(str(entry["url"]))
+        words = [f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"]
+    else:
+        args = entry.get("args")
+        words = [str(entry.get("command", "")), *(_masked(args) if isinstance(args, list) else [])]
+    values = {**_pairs(entry.get("env")), **_pairs(entry.get("headers"))}
+    words += [f"{name}={_value(name, value)}" for name, value in values.items()]
+    return " ".join(words)
+
+
+def _masked(args: list[Any]) -> list[str]:
+    """Arguments, without what follows a flag that brings a secret."""
+    shown: list[str] = []
+    hides = False
+    for arg in map(str, args):
+        name, equals, _ = arg.partition("=")
+        is_flag = arg.startswith("-")
+        if hides and not is_flag:
+            shown.append("***")
+        elif _is_secret_name(name) and equals:
+            shown.append(f"{name}=***")
+        elif "://" in arg and ("@" in arg or "?" in arg):
+            shown.append(f"{arg.partition('://')[0]}://***")
+        else:
+            shown.append("***" if _looks_secret(arg) else arg)
+        hides = is_flag and not equals and (_is_secret_name(arg) or arg in ("--header", "-H"))
+    return shown
+
+
+def _is_secret_name(name: str) -> bool:
+    return re.search(r"(?i)key|token|secret|passw|auth|credential|bearer", name) is not None
+
+
+def _looks_secret(text: str) -> bool:
+    """Keys as services write them, and words that no person would type."""
+    return re.match(r"(?i)(sk|pk|ghp|gho|github_pat|xox[abps]|glpat|figd|bearer)[-_ ]", text) is not None or (
+        re.fullmatch(r"[A-Za-z0-9+/_=-]{32,}", text) is not None and re.search(r"[0-9]", text) is not None
+    )
+
+
+def _value(name: str, value: Any) -> str:
+    text = str(value)
+    if value is None:
+        return "(from the environment)"
+    if re.fullmatch(r"(Bearer )?\$\{[^}]*\}", text) or (_HARMLESS.search(name) and not _looks_secret(text)):
+        return text
+    return "***"
+
+
+def _pairs(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _secrets(entry: dict[str, Any]) -> list[str]:
+    """Names whose values would stand in the servers file."""
+    values = {**_pairs(entry.get("env")), **_pairs(entry.get("headers"))}
+    return [name for name, value in values.items() if _value(name, value) == "***"]
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    if rows:
+        show(rows, _COLUMNS)
+    for row in rows:
+        for note in row["notes"]:
+            print(f"  {row['id']}: {note}")
+    if any(row["secrets"] for row in rows if row["action"] == "add"):
+        print("  Values shown as *** are written as they are; better: put them into .env, and ${NAME} into the file.")
+
+
+def _agreed(count: int) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError(f"nobody is here to say yes to {count} server(s); look at them, and say --yes")
+    print(f"Add {count} server(s)? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

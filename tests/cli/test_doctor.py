@@ -1,0 +1,166 @@
+"""``mcp-bridge doctor``: what it finds at servers and settings that are really broken."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.cli.conftest import Serve, run
+from tests.conftest import PEERS, peer
+
+
+def script(text: str, **entry: Any) -> dict[str, Any]:
+    """A server that is a few lines of Python."""
+    return {"command": sys.executable, "args": ["-I", "-S", "-c", text], **entry}
+
+
+def modern() -> dict[str, Any]:
+    return {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "asking_peer.py"), "modern"]}
+
+
+def tools(*names: str) -> str:
+    """A server of the handshake era with these tools, that greets on stdout."""
+    return f"""
+import json, sys
+print("Server listening...")
+for line in sys.stdin:
+    message = json.loads(line)
+    if "id" not in message: continue
+    if message["method"] == "initialize":
+        result = {{"protocolVersion": "2025-06-18", "capabilities": {{"tools": {{}}}}, "serverInfo": {{}}}}
+    else:
+        result = {{"tools": [{{"name": name}} for name in {names!r}]}}
+    print(json.dumps({{"jsonrpc": "2.0", "id": message["id"], "result": result}}), flush=True)
+"""
+
+
+#: An entry, the level and words of what is found, and the words of the repair.
+SERVERS: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    "good": (peer(), "ok", "starts and answers; handshake era, 0 tool(s)", ""),
+    "new": (modern(), "ok", "starts and answers; modern era, 1 tool(s)", ""),
+    "lost": ({"command": "npx-is-not-here"}, "error", "'npx-is-not-here' not found on the PATH", "install it"),
+    "node": ({"command": "npx", "env": {"PATH": "/nowhere"}}, "error", "'npx' not found", "install Node.js"),
+    "dies": (
+        script("import sys; sys.exit('no API key')"),
+        "error",
+        "exited with code 1",
+        'set what it asks for in "env"',
+    ),
+    "module": (script("import nothing_like_that"), "error", "No module named", "install what it imports"),
+    "mute": (script("import sys; sys.stdin.read()"), "error", "did not answer", "startTimeout"),
+    "loud": (script(tools("a")), "warning", "writes to stdout what is no message", "log to stderr"),
+    "names": (script(tools("a b")), "warning", "'a b' has a name that models refuse", "names are 1 to 64"),
+    "long": (script(tools("x" * 65)), "warning", "has a name that models refuse", ""),
+    "twice": (script(tools("a", "a")), "warning", "tool 'a' is there twice", ""),
+    "blank": (peer(env={"API_KEY": "<your key>"}), "warning", "API_KEY looks like a placeholder", "set API_KEY"),
+    "cwd": (peer(cwd="/nowhere"), "error", '"cwd" /nowhere is no directory', "make it"),
+    "unset": (peer(env={"X": None}), "error", "X is null, which takes it from our environment", "servers.json"),
+    "far": ({"url": "http://127.0.0.1:9/mcp"}, "error", "127.0.0.1:9", "look whether it runs there"),
+}
+
+
+async def test_each_broken_server_is_found_and_has_a_repair(tmp_path: Path) -> None:
+    entries = {name: row[0] for name, row in SERVERS.items()} | {"off": {"command": "x", "disabled": True}}
+    (tmp_path / "servers.json").write_text(json.dumps(entries))
+    where = ("--port", str(_free_port()))
+    code, out, err = await run(tmp_path, "doctor", "--json", "--timeout", "8", *where)
+    assert (code, err) == (1, "")
+    found = json.loads(out)
+    for name, (_, level, what, fix) in SERVERS.items():
+        mine = [row for row in found if row["about"] == name and row["level"] == level and what in row["what"]]
+        assert mine, (name, [row for row in found if row["about"] == name])
+        assert any(fix in row["fix"] for row in mine), (name, mine)
+    assert {row["about"] for row in found} == {*SERVERS, "bridge"}
+    assert [row for row in found if row["level"] != "ok" and row["about"] in ("good", "new", "bridge")] == []
+    left = [p for p in psutil.process_iter(["cmdline"]) if str(PEERS / "peer.py") in (p.info["cmdline"] or [])]
+    assert [process for process in left if process.cwd() == str(tmp_path)] == []
+
+
+async def test_a_healthy_configuration_is_said_in_lines_and_exit_code_0(tmp_path: Path) -> None:
+    (tmp_path / "servers.json").write_text(json.dumps({"good": peer(), "bad": {"command": "no-such-thing"}}))
+    where = ("--port", str(_free_port()))
+    code, out, err = await run(tmp_path, "doctor", "good", *where)
+    assert (code, err) == (0, "")
+    assert "ok       good: starts and answers; handshake era, 0 tool(s)\n" in out
+    assert out.endswith("0 error(s), 0 warning(s)\n")
+    code, out, _ = await run(tmp_path, "doctor", *where)
+    assert (code, "error    bad: command 'no-such-thing' not found" in out, "         fix: install it" in out) == (
+        1,
+        True,
+        True,
+    )
+    code, out, _ = await run(tmp_path, "doctor", "--no-start", *where)
+    assert (code, "bad" in out) == (0, False)
+    code, _, err = await run(tmp_path, "doctor", "nobody", *where)
+    assert (code, 'no server "nobody"' in err) == (2, True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _bridge_findings(folder: Path, *arguments: str, **settings: str) -> list[dict[str, str]]:
+    _, out, _ = await run(folder, "doctor", "--no-start", "--json", *arguments, **settings)
+    return [row for row in json.loads(out) if row["about"] == "bridge" and row["level"] != "ok"]
+
+
+async def test_ports_stores_folders_and_limits(tmp_path: Path, serve: Serve) -> None:
+    (tmp_path / "servers.json").write_text("{}")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "tokens.json").write_text('{"tokens": []}')
+    (tmp_path / "tokens.json").chmod(0o644)
+    free = str(_free_port())
+    assert await _bridge_findings(tmp_path, "--port", free) == []
+    broken: dict[str, tuple[dict[str, str], str]] = {
+        "LOG_DIR file/x: ": ({"LOG_DIR": "file/x"}, "choose another LOG_DIR"),
+        "SESSION_DIR file: ": ({"SESSION_STORE": "file", "SESSION_DIR": "file"}, "choose another SESSION_DIR"),
+        "TOKENS_FILE tokens.json can be read by others": ({"TOKENS_FILE": "tokens.json"}, "chmod 600"),
+        "TOKENS_FILE gone.json: No such file": ({"TOKENS_FILE": "gone.json"}, "mcp-bridge token add"),
+        "Redis at redis://localhost:9/0: ": (
+            {"SESSION_STORE": "redis", "REDIS_URL": "redis://:s3cret@localhost:9/0"},
+            "correct REDIS_URL",
+        ),
+        "children (MAX_CHILDREN) need about": ({"MAX_CHILDREN": "1000000"}, "ulimit -n"),
+    }
+    for words, (settings, fix) in broken.items():
+        found = await _bridge_findings(tmp_path, "--port", free, **settings)
+        mine = [row for row in found if words in row["what"]]
+        assert len(mine) == 1, (words, found)
+        assert fix in mine[0]["fix"]
+        assert "s3cret" not in str(found)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        accepting = asyncio.create_task(_hang_up(other))
+        [found] = await _bridge_findings(tmp_path, "--port", str(port))
+        accepting.cancel()
+        assert f"another program listens on 127.0.0.1:{port}" in found["what"]
+    served = await serve()
+    assert await _bridge_findings(tmp_path, "--port", served.url.rpartition(":")[2]) == []
+
+
+async def _hang_up(listening: socket.socket) -> None:
+    """Some program that is no bridge."""
+    listening.setblocking(False)
+    while True:
+        connection, _ = await asyncio.get_running_loop().sock_accept(listening)
+        connection.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+async def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "servers.json").write_text("{}")
+    (tmp_path / "logs").mkdir(mode=0o500)
+    [found] = await _bridge_findings(tmp_path, "--port", str(_free_port()))
+    assert "cannot be written" in found["what"]

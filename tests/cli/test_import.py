@@ -1,0 +1,209 @@
+"""``mcp-bridge import``: files as the clients write them, and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.cli.conftest import Serve, Terminal, initialize, run
+from tests.conftest import PEERS
+
+PEER = [sys.executable, "-I", "-S", str(PEERS / "peer.py")]
+DESKTOP = ".config/Claude/claude_desktop_config.json"
+CODE = ".config/Code/User"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="paths are those of Linux")
+
+
+def put(folder: Path, name: str, content: Any) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def entries(folder: Path) -> Any:
+    return json.loads((folder / "servers.json").read_text())["mcpServers"]
+
+
+FILES: list[tuple[str, str, Any, dict[str, Any]]] = [
+    (
+        "claude-desktop",
+        DESKTOP,
+        {"mcpServers": {"My Files": {"command": "cat", "args": ["x"], "env": {"A": "b"}}}, "globalShortcut": ""},
+        {"My-Files": {"command": "cat", "args": ["x"], "env": {"A": "b"}}},
+    ),
+    (
+        "claude-code",
+        ".claude.json",
+        {
+            "numStartups": 7,
+            "mcpServers": {"a": {"type": "stdio", "command": "cat", "args": [], "env": {}}},
+            "projects": {"HERE": {"mcpServers": {"b": {"type": "http", "url": "https://b.example/mcp"}}}, "/x": {}},
+        },
+        {"a": {"type": "stdio", "command": "cat", "args": [], "env": {}}, "b": {"url": "https://b.example/mcp"}},
+    ),
+    (
+        "claude-code",
+        ".mcp.json",
+        {"mcpServers": {"a": {"command": "cat", "env": {"K": "${K:-x}"}}}},
+        {"a": {"command": "cat", "env": {"K": "${K:-x}"}}},
+    ),
+    (
+        "cursor",
+        ".cursor/mcp.json",
+        '{"mcpServers": {"a": {"url": "https://a.example/mcp", "headers": {"X": "${env:HOME}"}}, /* c */}}',
+        {"a": {"url": "https://a.example/mcp", "headers": {"X": "${env:HOME}"}}},
+    ),
+    (
+        "vscode",
+        f"{CODE}/mcp.json",
+        {
+            "inputs": [{"type": "promptString", "id": "api-key", "password": True}],
+            "servers": {
+                "a": {"type": "stdio", "command": "cat", "args": ["${userHome}"], "env": {"K": "${input:api-key}"}},
+                "b": {
+                    "type": "http",
+                    "url": "https://b.example",
+                    "headers": {"Authorization": "Bearer ${input:api-key}"},
+                },
+            },
+        },
+        {
+            "a": {"type": "stdio", "command": "cat", "args": ["${HOME}"], "env": {"K": "${API_KEY}"}},
+            "b": {"url": "https://b.example", "headers": {"Authorization": "Bearer ${API_KEY}"}},
+        },
+    ),
+    ("vscode", f"{CODE}/settings.json", {"mcp": {"servers": {"a": {"command": "cat"}}}}, {"a": {"command": "cat"}}),
+    (
+        "windsurf",
+        ".codeium/windsurf/mcp_config.json",
+        {"mcpServers": {"a": {"serverUrl": "https://a.example/sse", "disabledTools": []}}},
+        {"a": {"url": "https://a.example/sse"}},
+    ),
+    (
+        "cline",
+        f"{CODE}/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json",
+        {
+            "mcpServers": {
+                "a": {"type": "streamableHttp", "url": "https://a.example", "autoApprove": ["x"], "disabled": True},
+            }
+        },
+        {"a": {"url": "https://a.example", "disabled": True}},
+    ),
+    (
+        "gemini",
+        ".gemini/settings.json",
+        {
+            "theme": "x",
+            "mcpServers": {"a": {"httpUrl": "https://a.example"}, "b": {"command": "cat", "env": {"K": "$K"}}},
+        },
+        {"a": {"url": "https://a.example"}, "b": {"command": "cat", "env": {"K": "${K}"}}},
+    ),
+    (
+        "codex",
+        ".codex/config.toml",
+        'model = "x"\n[mcp_servers.a]\ncommand = "cat"\nargs = ["-u"]\nenv_vars = ["HOME"]\nstartup_timeout_sec = 20\n'
+        '[mcp_servers.a.env]\nK = "v"\n[mcp_servers.b]\nurl = "https://b.example"\nbearer_token_env_var = "TOK"\n',
+        {
+            "a": {"command": "cat", "args": ["-u"], "env": {"K": "v", "HOME": None}},
+            "b": {"url": "https://b.example", "headers": {"Authorization": "Bearer ${TOK}"}},
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("client", "file", "content", "wanted"), FILES, ids=[f"{row[0]} {row[1]}" for row in FILES])
+async def test_a_file_of_a_client_is_found_and_taken_over(
+    tmp_path: Path, client: str, file: str, content: Any, wanted: dict[str, Any]
+) -> None:
+    text = json.dumps(content).replace("HERE", str(tmp_path)) if isinstance(content, dict) else content
+    put(tmp_path, file, text)
+    for chosen in ((), ("--from", client), (file,), (file, "--from", client)):
+        (tmp_path / "servers.json").unlink(missing_ok=True)
+        code, out, err = await run(tmp_path, "import", "--yes", *chosen, HOME=str(tmp_path))
+        assert (code, "server(s) are in servers.json" in err) == (0, True), err + out
+        assert entries(tmp_path) == wanted, chosen
+        assert "not taken over" not in out
+        assert "is there already" not in out
+
+
+async def test_what_is_imported_runs(tmp_path: Path, serve: Serve, http: aiohttp.ClientSession) -> None:
+    put(tmp_path, DESKTOP, {"mcpServers": {"peer": {"command": PEER[0], "args": PEER[1:]}}})
+    assert (await run(tmp_path, "import", "--yes", HOME=str(tmp_path)))[0] == 0
+    served = await serve()
+    assert await initialize(http, f"{served.url}/mcp/peer")
+
+
+async def test_it_shows_no_secret_and_writes_after_a_yes_only(tmp_path: Path) -> None:
+    servers = {
+        "a": {
+            "command": "cat",
+            "args": ["--api-key", "s3cret-1", "--token=s3cret-2", "https://u:s3cret-3@x/?k=s3cret-4", "sk-s3cret-5"],
+            "env": {"KEY": "s3cret-6", "PATH": "/bin", "TOKEN": "${TOKEN}"},
+        },
+        "b": {"url": "https://x.example/mcp?key=s3cret-7", "headers": {"Authorization": "Bearer s3cret-8"}},
+        "same": {"command": "one"},
+        "clash": {"command": "two"},
+        "broken": {"command": ["x"]},
+        "folder": {"command": "cat", "args": ["${workspaceFolder}/x"]},
+        "me": {"command": "npx", "args": ["mcp-remote", "http://localhost:3000/mcp/x"]},
+        "odd": {"command": "cat", "sandbox": {}},
+    }
+    put(tmp_path, DESKTOP, {"mcpServers": servers})
+    before = '{"mcpServers": {"same": {"command": "one"}, "clash": {"command": "other"}}} // mine'
+    put(tmp_path, "servers.json", before)
+    code, out, err = await run(tmp_path, "import", HOME=str(tmp_path))
+    assert (code, "nobody is here to say yes to 4 server(s)" in err) == (2, True)
+    assert "s3cret" not in out
+    _, shown, _ = await run(tmp_path, "import", "--json", HOME=str(tmp_path))
+    assert "s3cret" not in shown
+    rows = {row["id"]: row for row in json.loads(shown)}
+    assert {name: row["action"] for name, row in rows.items()} == {
+        **dict.fromkeys(("a", "b", "folder", "odd"), "add"),
+        **dict.fromkeys(("same", "clash", "broken", "me"), "skip"),
+    }
+    for line in (
+        "same: is there already",
+        "clash: another server has that id",
+        'broken: "command" must be a string',
+        "folder: ${workspaceFolder} is known to an editor only",
+        "me: is this bridge",
+        'odd: "sandbox" is not taken over',
+        "a: set TOKEN in .env",
+    ):
+        assert f"  {line}" in out
+    assert "KEY=*** PATH=/bin TOKEN=${TOKEN}" in out
+    for answer in ("n", "y"):
+        assert (tmp_path / "servers.json").read_text() == before
+        terminal = await Terminal().run(tmp_path, "import", HOME=str(tmp_path))
+        await terminal.until("Add 4 server(s)? [y/N] ")
+        terminal.type(f"{answer}\n")
+        assert (await terminal.end())[0] == 0
+    text = (tmp_path / "servers.json").read_text()
+    assert text.endswith("// mine")
+    assert "s3cret-8" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 1, ".codeium/windsurf/mcp_config.json"),
+        (["--from", "cursor"], 1, ".cursor/mcp.json"),
+        (["gone.json"], 2, "gone.json: cannot be read: No such file"),
+        (["broken.json"], 2, "broken.json: is not JSON"),
+        (["broken.toml"], 2, "broken.toml: is no TOML"),
+        (["empty.json"], 0, "there is nothing to add"),
+    ],
+)
+async def test_files_that_are_not_there_or_hold_nothing(
+    tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    for name, text in (("broken.json", "{"), ("broken.toml", "="), ("empty.json", "")):
+        put(tmp_path, name, text)
+    found, _, err = await run(tmp_path, "import", *arguments, HOME=str(tmp_path))
+    assert (found, words in err) == (code, True), err
