@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import force_setattr
 
+from bridge.protocol.envelope import LARGE, split
 from bridge.protocol.errors import Fault, Rejection
 
 Raw = msgspec.Raw
@@ -85,6 +86,8 @@ def parse(data: bytes) -> Message:
         # msgspec does not look into the strings that it skips, so bytes that are not UTF-8 would pass it.
         if not data.isascii():
             data.decode()
+        if len(data) >= LARGE and (found := split(data)) is not None:
+            return _with_meta(*found)
         envelope = _decoder.decode(data)
     except UnicodeDecodeError as error:
         raise Rejection(Fault.NOT_JSON, f"parse error: not UTF-8 at byte {error.start}") from None
@@ -146,6 +149,16 @@ def _message(envelope: _Envelope) -> Message:
             Fault.NOT_A_MESSAGE, 'not a JSON-RPC message: neither "method", nor "id" with "result" or "error"'
         )
     return Response(id_, result, error)
+
+
+def _with_meta(id_: bytes, method: str, params: bytes, meta: bytes) -> Request | Notification:
+    """A message whose ``params`` have been read already."""
+    if not id_:
+        return Notification(method, params)
+    request = Request(id_, method)
+    force_setattr(request, "params", params)
+    force_setattr(request, "meta", meta)
+    return request
 
 
 def is_id(raw: bytes) -> bool:
