@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable
 from itertools import permutations
 
 import pytest
@@ -10,7 +12,8 @@ import pytest
 from bridge.protocol import messages
 from bridge.protocol.envelope import LARGE, split
 from bridge.protocol.errors import Rejection
-from bridge.protocol.messages import Message
+from bridge.protocol.messages import LargeResult, Message, Request
+from bridge.protocol.mux import Mux
 
 LONG = "x" * LARGE
 #: How the members of a message may end in the text of an argument.
@@ -86,3 +89,40 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
     deep = b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":%b%b}}' % (b"[" * LARGE, b"]" * LARGE)
     with pytest.raises(Rejection, match="nested too deeply"):
         messages.parse(deep)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"jsonrpc":"2.0","id":1,"result":@}',
+        b'{"result": @ ,"id":1,"jsonrpc":"2.0"}',
+        b'{"jsonrpc":"2.0","id":1,"result":{"a":\r[@]}}',
+        b'{"jsonrpc":"2.0","id":1,"result":@,"error":null}',
+        b'{"jsonrpc":"2.0","id":1,"error":@}',
+        b'{"jsonrpc":"2.0","id":9,"result":@}',
+        b'{"jsonrpc":"2.0","id":"1","result":@}',
+        b'{"jsonrpc":"2.0","result":@}',
+        b'{"jsonrpc":"1.0","id":1,"result":@}',
+        b'{"jsonrpc":"2.0","id":1,"result":{"a":NaN,"b":@}}',
+        b'{"jsonrpc":"2.0","id":1,"method":"roots/list","result":@}',
+        b'{"jsonrpc":"2.0","id":1,"method":"notifications/message","params":@}',
+    ],
+)
+@pytest.mark.parametrize("method", ["tools/call", "subscriptions/listen"])
+def test_a_large_answer_is_passed_on_as_any_other(line: bytes, method: str) -> None:
+    large = line.replace(b"@", b'{"long":"%b"}' % LONG.encode())
+
+    def decided(read: Callable[[bytes], Message | LargeResult]) -> object:
+        mux: Mux[str] = Mux(itertools.count(7))
+        mux.open("alice", Request(b'"a"', method, b"{}"))
+        try:
+            return mux.receive(read(large)), mux.exchanges
+        except Rejection as rejection:
+            return str(rejection)
+
+    assert decided(messages.parse_line) == decided(messages.parse)
+
+
+def test_a_large_result_is_not_copied_out_of_its_line() -> None:
+    line = b'{"jsonrpc":"2.0","id":1,"result":"%b"}' % LONG.encode()
+    assert isinstance(messages.parse_line(line), LargeResult)
