@@ -16,8 +16,9 @@ def run(suite: Suite) -> None:
     with suite.serve(bridge(), *[peer.serve() for peer in suite.peers(SUPERGATEWAY, QUIET_SUPERGATEWAY)]) as servers:
         found = suite.compare([_contender(server) for server in servers])
     note = (
-        f"{IN_FLIGHT} at a time: `initialize`, `notifications/initialized`, one call, DELETE. The other peers share "
-        "one process among all sessions."
+        f"{IN_FLIGHT} at a time: `initialize`, `notifications/initialized`, one call, DELETE. Both start a process for "
+        "each session and end it, and answer DELETE without waiting for that: at any time about as many processes live "
+        "as sessions, and none is left. The other peers share one process among all sessions."
     )
     suite.table(comparison("Sessions that come and go", note, found, "bridge", "sessions/s"))
     theirs = [found[name] for name in (SUPERGATEWAY.name, QUIET_SUPERGATEWAY.name) if name in found]

@@ -260,7 +260,7 @@ class ChildConnection:
             self._oversized(line)
             return
         try:
-            message = messages.parse(line)
+            message = messages.parse_line(line)
         except Rejection as rejection:
             self._broken(line, rejection)
             return

@@ -35,7 +35,7 @@ COPIED = 64 * 1024
 #: Lines of one child that are taken in one turn of the event loop. One that writes as fast as it can would have it for
 #: itself otherwise: libuv goes on reading a pipe for as long as there is more in it.
 TURN_LINES = 100
-#: Bytes at a time after which the others have their turn.
+#: Bytes at a time after which the others have their turn, if they end a line: a part of one is only kept.
 TURN_BYTES = 64 * 1024
 #: Seconds for what a dead child still has in the pipe, when something else holds that pipe open.
 EXIT_DRAIN = 0.25
@@ -294,7 +294,7 @@ class ChildProcess:
     def stdout_received(self, data: bytes) -> None:
         """Bytes from the child's stdout."""
         lines = self._stdout_lines.feed(data)
-        if len(lines) <= TURN_LINES and len(data) < TURN_BYTES:
+        if not lines or (len(lines) <= TURN_LINES and len(data) < TURN_BYTES):
             for line in lines:
                 self._on_line(line)
             return

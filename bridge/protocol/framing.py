@@ -1,12 +1,15 @@
 """Bytes to lines: the framing of stdio, one JSON-RPC message per line.
 
-A large message arrives in many chunks. They are kept in a list and joined once, when the newline comes, so a 50 MB line
-costs one copy and not one per chunk. A line over the limit is dropped as it arrives, reported once, and reading goes on
-behind it: one bad message never costs the connection (specification, stdio transport; users' scars 17 and 18).
+A large message arrives in many chunks. They are kept in a list and joined once, when the newline comes, so that a line
+costs one copy and not one per chunk. One of many megabytes is written into a buffer that grows where it is, which the
+system does by moving pages, and which becomes the line: parts and line need not both be in memory. A line over the
+limit is dropped as it arrives, reported once, and reading goes on behind it: one bad message never costs the connection
+(specification, stdio transport; users' scars 17 and 18).
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 
@@ -21,6 +24,8 @@ class Oversized:
 
 #: How much of either end of an oversized line is kept: enough to hold ``{"jsonrpc":"2.0","id":...``.
 HEAD_BYTES = 1024
+#: Bytes from which a line is collected in a buffer.
+BUFFERED = 8 * 1024 * 1024
 
 
 class LineSplitter:
@@ -29,11 +34,12 @@ class LineSplitter:
     ``limit`` is the longest line in bytes.
     """
 
-    __slots__ = ("_parts", "_size", "limit")
+    __slots__ = ("_buffer", "_parts", "_size", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._parts: list[bytes] = []
+        self._buffer: io.BytesIO | None = None
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes | Oversized]:
@@ -57,16 +63,29 @@ class LineSplitter:
 
     def _keep(self, data: bytes) -> None:
         self._size += len(data)
-        self._parts.append(data)
+        if self._buffer is not None:
+            self._buffer.write(data)
+        else:
+            self._parts.append(data)
         if self._size > self.limit:
-            self._parts = [_ends(b"".join(self._parts))]
+            self._parts = [_ends(self._joined())]
+        elif self._size > BUFFERED and self._buffer is None:
+            self._buffer = io.BytesIO()
+            self._buffer.writelines(self._parts)
+            self._parts = []
 
     def _take(self) -> bytes | Oversized:
-        parts, size = self._parts, self._size
-        self._parts, self._size = [], 0
-        if size > self.limit:
-            return _oversized(b"".join(parts), size)
-        return _trim(b"".join(parts) if len(parts) != 1 else parts[0])
+        size, line = self._size, self._joined()
+        self._size = 0
+        return _oversized(line, size) if size > self.limit else _trim(line)
+
+    def _joined(self) -> bytes:
+        """Return what has been kept, and forget it."""
+        parts, self._parts = self._parts, []
+        if self._buffer is not None:
+            buffer, self._buffer = self._buffer, None
+            return buffer.getvalue()  # itself, not a copy
+        return b"".join(parts) if len(parts) != 1 else parts[0]
 
     def _measured(self, line: bytes) -> bytes | Oversized:
         if len(line) > self.limit:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import force_setattr
 
+from bridge.protocol.envelope import LARGE, split
 from bridge.protocol.errors import Fault, Rejection
 
 Raw = msgspec.Raw
@@ -67,6 +68,14 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 
 Message = Request | Notification | Response
 
+
+class LargeResult(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a request, its ``result`` not copied out of the line that it came in. It has no line ends."""
+
+    id: bytes
+    result: Raw
+
+
 T = TypeVar("T")
 
 _decoder = msgspec.json.Decoder(_Envelope)
@@ -81,11 +90,33 @@ def parse(data: bytes) -> Message:
     Raises :class:`Rejection` with ``NOT_JSON`` when the bytes are not JSON in UTF-8, with ``BATCH`` for an array and
     with ``NOT_A_MESSAGE`` when the JSON is no JSON-RPC 2.0 message.
     """
+    found = _read(data)
+    return _message(found) if isinstance(found, _Envelope) else found
+
+
+def parse_line(line: bytes) -> Message | LargeResult:
+    """Decode what a child has written, as :func:`parse` does; a large result stays where it is."""
+    found = _read(line)
+    if not isinstance(found, _Envelope):
+        return found
+    if len(line) >= LARGE and _is_plain_result(found) and b"\r" not in line and b"\n" not in line:
+        return LargeResult(bytes(found.id), found.result)
+    return _message(found)
+
+
+def _is_plain_result(found: _Envelope) -> bool:
+    has_result = found.method is None and found.error == ABSENT and found.result != ABSENT
+    return has_result and found.jsonrpc == "2.0" and bytes(found.id) != b""
+
+
+def _read(data: bytes) -> _Envelope | Request | Notification:
     try:
         # msgspec does not look into the strings that it skips, so bytes that are not UTF-8 would pass it.
         if not data.isascii():
             data.decode()
-        envelope = _decoder.decode(data)
+        if len(data) >= LARGE and (found := split(data)) is not None:
+            return _with_meta(*found)
+        return _decoder.decode(data)
     except UnicodeDecodeError as error:
         raise Rejection(Fault.NOT_JSON, f"parse error: not UTF-8 at byte {error.start}") from None
     except msgspec.ValidationError as error:
@@ -96,7 +127,6 @@ def parse(data: bytes) -> Message:
         raise Rejection(Fault.NOT_JSON, f"parse error: {_lower(error)}") from None
     except RecursionError:
         raise Rejection(Fault.NOT_JSON, "parse error: nested too deeply") from None
-    return _message(envelope)
 
 
 def parse_batch(data: bytes) -> list[Message | Rejection]:
@@ -146,6 +176,16 @@ def _message(envelope: _Envelope) -> Message:
             Fault.NOT_A_MESSAGE, 'not a JSON-RPC message: neither "method", nor "id" with "result" or "error"'
         )
     return Response(id_, result, error)
+
+
+def _with_meta(id_: bytes, method: str, params: bytes, meta: bytes) -> Request | Notification:
+    """A message whose ``params`` have been read already."""
+    if not id_:
+        return Notification(method, params)
+    request = Request(id_, method)
+    force_setattr(request, "params", params)
+    force_setattr(request, "meta", meta)
+    return request
 
 
 def is_id(raw: bytes) -> bool:
@@ -293,6 +333,12 @@ def response_line(response: Response, id_: bytes | None = None) -> bytes:
     if response.error:
         return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (name, _one_line(response.error))
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (name, _one_line(response.result))
+
+
+def large_line(answer: LargeResult, id_: bytes) -> bytes:
+    """A large answer as a line under ``id_``, without the line end."""
+    # Not by %b, which makes bytes of a buffer before it copies them.
+    return b"".join((b'{"jsonrpc":"2.0","id":', id_, b',"result":', answer.result, b"}"))
 
 
 def error_line(id_: bytes | None, code: int, message: str, data: Any = None) -> bytes:

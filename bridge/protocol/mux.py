@@ -16,7 +16,7 @@ import msgspec
 
 from bridge.protocol import messages
 from bridge.protocol.errors import Rejection
-from bridge.protocol.messages import Message, Notification, Raw, Request, Response
+from bridge.protocol.messages import LargeResult, Message, Notification, Raw, Request, Response
 from bridge.protocol.modern import LISTEN, SUBSCRIPTION_ID, with_meta
 
 PROGRESS = "notifications/progress"
@@ -143,12 +143,14 @@ class Mux(Generic[E]):
         theirs = self._questions.pop(question, None)
         return None if theirs is None else messages.error_line(theirs, code, message)
 
-    def receive(self, message: Message) -> Decision[E]:
+    def receive(self, message: Message | LargeResult) -> Decision[E]:
         """Decide what becomes of a message from the child."""
         if isinstance(message, Response):
             return self._answered(message)
         if isinstance(message, Request):
             return self._asked(message)
+        if isinstance(message, LargeResult):
+            return self._answered_at_length(message)
         try:
             return self._told(message)
         except Rejection as rejection:
@@ -162,6 +164,14 @@ class Mux(Generic[E]):
         if entry.is_listen and response.result:
             response = Response(response.id, _renamed(response.result, entry.id))
         return Deliver(entry.exchange, messages.response_line(response, entry.id), final=True)
+
+    def _answered_at_length(self, answer: LargeResult) -> Decision[E]:
+        number = messages.number(answer.id)
+        entry = None if number is None else self._open.get(number)
+        if number is None or entry is None or entry.is_listen:
+            return self._answered(Response(answer.id, bytes(answer.result)))
+        del self._open[number]
+        return Deliver(entry.exchange, messages.large_line(answer, entry.id), final=True)
 
     def _asked(self, request: Request) -> Decision[E]:
         if request.method == PING:

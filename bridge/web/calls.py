@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
+import msgspec
 from aiohttp import web
 
 from bridge.children.connection import Exchange
@@ -26,6 +27,21 @@ T = TypeVar("T")
 
 #: What a caller is told to wait for a place; how long its own calls take is not known.
 RETRY = 1.0
+
+
+class _Result(msgspec.Struct, gc=False):
+    is_error: messages.Raw = msgspec.field(default=messages.ABSENT, name="isError")
+
+
+class _Answer(msgspec.Struct, gc=False):
+    """What tells how a call has ended."""
+
+    error: messages.Raw = messages.ABSENT
+    result: _Result = msgspec.field(default_factory=_Result)
+
+
+_answer = msgspec.json.Decoder(_Answer)
+_TRUE = messages.Raw(b"true")
 
 
 class Calls:
@@ -133,8 +149,9 @@ class Call:
 def _outcome(answer: bytes | None) -> str:
     if answer is None:
         return "cancelled"
-    if b'"error"' in answer and "error" in messages.fields(answer):
+    read = messages.read(_answer, answer)  # once: looking for a name in a large text takes as long as reading it
+    if read is None:
+        return "ok"
+    if read.error != messages.ABSENT:
         return "error"
-    if b'"isError"' in answer and messages.member(messages.member(answer, "result"), "isError") == b"true":
-        return "tool_error"
-    return "ok"
+    return "tool_error" if read.result.is_error == _TRUE else "ok"

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.protocol.framing import HEAD_BYTES, LineSplitter, Oversized
+from bridge.protocol import framing
+from bridge.protocol.framing import BUFFERED, HEAD_BYTES, LineSplitter, Oversized
 
 lines = st.lists(st.binary(min_size=1, max_size=40).map(lambda b: b"x" + b.replace(b"\n", b"") + b"x"), max_size=8)
+
+
+@pytest.fixture(params=[BUFFERED, 8], autouse=True, scope="module")
+def _buffered(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whether lines are collected in a list or in a buffer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(framing, "BUFFERED", request.param)
+        yield
 
 
 def feed_in_pieces(splitter: LineSplitter, data: bytes, cuts: list[int]) -> list[bytes | Oversized]:
@@ -51,6 +63,21 @@ def test_an_oversized_line_is_not_kept_in_memory() -> None:
     [line] = splitter.feed(b"\n")
     assert isinstance(line, Oversized)
     assert line.size == 1_000_000
+
+
+def test_a_line_of_many_megabytes_is_in_memory_once() -> None:
+    part, splitter = b"z" * 65536, LineSplitter(10**9)
+    tracemalloc.start()
+    try:
+        for _ in range(640):
+            splitter.feed(bytes(bytearray(part)))  # each chunk is one of its own
+        [line] = splitter.feed(b"\n")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(line, bytes)
+    assert line == part * 640
+    assert peak < 1.5 * len(line)
 
 
 def test_carriage_returns_and_blank_lines_are_no_messages() -> None:
