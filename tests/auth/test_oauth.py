@@ -129,7 +129,7 @@ async def test_a_good_token_is_taken(client: Client, name: str) -> None:
 @pytest.mark.parametrize("signer", [Signer.elliptic("e"), Signer.edwards("d"), Signer("p", RSA, "PS512"), Signer(None)])
 async def test_every_algorithm_with_a_public_key(client: Client, signer: Signer) -> None:
     client.authority.signers = [Signer("decoy", OTHER), signer]
-    client.bridge.service._oauth.keys._tried = None  # type: ignore[union-attr]  # as if it had not fetched yet
+    client.bridge.service._oauth.keys.fetched._tried = None  # type: ignore[union-attr]  # as if it had not fetched yet
     assert (await client.ask(client.authority.token(client.resource()))).status == 200
 
 
