@@ -133,6 +133,14 @@ async def test_every_algorithm_with_a_public_key(client: Client, signer: Signer)
     assert (await client.ask(client.authority.token(client.resource()))).status == 200
 
 
+async def test_a_token_that_names_no_key_may_be_of_any(client: Client) -> None:
+    client.authority.signers = [Signer("other", OTHER), Signer("named")]
+    client.bridge.service._oauth.keys.fetched._tried = None  # type: ignore[union-attr]
+    assert (await client.ask(client.authority.token(client.resource(), Signer(None)))).status == 200
+    unknown = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    assert (await client.ask(client.authority.token(client.resource(), Signer(None, unknown)))).status == 401
+
+
 async def test_a_token_is_for_its_server_alone(client: Client) -> None:
     token = client.authority.token(client.resource("second"), scope="servers:* admin")
     assert (await client.ask(token, "/bridge/second")).status == 200
