@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import jwt
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from bridge.auth import jwts, oauth
 from bridge.auth.fetched import Fetched
-from bridge.auth.grant import UNKNOWN, BadToken, grant_of
+from bridge.auth.grant import SKEW, UNKNOWN, BadToken, grant_of
 from bridge.auth.keys import KeySet
 from bridge.auth.oauth import OAuth
 from bridge.auth.resource import Resource
@@ -89,7 +90,7 @@ def test_a_short_key_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
 async def test_what_is_known_has_a_limit_and_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(oauth, "MOST_KNOWN", 2)
     server = AuthorizationServer()
-    now = 1e9
+    now = time.time()
 
     async def keys() -> Any:
         return {"keys": [server.signers[0].jwk()]}
@@ -103,5 +104,12 @@ async def test_what_is_known_has_a_limit_and_an_end(monkeypatch: pytest.MonkeyPa
     assert [known.find(token) is None for token in tokens] == [True, False, False]
     now += oauth.RECHECK
     assert known.find(tokens[2]) is None
+    end = int(now) + 30
+    short = server.token("x", exp=end).encode()
+    assert (await known.verify(short)).expires == end + SKEW
+    now = end + SKEW - 1
+    assert known.find(short) is not None
+    now = end + SKEW
+    assert known.find(short) is None
     with pytest.raises(BadToken, match=UNKNOWN):
         await known.verify(b"opaque")
