@@ -62,7 +62,7 @@ class Fetched(Generic[T]):
             self.value = await self._fetch()
         except Away as error:
             if self.problem != str(error):
-                kept = "what was known before stays" if self.value is not None else "there is none"
+                kept = "what was known before stays" if self.value is not None else "nothing is known yet"
                 log.warning("%s of the authorization server: %s; %s", self._name, error, kept)
             self.problem = str(error)
             return

@@ -193,7 +193,8 @@ def _token_of(request: web.BaseRequest) -> bytes | None:
 
 def _unknown(token: bytes | None) -> Challenge:
     if token is None:
-        why = "a token is needed: send it as Authorization: Bearer, or X-API-Key (ACCESS_TOKEN, or one of TOKENS_FILE)"
+        kinds = "ACCESS_TOKEN, or one of TOKENS_FILE or OAUTH_ISSUER"
+        why = f"a token is needed: send it as Authorization: Bearer, or X-API-Key ({kinds})"
         return Challenge(Fault.UNAUTHORIZED, why)
     return Challenge(Fault.UNAUTHORIZED, UNKNOWN, "invalid_token")
 
