@@ -40,6 +40,13 @@ async def test_a_new_key_is_found(client: Client) -> None:
     assert client.authority.count("/keys") == 2
 
 
+async def test_known_keys_are_fetched_again_when_they_are_old(client: Client) -> None:
+    for seconds, count in ((0, 1), (fetched.PAUSE, 1), (fetched.AGE, 2)):
+        let_pass(client, seconds)
+        assert (await client.ask(client.authority.token(client.resource(), jti=str(seconds)))).status == 200
+        assert client.authority.count("/keys") == count
+
+
 async def test_a_flood_of_unknown_keys_makes_one_fetch(client: Client) -> None:
     made_up = [client.authority.token(client.resource(), Signer(f"made up {n}")) for n in range(50)]
     for count in (1, 2):
