@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from bridge.auth import jwts
+from bridge.auth.fetched import Fetched
 from bridge.auth.grant import UNKNOWN, BadToken, Grant, grant_of
 from bridge.auth.introspection import Introspection
 from bridge.auth.keys import KeySet
@@ -23,19 +25,23 @@ MOST_KNOWN = 10_000
 
 
 class OAuth:
-    """What tokens of ``issuer`` are. ``introspection`` is for those that are no JWT. ``wall``: seconds of the epoch."""
+    """What tokens of ``issuer`` are. ``introspection`` is for those that are no JWT. ``described`` is what the issuer
+    says of itself. ``wall``: seconds of the epoch.
+    """
 
     def __init__(
         self,
         issuer: str,
         resource: Resource,
         keys: KeySet,
+        described: Fetched[dict[str, Any]],
         introspection: Introspection | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.issuer = issuer
         self.resource = resource
         self.keys = keys
+        self.described = described
         self._introspection = introspection
         self._wall = wall
         self._known: dict[bytes, Grant] = {}
@@ -43,7 +49,7 @@ class OAuth:
     @property
     def problem(self) -> str | None:
         """What keeps tokens from being verified, None when all is well."""
-        return self.keys.problem or (None if self._introspection is None else self._introspection.problem)
+        return self.keys.fetched.problem or (None if self._introspection is None else self._introspection.problem)
 
     def find(self, token: bytes) -> Grant | None:
         """Return what is known of a token, None when it has to be verified."""
@@ -78,6 +84,7 @@ class OAuth:
 
     async def close(self) -> None:
         """Ask nobody any more."""
-        await self.keys.close()
+        await self.keys.fetched.close()
+        await self.described.close()
         if self._introspection is not None:
             await self._introspection.close()

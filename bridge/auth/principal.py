@@ -39,7 +39,7 @@ class Principal:
     which alone can be operated.
     """
 
-    __slots__ = ("_globs", "_servers", "expires", "is_admin", "may_persist", "name", "owner", "uses_all")
+    __slots__ = ("_any", "_globs", "_servers", "expires", "is_admin", "may_persist", "name", "owner", "uses_all")
 
     def __init__(
         self,
@@ -56,16 +56,17 @@ class Principal:
         self.is_admin = operates and servers is None
         self.may_persist = operates or PERSIST in scopes
         globs = {scope[len(SERVERS) :] for scope in scopes if scope.startswith(SERVERS)}
-        self._globs = ("*",) if operates or "*" in globs else tuple(sorted(globs))
+        self._globs = tuple(sorted(globs))
+        self._any = operates or "*" in globs
         self._servers = servers
-        self.uses_all = servers is None and self._globs == ("*",)
+        self.uses_all = self._any and servers is None
 
     def __repr__(self) -> str:
         return f"<Principal {self.name}>"
 
     def may_use(self, server: str) -> bool:
         """Whether it may call this server, and know that it exists."""
-        return self.uses_all or (self.is_for(server) and any(fnmatchcase(server, glob) for glob in self._globs))
+        return self.uses_all or (self.is_for(server) and self._matches(server))
 
     @property
     def is_for_all(self) -> bool:
@@ -79,6 +80,9 @@ class Principal:
     def has_expired(self, now: float) -> bool:
         """Whether it was valid before ``now`` (seconds of the epoch), and is no more."""
         return self.expires is not None and now >= self.expires
+
+    def _matches(self, server: str) -> bool:
+        return self._any or any(fnmatchcase(server, glob) for glob in self._globs)
 
 
 def digest(name: str) -> str:

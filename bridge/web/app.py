@@ -188,7 +188,7 @@ class Service:
             AdminFace(self.registry, self.drain, lambda: self.on_reload()),
             PinsFace(self.registry, self.pins),
             LogsFace(self.registry, settings.log_dir, self._drain),
-            MetadataFace(settings),
+            MetadataFace(self._oauth, settings.base_path),
             MetricsFace(self.registry, (bridge_pool, stream_pool), self._parking),
         )
         self._routes = web.AppRunner(application(settings, faces, self._limits))
@@ -234,7 +234,7 @@ class Service:
         if not self._settings.disable_stream_cleanup:
             self._tasks.append(asyncio.create_task(self._relief.run(), name="relief"))
         if self._oauth is not None:  # so that what is wrong with it is in the log before the first client comes
-            self._tasks.append(asyncio.create_task(self._oauth.keys.refresh(), name="keys"))
+            self._tasks.append(asyncio.create_task(self._oauth.keys.fetched.refresh(), name="keys"))
         for reaper in self._reapers:
             reaper.announce()
             self._tasks.append(asyncio.create_task(reaper.run(), name="reaper"))

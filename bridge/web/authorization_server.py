@@ -15,7 +15,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 
 from yarl import URL
 
-from bridge.auth.keys import Away
+from bridge.auth.fetched import Away
 from bridge.children.remote_http import JSON_TYPE, HttpClient, HttpFailure
 from bridge.config.values import is_secure
 from bridge.protocol import messages
@@ -27,7 +27,7 @@ MOST_BYTES, PATIENCE = 256 * 1024, 10.0
 
 class AuthorizationServer:
     """``credentials`` are id and secret, with which it is asked about tokens. All methods raise
-    :class:`bridge.auth.keys.Away` when it does not say what it should.
+    :class:`bridge.auth.fetched.Away` when it does not say what it should.
     """
 
     def __init__(

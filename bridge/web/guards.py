@@ -18,7 +18,7 @@ from bridge.config.settings import Settings
 from bridge.observe import audit
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.limits import Guesses, too_many_guesses
-from bridge.web.oauth import WELL_KNOWN, Door
+from bridge.web.oauth import PUBLIC, Door
 from bridge.web.principal import Challenge, check_server, principal_of, set_principal
 from bridge.web.proxy import Proxies, origin_of
 
@@ -44,7 +44,8 @@ class Guards:
     def __init__(self, settings: Settings, keyring: Keyring, door: Door | None = None) -> None:
         self._keyring = keyring
         self._door = door
-        self._is_open = door is None and not keyring.is_needed
+        self._has_keys = keyring.is_needed
+        self._is_open = door is None and not self._has_keys
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
         self._guesses = Guesses()
         self._base = settings.base_path
@@ -92,7 +93,7 @@ class Guards:
         return challenge
 
     def _find(self, token: bytes, request: web.BaseRequest) -> Principal | None:
-        principal = self._keyring.find(token)
+        principal = self._keyring.find(token) if self._has_keys else None
         if principal is not None or self._door is None:
             return principal
         try:
@@ -126,7 +127,7 @@ class Guards:
             check_server(request, server)
 
     def _is_open_path(self, path: str) -> bool:
-        return path in self.open_paths or path.startswith((WELL_KNOWN, self._base + WELL_KNOWN))
+        return path in self.open_paths or path.removeprefix(self._base).startswith(PUBLIC)
 
     def check_page(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless its Host is ours and its page, if it comes from one, may ask us anything."""
@@ -197,7 +198,8 @@ def _token_of(request: web.BaseRequest) -> bytes | None:
 
 def _unknown(token: bytes | None) -> Challenge:
     if token is None:
-        why = "a token is needed: send it as Authorization: Bearer, or X-API-Key (ACCESS_TOKEN, or one of TOKENS_FILE)"
+        kinds = "ACCESS_TOKEN, or one of TOKENS_FILE or OAUTH_ISSUER"
+        why = f"a token is needed: send it as Authorization: Bearer, or X-API-Key ({kinds})"
         return Challenge(Fault.UNAUTHORIZED, why)
     return Challenge(Fault.UNAUTHORIZED, UNKNOWN, "invalid_token")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from bridge.auth.fetched import PAUSE, Fetched
 from bridge.auth.grant import BadToken, Grant, LacksScope, NoVerdict
 from bridge.auth.principal import Principal
 from bridge.auth.resource import FACES, Resource
@@ -23,8 +24,12 @@ from bridge.web.reply import json_answer
 if TYPE_CHECKING:
     from bridge.auth.oauth import OAuth
 
+#: Where the metadata of the authorization server is, if the resource is that itself (2025-03-26, authorization).
+ISSUER_WELL_KNOWN = "/.well-known/oauth-authorization-server"
 #: Where the metadata of a resource is: this, and the path of the resource (RFC 9728, 3.1).
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
+#: How the paths begin that need no token.
+PUBLIC = (WELL_KNOWN, ISSUER_WELL_KNOWN)
 _RESOURCE = re.compile(rf"/(?P<face>{'|'.join(FACES)}|messages)/(?P<server>[A-Za-z0-9._-]{{1,64}})")
 
 
@@ -73,19 +78,19 @@ class Door:
 
 
 class MetadataFace:
-    """The handlers below :data:`WELL_KNOWN`, for everyone; without OAuth there is nothing there.
+    """The handlers below ``/.well-known``, for everyone; without OAuth there is nothing there.
 
     They answer for every id that a server could have, so that nobody learns which there are.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._base = settings.base_path
-        self._issuer = settings.oauth_issuer
-        self._scopes = settings.oauth_scopes
+    def __init__(self, oauth: OAuth | None, base: str) -> None:
+        self._oauth = oauth
+        self._base = base
 
     def routes(self) -> list[web.RouteDef]:
         """Return what it answers. The path of a resource comes behind the well-known one, ``BASE_PATH`` too."""
-        return [
+        routes = [web.get(path, self.of_the_issuer) for path in {ISSUER_WELL_KNOWN, ISSUER_WELL_KNOWN + self._base}]
+        return routes + [
             route
             for base in {WELL_KNOWN, WELL_KNOWN + self._base}
             for route in (
@@ -105,16 +110,29 @@ class MetadataFace:
             raise Rejection(Fault.UNKNOWN_PATH, "there is no such resource")
         return self._document(request, path)
 
-    def _document(self, request: web.Request, path: str) -> web.Response:
-        if self._issuer is None:
+    async def of_the_issuer(self, _: web.Request) -> web.Response:
+        """Repeat what the authorization server says of itself: clients of 2025-03-26 look for it here only."""
+        described = self._configured().described
+        if not described.is_fresh:
+            await described.refresh()
+        if described.value is None:
+            raise Rejection(Fault.UNAVAILABLE, "the authorization server cannot be asked now", retry_in=PAUSE)
+        return json_answer(described.value)
+
+    def _configured(self) -> OAuth:
+        if self._oauth is None:
             raise Rejection(Fault.UNKNOWN_PATH, "no authorization server is configured (OAUTH_ISSUER)")
+        return self._oauth
+
+    def _document(self, request: web.Request, path: str) -> web.Response:
+        oauth = self._configured()
         body: dict[str, Any] = {
             "resource": f"{base_url(request, self._base)}{path}",
-            "authorization_servers": [self._issuer],
+            "authorization_servers": [oauth.issuer],
             "bearer_methods_supported": ["header"],
         }
-        if self._scopes:
-            body["scopes_supported"] = [*self._scopes]
+        if oauth.resource.scopes:
+            body["scopes_supported"] = sorted(oauth.resource.scopes)
         return json_answer(body)
 
 
@@ -135,5 +153,6 @@ def oauth_of(settings: Settings) -> OAuth | None:
         issuer,
         Resource(settings.oauth_audience, settings.oauth_scopes),
         KeySet(server.keys),
+        Fetched("metadata", server.metadata),
         Introspection(server.introspect, issuer) if asks else None,
     )

@@ -49,6 +49,22 @@ class Client:
             return Answer(response.status, response.headers, await response.text())
 
 
+def let_pass(client: Client, seconds: float) -> None:
+    """Let time pass for the keys, and for what is known of tokens."""
+    oauth = client.bridge.service._oauth
+    assert oauth is not None
+    for each in (oauth.keys.fetched, oauth.described):
+        each._fetched -= seconds
+        if each._tried is not None:
+            each._tried -= seconds
+    for grant in oauth._known.values():
+        grant.known_until -= seconds
+    if oauth._introspection is not None:
+        oauth._introspection._away_until -= seconds
+        bad = oauth._introspection._bad
+        bad.update({key: (until - seconds, why) for key, (until, why) in bad.items()})
+
+
 @pytest.fixture
 async def authority() -> AsyncIterator[AuthorizationServer]:
     """A running authorization server."""

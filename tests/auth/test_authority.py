@@ -10,29 +10,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from bridge.auth import introspection, keys
+from bridge.auth import fetched, introspection
 from bridge.auth.grant import SKEW
 from bridge.web import authorization_server
 from tests.auth.authorization_server import CLIENT, AuthorizationServer, Signer
-from tests.auth.conftest import Client
+from tests.auth.conftest import Client, let_pass
 from tests.conftest import StartBridge
 
 OPAQUE = {"OAUTH_CLIENT_ID": CLIENT[0], "OAUTH_CLIENT_SECRET": CLIENT[1]}
-
-
-def let_pass(client: Client, seconds: float) -> None:
-    """Let time pass for the keys, and for what is known of tokens."""
-    oauth = client.bridge.service._oauth
-    assert oauth is not None
-    assert oauth.keys._tried is not None
-    oauth.keys._tried -= seconds
-    oauth.keys._fetched -= seconds
-    for grant in oauth._known.values():
-        grant.known_until -= seconds
-    if oauth._introspection is not None:
-        oauth._introspection._away_until -= seconds
-        bad = oauth._introspection._bad
-        bad.update({key: (until - seconds, why) for key, (until, why) in bad.items()})
 
 
 async def health(client: Client) -> str:
@@ -50,18 +35,26 @@ async def test_keys_are_fetched_once_for_all_who_come(client: Client) -> None:
 async def test_a_new_key_is_found(client: Client) -> None:
     assert (await client.ask(client.authority.token(client.resource()))).status == 200
     client.authority.signers.append(Signer.elliptic("second"))
-    let_pass(client, keys.PAUSE)
+    let_pass(client, fetched.PAUSE)
     assert (await client.ask(client.authority.token(client.resource()))).status == 200
     assert client.authority.count("/keys") == 2
+
+
+async def test_known_keys_are_fetched_again_when_they_are_old(client: Client) -> None:
+    for seconds, count in ((0, 1), (fetched.PAUSE, 1), (fetched.AGE, 2)):
+        let_pass(client, seconds)
+        assert (await client.ask(client.authority.token(client.resource(), jti=str(seconds)))).status == 200
+        assert client.authority.count("/keys") == count
 
 
 async def test_a_flood_of_unknown_keys_makes_one_fetch(client: Client) -> None:
     made_up = [client.authority.token(client.resource(), Signer(f"made up {n}")) for n in range(50)]
     for count in (1, 2):
         answers = await asyncio.gather(*(client.ask(token) for token in made_up))
+        answers += [await client.ask(token) for token in made_up[:5]]  # the fetch that those shared has ended
         assert {answer.status for answer in answers} == {401}
         assert client.authority.count("/keys") == count
-        let_pass(client, keys.PAUSE)
+        let_pass(client, fetched.PAUSE)
 
 
 async def test_a_withdrawn_key_is_good_no_more(client: Client) -> None:
@@ -69,24 +62,24 @@ async def test_a_withdrawn_key_is_good_no_more(client: Client) -> None:
     assert (await client.ask(token)).status == 200
     client.authority.signers = [Signer.elliptic("second")]
     assert (await client.ask(token)).status == 200  # it is known
-    let_pass(client, keys.AGE + 1)
+    let_pass(client, fetched.AGE + 1)
     assert (await client.ask(token)).status == 401
 
 
 async def test_keys_stay_while_the_server_is_away(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     assert (await client.ask(client.authority.token(client.resource()))).status == 200
     await client.authority.stop()
-    let_pass(client, keys.AGE + 1)
+    let_pass(client, fetched.AGE + 1)
     assert (await client.ask(client.authority.token(client.resource()))).status == 200
     assert "cannot be reached" in caplog.text
-    assert "those of before stay" in caplog.text
+    assert "what was known before stays" in caplog.text
     assert await health(client) == "degraded"
     unknown = client.authority.token(client.resource(), Signer.elliptic("perhaps new"))
     answer = await client.ask(unknown)
     assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
     assert (await client.ask(client.authority.token(client.resource(), exp=1))).status == 401  # that much is known
     await client.authority.start()
-    let_pass(client, keys.PAUSE)
+    let_pass(client, fetched.PAUSE)
     assert (await client.ask(unknown)).status == 401
     assert await health(client) == "ok"
 
@@ -96,15 +89,15 @@ async def test_a_server_that_is_away_at_the_start(client: Client, authority: Aut
     await authority.stop()
     oauth = client.bridge.service._oauth
     assert oauth is not None
-    await oauth.keys.refresh()  # what the start has begun
-    oauth.keys._keys = None
-    let_pass(client, keys.PAUSE)
+    await oauth.keys.fetched.refresh()  # what the start has begun
+    oauth.keys.fetched.value = None
+    let_pass(client, fetched.PAUSE)
     answer = await client.ask(authority.token(client.resource()))
     assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
     assert "WWW-Authenticate" not in answer.headers
     assert (await client.ask(None)).status == 401
     await authority.start()
-    let_pass(client, keys.PAUSE)
+    let_pass(client, fetched.PAUSE)
     assert (await client.ask(authority.token(client.resource()))).status == 200
 
 

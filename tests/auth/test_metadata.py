@@ -13,9 +13,10 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 from yarl import URL
 
+from bridge.auth import fetched
 from bridge.config.errors import ConfigError
 from tests.auth.authorization_server import AuthorizationServer
-from tests.auth.conftest import Client
+from tests.auth.conftest import Client, let_pass
 from tests.conftest import StartBridge
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
@@ -39,6 +40,21 @@ async def test_what_is_no_resource_is_not_described(client: Client, path: str) -
     assert (await client.ask(None, WELL_KNOWN + path, None)).status == 404
 
 
+async def test_clients_of_2025_03_26_find_the_authorization_server_as_well(client: Client) -> None:
+    """They take the resource for the authorization server itself; every one of them costs no fetch."""
+    path = "/.well-known/oauth-authorization-server"
+    await client.authority.stop()
+    answer = await client.ask(None, path, None)
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
+    await client.authority.start()
+    before = client.authority.count(path)
+    for _ in range(3):
+        let_pass(client, fetched.PAUSE)
+        answer = await client.ask(None, path, None)
+        assert (answer.status, answer.json["token_endpoint"]) == (200, f"{client.authority.origin}/token")
+    assert client.authority.count(path) == before + 1
+
+
 async def test_scopes_are_told_and_pages_may_read_it(start_bridge: StartBridge, authority: AuthorizationServer) -> None:
     bridge = await start_bridge(
         OAUTH_ISSUER=authority.issuer, OAUTH_SCOPES="b a", ALLOWED_ORIGINS="https://app.example"
@@ -46,7 +62,7 @@ async def test_scopes_are_told_and_pages_may_read_it(start_bridge: StartBridge, 
     client = Client(bridge, authority)
     path = f"{WELL_KNOWN}/mcp/peer"
     answer = await client.ask(None, path, None, Origin="https://app.example")
-    assert answer.json["scopes_supported"] == ["b", "a"]
+    assert answer.json["scopes_supported"] == ["a", "b"]
     assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
     answer = await client.ask(None, path, None, Origin="https://evil.example")
     assert (answer.status, answer.headers.get("Access-Control-Allow-Origin")) == (403, None)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -17,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from bridge.auth.grant import SKEW
 from tests.auth.authorization_server import RSA, AuthorizationServer, Signer, b64
 from tests.auth.conftest import LIST, Client
-from tests.conftest import StartBridge, tool
+from tests.conftest import PEERS, StartBridge, tool
 
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
@@ -129,8 +131,16 @@ async def test_a_good_token_is_taken(client: Client, name: str) -> None:
 @pytest.mark.parametrize("signer", [Signer.elliptic("e"), Signer.edwards("d"), Signer("p", RSA, "PS512"), Signer(None)])
 async def test_every_algorithm_with_a_public_key(client: Client, signer: Signer) -> None:
     client.authority.signers = [Signer("decoy", OTHER), signer]
-    client.bridge.service._oauth.keys._tried = None  # type: ignore[union-attr]  # as if it had not fetched yet
+    client.bridge.service._oauth.keys.fetched._tried = None  # type: ignore[union-attr]  # as if it had not fetched yet
     assert (await client.ask(client.authority.token(client.resource()))).status == 200
+
+
+async def test_a_token_that_names_no_key_may_be_of_any(client: Client) -> None:
+    client.authority.signers = [Signer("other", OTHER), Signer("named")]
+    client.bridge.service._oauth.keys.fetched._tried = None  # type: ignore[union-attr]
+    assert (await client.ask(client.authority.token(client.resource(), Signer(None)))).status == 200
+    unknown = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    assert (await client.ask(client.authority.token(client.resource(), Signer(None, unknown)))).status == 401
 
 
 async def test_a_token_is_for_its_server_alone(client: Client) -> None:
@@ -269,8 +279,26 @@ async def test_probes_tell_more_to_who_has_a_token(client: Client) -> None:
             assert ("version" in answer.text) == more
 
 
-async def test_a_token_goes_to_nobody_else(client: Client, start_bridge: StartBridge) -> None:
-    """Specification, authorization, token passthrough: a remote server gets the headers of its entry, a child none."""
+async def test_a_token_goes_to_no_child(
+    start_bridge: StartBridge, authority: AuthorizationServer, tmp_path: Path
+) -> None:
+    """Neither in its environment nor in what it reads."""
+    heard = tmp_path / "heard"
+    program = [sys.executable, "-I", "-S", str(PEERS / "peer.py")]
+    entry = {"command": "sh", "args": ["-c", 'env >"$0"; tee -a "$0" | "$@"', str(heard), *program]}
+    bridge = await start_bridge({"near": {**entry, "inheritEnv": "all"}}, OAUTH_ISSUER=authority.issuer)
+    client = Client(bridge, authority)
+    token = authority.token(client.resource("near"))
+    for path in ("/bridge/near", "/mcp/near"):
+        assert (await client.ask(token, path, tool("echo", 1, text="hello"))).status == 200
+    text = heard.read_text()
+    assert "hello" in text
+    assert "MCP_BRIDGE_RUN=" in text
+    assert token not in text
+
+
+async def test_a_token_goes_to_no_other_server(client: Client, start_bridge: StartBridge) -> None:
+    """Specification, authorization, token passthrough: a remote server gets the headers of its entry."""
     seen: list[Any] = []
 
     async def remote(request: web.BaseRequest) -> web.Response:

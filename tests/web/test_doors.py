@@ -74,10 +74,13 @@ ROUTES = [
     Route("POST", "/api/v1/servers/peer/pins/approve", 403, 403, {}, names_server=True),
 ]
 PROBES = [Route("GET", path, 200, 200) for path in ("/health", "/livez", "/readyz")]
-METADATA = "/.well-known/oauth-protected-resource"
 #: For everyone, and not there as long as there is no authorization server; tests/auth has what they say where there is.
 PUBLIC = [
-    Route("GET", f"{METADATA}{resource}", 404, 404) for resource in ("", "/mcp/peer", "/sse/peer", "/bridge/peer")
+    Route("GET", f"/.well-known/{path}", 404, 404)
+    for path in (
+        *(f"oauth-protected-resource{resource}" for resource in ("", "/mcp/peer", "/sse/peer", "/bridge/peer")),
+        "oauth-authorization-server",
+    )
 ]
 NOWHERE = [
     Route("GET", "/absent", 404, 404),
