@@ -65,7 +65,7 @@ async def test_the_manager_hears_of_start_life_and_end(tmp_path: Path, serve: Se
         while heard == b"WATCHDOG=1":
             heard = await loop.sock_recv(manager, 1000)
         assert heard == b"STOPPING=1"
-        assert await bridge.stop() == 0
+        assert await bridge.process.wait() == 0
 
 
 @pytest.mark.parametrize(
