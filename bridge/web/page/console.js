@@ -18,7 +18,7 @@ export class Console {
     this.tools = [];
     this.listed = el("div", { class: "tools", role: "group", "aria-label": "Tools" });
     this.form = el("form", { novalidate: true });
-    this.calls = el("div", { class: "console", "aria-label": "Calls", role: "log" });
+    this.calls = el("div", { class: "console", "aria-label": "Calls", role: "group" });
     const again = button("Reload", () => this.load());
     this.node = el("div", { class: "console" }, el("div", { class: "bar" }, this.state.node, again), this.filter, this.listed, this.form, this.calls);
     this.load();
@@ -102,6 +102,7 @@ class Call {
   constructor(tool) {
     this.began = performance.now();
     this.state = badge();
+    this.state.node.setAttribute("role", "status"); // how it ends is said aloud; what it says may be very long
     this.state.set("opening");
     say(this.state.node, "running");
     this.bar = el("progress", { hidden: true, "aria-label": `Progress of ${tool.name}` });
