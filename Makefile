@@ -10,7 +10,7 @@ SUITE   := tests/conformance
 # The other bridges that the benchmark compares with; it installs them when it needs them.
 PEERS   := bench/peers
 
-.PHONY: audit run test lint types unit redis nginx bubblewrap bench chaos conformance lock clean
+.PHONY: audit run test lint types unit redis nginx bubblewrap browser bench chaos conformance lock clean
 
 run: .venv/.run            ## start the bridge on 127.0.0.1:3000 with the shipped servers.json
 	@.venv/bin/mcp-bridge serve --watch $(ARGS)
@@ -24,7 +24,7 @@ lint: .venv/.test
 types: .venv/.test
 	.venv/bin/mypy
 
-unit: .venv/.test .cache/sdk1/.ready .cache/sdk2/.ready .cache/node.ready .cache/conformance.ready redis nginx bubblewrap
+unit: .venv/.test .cache/sdk1/.ready .cache/sdk2/.ready .cache/node.ready .cache/conformance.ready redis nginx bubblewrap browser
 	.venv/bin/python -m pytest $(or $(ARGS),--cov)
 
 .venv/bin/python:
@@ -60,6 +60,9 @@ nginx:
 
 bubblewrap:
 	@.ci/bubblewrap
+
+browser: | .venv/.test
+	@.ci/browser .venv/bin/playwright
 
 lock: | .venv/.test        ## resolve the lock files anew from pyproject.toml, those of the clients and of other bridges
 	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install -q 'uv>=0.9,<1'

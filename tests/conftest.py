@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -149,21 +150,27 @@ class Running:
 
 
 StartBridge = Callable[..., Awaitable[Running]]
+#: Makes, for a server, what takes the lines that its children write to stderr.
+Sink = Callable[[str], Callable[[bytes], None]]
 
 
-@pytest.fixture
-async def start_bridge(tmp_path: Path) -> AsyncIterator[StartBridge]:
-    """Start bridges; after the test they are stopped, and none may have a child left."""
+def _deaf(_server: str) -> Callable[[bytes], None]:
+    return lambda _line: None
+
+
+@contextlib.asynccontextmanager
+async def bridges(folder: Path) -> AsyncIterator[StartBridge]:
+    """Start bridges with their files in ``folder``; at the end they are stopped, and none may have a child left."""
     running: list[Running] = []
 
-    async def start(servers: dict[str, Any] | None = None, **settings: Any) -> Running:
+    async def start(servers: dict[str, Any] | None = None, sink: Sink = _deaf, **settings: Any) -> Running:
         environ = {
             "PORT": "0",
-            "PINS_FILE": str(tmp_path / "pins.json"),
+            "PINS_FILE": str(folder / "pins.json"),
             **{name: str(value) for name, value in settings.items()},
         }
         entries = parse_servers(json.dumps({"peer": peer()} if servers is None else servers), "servers.json", {})
-        service = Service(read_settings(environ), entries, lambda _server: lambda _line: None)
+        service = Service(read_settings(environ), entries, sink)
         await service.start()
         running.append(Running(service, aiohttp.ClientSession()))
         return running[-1]
@@ -173,6 +180,13 @@ async def start_bridge(tmp_path: Path) -> AsyncIterator[StartBridge]:
         await each.http.close()
         await each.service.stop()
         assert each.service.registry.children() == []
+
+
+@pytest.fixture
+async def start_bridge(tmp_path: Path) -> AsyncIterator[StartBridge]:
+    """Start bridges; after the test they are stopped, and none may have a child left."""
+    async with bridges(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture

@@ -10,9 +10,11 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable
+from time import perf_counter
 
 from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind, RequestStream
+from bridge.children.traffic import Traffic
 from bridge.children.transport import Connect, Hearing
 from bridge.process.child import ChildStalled
 from bridge.protocol import messages
@@ -63,6 +65,7 @@ class Exchange(RequestStream):
     watch: SilenceWatch[Exchange] | None = None
     greets = False  # whether it greets a child that may still have to be installed
     began = 0.0  # loop time, where it greets
+    sent = 0.0  # perf_counter
 
     def __init__(
         self,
@@ -161,13 +164,13 @@ class ChildConnection:
         self._mux: Mux[Exchange] = Mux(question_numbers)
         self._watches: dict[float, SilenceWatch[Exchange]] = {}  # few: a server has few limits
         self.closed = False
-        self.calls = 0
+        self.traffic = Traffic()
         self.skipped = 0  # lines that were no messages
         self.abandoned = 0  # requests that the child may still work on, though nobody waits
         self.transport = connect(Hearing(self._line, on_stderr, self._ended))
 
     def __repr__(self) -> str:
-        return f"<ChildConnection {self.server} [{len(self._mux)} open, {self.calls} calls]>"
+        return f"<ChildConnection {self.server} [{len(self._mux)} open, {self.traffic.calls} calls]>"
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -208,7 +211,8 @@ class ChildConnection:
             raise Rejection(Fault.CHILD_FAILED, f'server "{self.server}" does not read its input') from None
         exchange.number = number
         exchange.connection = self
-        self.calls += 1
+        exchange.sent = perf_counter()
+        self.traffic.calls += 1
         if silence is not None:
             if exchange.greets or exchange.request.method == "initialize":
                 exchange.greets = True
@@ -266,6 +270,9 @@ class ChildConnection:
             return
         match self._mux.receive(message):
             case Deliver(exchange, text, True):
+                if not exchange.greets and exchange.request.method != LISTEN:  # how long those take says nothing
+                    self.traffic.answered += 1
+                    self.traffic.seconds += perf_counter() - exchange.sent
                 exchange.finish(text)
             case Deliver(exchange, text):
                 self._pass_on(exchange, text)

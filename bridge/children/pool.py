@@ -20,6 +20,7 @@ from bridge.children.policy import Sharing
 from bridge.children.queue import LeaseQueue
 from bridge.children.restart import FIRST_DELAY, Restarts
 from bridge.children.starts import Starts
+from bridge.children.traffic import Traffic
 from bridge.children.watch import Watch
 from bridge.config.server import ServerConfig
 from bridge.protocol.errors import AtCapacity, ChildUnavailable, Resting
@@ -107,6 +108,7 @@ class ChildPool:
         self._queue = LeaseQueue(self._hold, self._may_wait, self.returned)
         self._watches: WeakValueDictionary[Sharing, Watch] = WeakValueDictionary()  # as long as anyone has a use for it
         self.children: list[Child] = []
+        self._past = Traffic()  # of children that have ended
 
     def _new_launcher(self) -> Launcher:
         seconds = self.config.start_timeout or self._limits.start_timeout
@@ -168,6 +170,11 @@ class ChildPool:
         if watch is None:
             watch = self._watches[sharing] = Watch()
         return watch
+
+    @property
+    def traffic(self) -> Traffic:
+        """The requests that its children have got, those included that have ended."""
+        return sum((child.connection.traffic for child in self.children), self._past)
 
     async def halt(self) -> None:
         """Stop every child, start none before :meth:`resume`."""
@@ -289,6 +296,7 @@ class ChildPool:
             await owner.run()
         finally:
             self.children.remove(owner.child)
+            self._past += owner.child.connection.traffic
             self._capacity.give_back()
             self._queue.serve()
             owner.child.ended.set()

@@ -13,6 +13,7 @@ from bridge.children.policy import MODERN, Need, choose, with_variables
 from bridge.children.pool import Capacity, ChildPool
 from bridge.children.restart import Restarts
 from bridge.children.seat import Seat, take_seat
+from bridge.children.traffic import Traffic
 from bridge.children.upseat import UpSeat
 from bridge.children.variables import OwnVariables
 from bridge.config.server import ServerConfig
@@ -147,6 +148,11 @@ class Registry:
         """What became of the last starts of a server; None for one that is disabled."""
         pool = self._pools.get(server)
         return None if pool is None else pool.restarts
+
+    def traffic(self, server: str) -> Traffic:
+        """The requests that the children of a server have got since the bridge was started."""
+        pool = self._pools.get(server)
+        return Traffic() if pool is None else pool.traffic
 
     def troubles(self) -> list[str]:
         """Which servers cannot be started just now, and why."""

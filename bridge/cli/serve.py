@@ -134,6 +134,7 @@ async def _stop(service: Service, hurry: asyncio.Event) -> int:
 
 def _announce(settings: Settings, servers: Servers, service: Service) -> None:
     log.info("mcp-bridge %s listens on %s", __version__, service.url)
+    log.info("see what runs: %s/", service.url)
     if not settings.is_loopback and not settings.needs_token:
         log.warning("everyone who reaches %s may call every server (ALLOW_UNAUTHENTICATED)", service.url)
     for server in servers.entries.values():

@@ -44,6 +44,7 @@ from bridge.web.admin import AdminFace
 from bridge.web.bridge import BridgeFace
 from bridge.web.calls import Calls
 from bridge.web.drain import Drain
+from bridge.web.events import EventsFace
 from bridge.web.front import Front
 from bridge.web.guards import Guards
 from bridge.web.limits import Limits
@@ -58,6 +59,7 @@ from bridge.web.routes import Face, application
 from bridge.web.server import Server
 from bridge.web.sessions import SessionsFace
 from bridge.web.sse import SseFace
+from bridge.web.static import PageFace
 from bridge.web.status import StatusFace
 from bridge.web.tls import Certificate
 from bridge.web.variables import ClientVariables
@@ -138,9 +140,9 @@ class Service:
         self._parking = Parking()
         self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
         self._oauth = oauth_of(settings)
-        self._guards = Guards(
-            settings, _keyring(settings), None if self._oauth is None else Door(self._oauth, settings.base_path)
-        )
+        page = PageFace()
+        door = None if self._oauth is None else Door(self._oauth, settings.base_path)
+        self._guards = Guards(settings, _keyring(settings), door, page.paths)
         self._reload = Reload(self.registry, self._sessions, bridge_pool, self._calls)
         self._certificate = (
             Certificate(settings.ssl_certfile, settings.ssl_keyfile)
@@ -163,33 +165,32 @@ class Service:
             implicit=settings.implicit_initialize,
         )
         self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain, self._limits, calls, variables)
+        status = StatusFace(
+            self.registry,
+            (bridge_pool, stream_pool),
+            self._parking,
+            lambda: self._problems,
+            self._troubles,
+            self._drain,
+            self.pins,
+        )
+        sessions = SessionsFace(
+            self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time, settings.base_path, variables
+        )
+        self._events = EventsFace(status, sessions, self._guards.admit)
         faces: tuple[Face, ...] = (
             self._mcp,
             SseFace(self.registry, self._sessions, timing, self._drain, silence, calls, settings.base_path, variables),
             self._bridge,
-            StatusFace(
-                self.registry,
-                (bridge_pool, stream_pool),
-                self._parking,
-                lambda: self._problems,
-                self._troubles,
-                self._drain,
-                self.pins,
-            ),
-            SessionsFace(
-                self._sessions,
-                (bridge_pool, stream_pool),
-                timing,
-                self._drain,
-                time.time,
-                settings.base_path,
-                variables,
-            ),
+            status,
+            sessions,
             AdminFace(self.registry, self.drain, lambda: self.on_reload()),
             PinsFace(self.registry, self.pins),
             LogsFace(self.registry, settings.log_dir, self._drain),
             MetadataFace(self._oauth, settings.base_path),
             MetricsFace(self.registry, (bridge_pool, stream_pool), self._parking),
+            self._events,
+            page,
         )
         self._routes = web.AppRunner(application(settings, faces, self._limits))
         self._runner: web.ServerRunner | None = None
@@ -312,6 +313,7 @@ class Service:
         await self._reload.close()
         why = "the bridge is shutting down"
         assert self._runner is not None
+        await self._events.close()
         await asyncio.gather(self._sessions.close(why), self._clients.close(why), self._runner.cleanup())
         await self._keeper.close()
         if self._oauth is not None:

@@ -19,7 +19,7 @@ from bridge.observe import audit
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.limits import Guesses, too_many_guesses
 from bridge.web.oauth import PUBLIC, Door
-from bridge.web.principal import Challenge, check_server, principal_of, set_principal
+from bridge.web.principal import Challenge, check_server, set_principal
 from bridge.web.proxy import Proxies, origin_of
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -39,9 +39,13 @@ class FirstSight(Exception):
 
 
 class Guards:
-    """The checks that stand before every route; ``open_paths`` are those of probes."""
+    """The checks that stand before every route. ``public`` are paths that need no token, beside those of probes;
+    ``open_paths`` are all of these.
+    """
 
-    def __init__(self, settings: Settings, keyring: Keyring, door: Door | None = None) -> None:
+    def __init__(
+        self, settings: Settings, keyring: Keyring, door: Door | None = None, public: frozenset[str] = frozenset()
+    ) -> None:
         self._keyring = keyring
         self._door = door
         self._has_keys = keyring.is_needed
@@ -51,7 +55,8 @@ class Guards:
         self._base = settings.base_path
         self._is_audited = audit.is_on()
         audit.introduce(ANYONE.owner, ANYONE.name)
-        self.open_paths = OPEN_PATHS | {settings.base_path + path for path in OPEN_PATHS}
+        public |= OPEN_PATHS
+        self.open_paths = public | {settings.base_path + path for path in public}
         self._proxies = Proxies(settings.trust_proxy) if settings.trust_proxy else None
         # Allowed ones as they are sent, so that most requests need one look.
         self._seen: set[str] = set()
@@ -71,6 +76,13 @@ class Guards:
         wait = 0.0 if token is None else self._guesses.wait(request)
         principal = None if token is None or wait else self._find(token, request)
         self._admit(request, principal, server, token, wait)
+
+    async def admit(self, request: web.BaseRequest) -> None:
+        """Raise :class:`Rejection` unless this request may come in, or, later, may still be here."""
+        try:
+            self.check(request)
+        except FirstSight as unknown:
+            await self.meet(request, None, unknown.token)
 
     async def meet(self, request: web.BaseRequest, server: str | None, token: bytes) -> None:
         """Raise :class:`Rejection` unless a request with a token that was not seen before may come in."""
@@ -179,11 +191,6 @@ class Guards:
         if len(self._seen_origins) < MOST_SEEN:
             self._seen_origins.add(origin)
         return True
-
-
-def knows(request: web.BaseRequest) -> bool:
-    """Whether the caller may see more than a probe needs."""
-    return principal_of(request) is not NOBODY
 
 
 def _token_of(request: web.BaseRequest) -> bytes | None:

@@ -6,12 +6,14 @@ with shortened ids.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from bridge.auth.principal import Principal
 from bridge.config import values
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
@@ -24,13 +26,15 @@ from bridge.sessions.timing import Timing
 from bridge.web.address import base_url
 from bridge.web.body import read_json
 from bridge.web.drain import Drain
-from bridge.web.principal import check_persist, check_server, is_admin, may_use, owner_of
+from bridge.web.principal import check_persist, check_server, is_admin, owner_of, principal_of
 from bridge.web.reply import SESSION_HEADER, json_answer
 from bridge.web.routes import aliased
 from bridge.web.variables import ClientVariables
 
 AnySession = BridgeClient | StreamableSession
 AnyPool = SessionPool[BridgeClient] | SessionPool[StreamableSession]
+Rows = list[dict[str, Any]]
+Found = list[tuple[AnyPool, Entry[Any]]]
 
 #: Bytes of ``metadata`` that a session may carry, as JSON.
 MOST_METADATA = 16 * 1024
@@ -94,7 +98,7 @@ class SessionsFace:
             metadata=_metadata(body),
             variables=self._variables.take(request, server),
         )
-        row = self._row(self._sessions.pool, entry, request)
+        row = self._row(self._sessions.pool, entry, principal_of(request))
         if not row["persistent"] and (warning := self._sessions.kept.warning(wanted=wanted)):
             row["warning"] = warning
         row["mcp_url"] = f"{base_url(request, self._base)}/mcp/{server}"
@@ -114,19 +118,33 @@ class SessionsFace:
             raise Rejection(Fault.BAD_PARAMS, f"state is {state[:40]!r}, must be one of {', '.join(sorted(_STATES))}")
         return json_answer(
             [
-                self._row(each, entry, request)
-                for each in self._pools
-                for entry in each.entries()
+                self._row(each, entry, principal_of(request))
+                for each, entry in self._visible(principal_of(request))
                 if pool in (None, each.name)
                 and server in (None, entry.session.server)
                 and state in (None, entry.state.value)
-                and (is_admin(request) or _is_own(entry, request))
             ]
         )
 
+    def recent_for(self, principal: Principal, most: int) -> tuple[Rows, int]:
+        """Return the rows of the sessions that a principal may see and that were used last, ``most`` of them, and how
+        many there are.
+        """
+        visible = self._visible(principal)
+        recent = heapq.nlargest(most, visible, key=lambda found: (found[1].in_use > 0, found[1].last_used))
+        return [self._row(pool, entry, principal) for pool, entry in recent], len(visible)
+
+    def _visible(self, principal: Principal) -> Found:
+        return [
+            (pool, entry)
+            for pool in self._pools
+            for entry in pool.entries()
+            if principal.is_admin or _is_own(entry, principal)
+        ]
+
     async def get(self, request: web.Request) -> web.Response:
         """Show one session."""
-        return json_answer(self._row(self._sessions.pool, self._find(request), request))
+        return json_answer(self._row(self._sessions.pool, self._find(request), principal_of(request)))
 
     async def patch(self, request: web.Request) -> web.Response:
         """Change time to live, metadata, or whether it is kept."""
@@ -140,7 +158,7 @@ class SessionsFace:
         entry.session.metadata = metadata
         self._sessions.pool.set_ttl(entry, ttl)
         await self._sessions.kept.keep(entry, wanted)
-        row = self._row(self._sessions.pool, entry, request)
+        row = self._row(self._sessions.pool, entry, principal_of(request))
         if not row["persistent"] and (warning := self._sessions.kept.warning(wanted=wanted)):
             row["warning"] = warning
         return json_answer(row)
@@ -150,7 +168,7 @@ class SessionsFace:
         entry = self._find(request)
         self._sessions.pool.touch(entry)
         self._sessions.kept.save(entry)
-        return json_answer(self._row(self._sessions.pool, entry, request))
+        return json_answer(self._row(self._sessions.pool, entry, principal_of(request)))
 
     async def delete(self, request: web.Request) -> web.Response:
         """End a session."""
@@ -160,7 +178,7 @@ class SessionsFace:
     async def stats(self, request: web.Request) -> web.Response:
         """Count sessions: of the caller, or of everyone for whoever may administer."""
         pool = self._sessions.pool
-        seen = [entry for entry in pool.entries() if is_admin(request) or _is_own(entry, request)]
+        seen = [entry for entry in pool.entries() if is_admin(request) or _is_own(entry, principal_of(request))]
         kept = [entry for entry in seen if entry.session.is_kept]
         temporary = [entry for entry in seen if not entry.session.is_kept]
         ttl = self._timing.stream_pool_ttl
@@ -184,7 +202,7 @@ class SessionsFace:
         """The session of the path: by its id for its owner, by its shortened id for whoever may administer."""
         session_id = request.match_info["session_id"]
         entry = self._sessions.pool.find(session_id)
-        if entry is not None and _is_own(entry, request):
+        if entry is not None and _is_own(entry, principal_of(request)):
             return entry
         if is_admin(request):
             alike = [each for each in self._sessions.pool.entries() if session_id in (each.key, each.session.label)]
@@ -192,10 +210,10 @@ class SessionsFace:
                 return alike[0]
         raise Rejection(Fault.UNKNOWN_SESSION, "there is no such session, or no longer")
 
-    def _row(self, pool: AnyPool, entry: Entry[Any], request: web.Request) -> dict[str, Any]:
+    def _row(self, pool: AnyPool, entry: Entry[Any], principal: Principal) -> dict[str, Any]:
         session: AnySession = entry.session
         idle, now = pool.idle_for(entry), self._wall()
-        own = _is_own(entry, request)
+        own = _is_own(entry, principal)
         left = None if entry.ttl is None else max(0.0, entry.ttl - idle)
         row: dict[str, Any] = {
             "pool": pool.name,
@@ -221,11 +239,11 @@ class SessionsFace:
         return row
 
 
-def _is_own(entry: Entry[Any], request: web.Request) -> bool:
+def _is_own(entry: Entry[Any], principal: Principal) -> bool:
     session = entry.session
-    if not isinstance(session, StreamableSession) or session.owner != owner_of(request):
+    if not isinstance(session, StreamableSession) or session.owner != principal.owner:
         return False
-    return may_use(request, session.server)  # the same user may come with a token for another server
+    return principal.may_use(session.server)  # the same user may come with a token for another server
 
 
 def _pool_stats(pool: AnyPool) -> dict[str, Any]:

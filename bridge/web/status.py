@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
+from bridge.auth.principal import NOBODY, Principal
 from bridge.children.child import Child
 from bridge.children.pinbook import PinBook
 from bridge.children.registry import Registry
 from bridge.children.restart import Restarts
+from bridge.children.traffic import Traffic
 from bridge.config.servers import Problem
 from bridge.process.usage import Usage, UsageMeter
 from bridge.protocol.states import ChildState
@@ -21,9 +23,8 @@ from bridge.sessions.parking import Parking
 from bridge.sessions.pool import Entry
 from bridge.version import __version__
 from bridge.web.drain import Drain
-from bridge.web.guards import knows
 from bridge.web.pins import summary
-from bridge.web.principal import is_admin, may_use
+from bridge.web.principal import principal_of
 from bridge.web.reply import json_answer
 from bridge.web.routes import aliased
 from bridge.web.sessions import AnyPool
@@ -67,17 +68,21 @@ class StatusFace:
 
     async def health(self, request: web.Request) -> web.Response:
         """Answer a probe. Only those with a token are told more than the status, and only operators why."""
+        return json_answer(self.health_for(principal_of(request)))
+
+    def health_for(self, principal: Principal) -> dict[str, Any]:
+        """Return what a principal may know of the bridge."""
         reasons = [*(problem.text for problem in self._problems), *self._troubles()]
         body: dict[str, Any] = {"status": "degraded" if reasons else "ok"}
-        if knows(request):
+        if principal is not NOBODY:
             body["version"] = __version__
             body["uptime_s"] = round(time.monotonic() - self._started, 1)
             body["servers"] = sum(1 for config in self._registry.entries.values() if not config.disabled)
             body["children"] = len(self._registry.children())
             body["sessions"] = {pool.name: len(pool) for pool in self._pools}
-            if reasons and is_admin(request):
+            if reasons and principal.is_admin:
                 body["reasons"] = reasons
-        return json_answer(body)
+        return body
 
     async def alive(self, _: web.Request) -> web.Response:
         """Answer a probe of whether the process works at all."""
@@ -91,6 +96,10 @@ class StatusFace:
 
     async def servers(self, request: web.Request) -> web.Response:
         """List what is configured, as far as the caller may use it."""
+        return json_answer(self.servers_for(principal_of(request)))
+
+    def servers_for(self, principal: Principal) -> list[dict[str, Any]]:
+        """Return the row of each server that a principal may use."""
         children: defaultdict[str, list[Child]] = defaultdict(list)
         for child in self._registry.children():
             children[child.server].append(child)
@@ -107,21 +116,30 @@ class StatusFace:
                 "parked_calls": self._parking.count(server),
                 "mcp_url": f"/mcp/{server}",
                 "bridge_url": f"/bridge/{server}",
+                **_traffic(self._registry.traffic(server)),
             }
             for server, config in self._registry.entries.items()
-            if may_use(request, server)
+            if principal.may_use(server)
         ]
-        if is_admin(request):
+        if principal.is_admin:
             rows += [{"id": problem.server, "state": "invalid", "error": problem.text} for problem in self._problems]
-        return json_answer(rows)
+        return rows
 
     async def children(self, request: web.Request) -> web.Response:
         """List the child processes of the servers that the caller may use, with processor and memory."""
-        children = [child for child in self._registry.children() if may_use(request, child.server)]
-        pids = [child.pid for child in children if child.pid is not None]
+        pids = self.pids()
         usage = await asyncio.get_running_loop().run_in_executor(None, self._meter.measure, pids)
+        return json_answer(self.children_for(principal_of(request), usage))
+
+    def pids(self) -> list[int]:
+        """Return the process ids of all children."""
+        return [child.pid for child in self._registry.children() if child.pid is not None]
+
+    def children_for(self, principal: Principal, usage: Mapping[int, Usage]) -> list[dict[str, Any]]:
+        """Return the row of each child of the servers that a principal may use."""
         now = time.time()
-        return json_answer([_child_row(child, usage.get(child.pid or 0), now) for child in children])
+        children = (child for child in self._registry.children() if principal.may_use(child.server))
+        return [_child_row(child, usage.get(child.pid or 0), now) for child in children]
 
     @property
     def _problems(self) -> list[Problem]:
@@ -154,6 +172,10 @@ def _restarts(restarts: Restarts | None) -> dict[str, Any]:
     }
 
 
+def _traffic(traffic: Traffic) -> dict[str, Any]:
+    return {"calls": traffic.calls, "answered": traffic.answered, "answer_seconds": round(traffic.seconds, 6)}
+
+
 def _child_row(child: Child, usage: Usage | None, now: float) -> dict[str, Any]:
     return {
         "server": child.server,
@@ -161,7 +183,7 @@ def _child_row(child: Child, usage: Usage | None, now: float) -> dict[str, Any]:
         "state": child.state.value,
         "holders": child.holders,
         "uptime_s": round(now - child.started, 1),
-        "calls": child.connection.calls,
+        **_traffic(child.connection.traffic),
         "open_calls": child.connection.open_exchanges,
         "open_questions": child.connection.open_questions,
         "cpu_percent": usage.cpu_percent if usage else None,

@@ -222,8 +222,8 @@ async def test_a_client_that_sends_requests_and_reads_no_answers_costs_a_fixed_a
     client.reader._transport.pause_reading()  # type: ignore[attr-defined]
     [child] = connections(bridge, "peer")[1:]
     calls = -1
-    while calls != child.calls:  # until it comes to rest
-        calls = child.calls
+    while calls != child.traffic.calls:  # until it comes to rest
+        calls = child.traffic.calls
         for _ in range(20):
             await _is_served(other)
     assert calls < times

@@ -56,6 +56,7 @@ ROUTES = [
     Route("GET", "/api/v1/children", 200, 200),
     Route("GET", "/sessions", 200, 200),
     Route("GET", "/api/v1/sessions", 200, 200),
+    Route("GET", "/api/v1/events", 200, 200),
     Route("GET", "/api/v1/sessions/stats", 200, 200),
     Route("POST", "/api/v1/sessions", 201, 201, {"server": "peer"}, names_server=True),
     Route("GET", "/api/v1/sessions/{session}", 200, 404),
@@ -82,8 +83,10 @@ PUBLIC = [
         "oauth-authorization-server",
     )
 ]
+PAGE = [Route("GET", "/", 200, 200), Route("GET", "/page/{file}", 200, 200)]
 NOWHERE = [
     Route("GET", "/absent", 404, 404),
+    Route("GET", "/page/absent.js", 404, 404),
     Route("GET", "/../etc/passwd", 404, 404),
     Route("PUT", "/mcp/peer", 405, 405),
 ]
@@ -109,7 +112,7 @@ class Doors:
         async with self.bridge.http.request(route.method, url, json=route.body, headers=headers) as response:
             challenge = response.headers.get("WWW-Authenticate", "")
             if response.content_type == "text/event-stream":
-                return response.status, challenge, None
+                return response.status, challenge, (await response.content.readuntil(b"\n\n")).decode()
             return response.status, challenge, await response.text()
 
     async def without_host(self, route: Route) -> int:
@@ -168,7 +171,7 @@ async def test_a_route_is_for_whom_it_should_be(doors: Doors, route: Route) -> N
     assert (await doors.ask(route, doors.secrets["right"]))[0] == route.right
 
 
-@pytest.mark.parametrize("route", [*ROUTES, *PROBES, *PUBLIC, *NOWHERE], ids=str)
+@pytest.mark.parametrize("route", [*ROUTES, *PROBES, *PUBLIC, PAGE[0], *NOWHERE], ids=str)
 async def test_no_foreign_page_and_no_foreign_name_gets_in(doors: Doors, route: Route) -> None:
     for page in (
         {"Origin": "https://evil.example"},
@@ -218,7 +221,7 @@ async def test_no_route_is_forgotten_here(doors: Doors) -> None:
         for route in doors.bridge.service._routes.app.router.routes()  # nobody else has a use for a list
         if route.resource is not None and route.method != "HEAD"
     }
-    assert registered <= {(route.method, route.path.partition("?")[0]) for route in [*ROUTES, *PROBES, *PUBLIC]}
+    assert registered <= {(route.method, route.path.partition("?")[0]) for route in [*ROUTES, *PROBES, *PUBLIC, *PAGE]}
 
 
 async def test_lists_show_what_is_the_callers_own(doors: Doors) -> None:
