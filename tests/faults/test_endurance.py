@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_children_killed_under_load_leave_no_request_without_its_end(tmp_path: Path) -> None:
-    numbers = await deaths(tmp_path, 0.02)
+    numbers = await deaths(tmp_path, 0.02, most=5)  # on a machine that may be busy
     assert numbers["kills"] >= 15
     assert numbers["answers"] + numbers["errors"] == 2000
     assert numbers["errors"] > 0
