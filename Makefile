@@ -10,7 +10,7 @@ SUITE   := tests/conformance
 # The other bridges that the benchmark compares with; it installs them when it needs them.
 PEERS   := bench/peers
 
-.PHONY: audit run test lint types unit redis nginx bubblewrap browser bench chaos conformance lock clean
+.PHONY: audit run test lint types unit redis nginx bubblewrap browser bench chaos fuzz endurance conformance lock clean
 
 run: .venv/.run            ## start the bridge on 127.0.0.1:3000 with the shipped servers.json
 	@.venv/bin/mcp-bridge serve --watch $(ARGS)
@@ -87,6 +87,12 @@ bench: .venv/.test         ## beside aiohttp alone and beside other bridges; wri
 
 chaos: .venv/.test         ## clients and faults at random on a real bridge (SEED=7 MINUTES=2; a seed decides the same again)
 	@.venv/bin/python -m tests.faults.chaos $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),2)
+
+fuzz: .venv/.test          ## any bytes for whatever reads bytes, for so long (MINUTES=60)
+	@FUZZ_MINUTES=$(or $(MINUTES),10) .venv/bin/python -m pytest tests/fuzz -q
+
+endurance: .venv/.test     ## the three numbers of docs/reliability.md, in full: some minutes (ARGS=--help)
+	@.venv/bin/python -m tests.faults.endurance $(ARGS)
 
 conformance: .cache/conformance.ready ## the public MCP suite, through the bridge and against the SDK alone
 	@.venv/bin/python -m tests.conformance.run $(or $(ARGS),--write)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from bridge.children.audience import uri_of
 from bridge.children.connection import Exchange, question_numbers
@@ -92,7 +92,7 @@ class UpSeat:
                 self._level = messages.string(messages.member(exchange.request.params, "level")) or self._level
             accept(exchange)
         elif method == SUBSCRIBE and uri_of(exchange.request.params) not in self._listens:
-            self._own(self._subscribe(exchange))
+            self._own(self._subscribe(exchange), exchange)
         elif method in (SUBSCRIBE, UNSUBSCRIBE):
             if method == UNSUBSCRIBE:
                 uri = uri_of(exchange.request.params)
@@ -104,7 +104,7 @@ class UpSeat:
         else:
             # The first leg is sent here, so that what cannot be sent is told at once.
             leg = await self._leg(exchange, exchange.request, silence)
-            self._own(self._carry(exchange, leg, silence))
+            self._own(self._carry(exchange, leg, silence), exchange, leg)
 
     def greeted(self) -> None:
         """The bridge has asked the child."""
@@ -137,11 +137,17 @@ class UpSeat:
         """Wait for the end of the child, if the release has made one."""
         await self._inner.gone()
 
-    def _own(self, work: object) -> None:
-        assert asyncio.iscoroutine(work)
+    def _own(self, work: Coroutine[None, None, None], exchange: Exchange, leg: Exchange | None = None) -> None:
+        """Do what ends an exchange. Work that is cancelled before its first step has no chance to do so."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def done(_: object) -> None:
+            self._tasks.discard(task)
+            if not exchange.ended:
+                exchange.fail(leg.failure if leg is not None and leg.failure is not None else client_gone())
+
+        task.add_done_callback(done)
 
     async def _leg(self, exchange: Exchange, request: Request, silence: float | None) -> Exchange:
         """One request to the child; its notes go on the client's stream."""
@@ -168,7 +174,7 @@ class UpSeat:
         except BridgeError as error:
             exchange.fail(error)
         except asyncio.CancelledError:
-            exchange.fail(client_gone())
+            exchange.fail(leg.failure or client_gone())
             raise
 
     def _finish(self, exchange: Exchange, answer: Response, leg: Exchange) -> None:

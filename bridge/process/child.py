@@ -37,6 +37,8 @@ COPIED = 64 * 1024
 TURN_LINES = 100
 #: Bytes at a time after which the others have their turn, if they end a line: a part of one is only kept.
 TURN_BYTES = 64 * 1024
+#: Bytes of a line that took long enough to be put together.
+LARGE = 4 * 1024 * 1024
 #: Seconds for what a dead child still has in the pipe, when something else holds that pipe open.
 EXIT_DRAIN = 0.25
 #: Seconds for what a living child still says that has closed its stdin: it cannot be asked anything any more.
@@ -294,6 +296,9 @@ class ChildProcess:
     def stdout_received(self, data: bytes) -> None:
         """Bytes from the child's stdout."""
         lines = self._stdout_lines.feed(data)
+        if lines and isinstance(lines[0], bytes) and len(lines[0]) >= LARGE:  # no other one can be longer than the data
+            self._wait_a_turn(lines)
+            return
         if not lines or (len(lines) <= TURN_LINES and len(data) < TURN_BYTES):
             for line in lines:
                 self._on_line(line)
@@ -302,6 +307,13 @@ class ChildProcess:
         assert self.stdout is not None
         self.stdout.pause_reading()
         self._take_turn()
+
+    def _wait_a_turn(self, lines: list[bytes | Oversized]) -> None:
+        """Take lines in the next turn: putting a large one together was enough for this one."""
+        assert self.stdout is not None
+        self._lines.extend(lines)
+        self.stdout.pause_reading()
+        self._loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
         """Take some of the lines that wait; when there are none, read on."""

@@ -108,8 +108,9 @@ def _trim(line: bytes) -> bytes:
     """
     if line[:1] not in _TRIMMED and line[-1:] not in _TRIMMED:
         return line
-    return line.strip().removeprefix(_MARK)
+    return line.strip(_BLANKS).removeprefix(_MARK)
 
 
 _MARK = b"\xef\xbb\xbf"
+_BLANKS = b" \t\r"
 _TRIMMED = (b" ", b"\t", b"\r", b"", _MARK[:1])

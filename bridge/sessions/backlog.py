@@ -7,6 +7,7 @@ the id of the last event it saw gets exactly what followed on that stream, wheth
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from bridge.protocol.messages import Response
 #: Events and bytes that are kept per session.
 KEPT_EVENTS = 1000
 KEPT_BYTES = 4 * 1024 * 1024
+#: An id as it is given out, and in no other spelling.
+_EVENT_ID = re.compile(r"([1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})")
 
 
 @dataclass(eq=False, slots=True)
@@ -121,9 +124,9 @@ class Backlog:
 
         Raises :class:`Rejection` (400) for an id that was never given out, or whose successors are forgotten.
         """
-        stream, _, event = event_id.partition("-")
-        track = self._tracks.get(int(stream)) if stream.isdecimal() and len(stream) < 10 else None
-        seen = int(event) if event.isdecimal() and len(event) < 10 else -1
+        named = _EVENT_ID.fullmatch(event_id)
+        track = self._tracks.get(int(named[1])) if named else None
+        seen = int(named[2]) if named else -1
         if track is None or not track.forgotten <= seen <= track.sent:
             raise Rejection(
                 Fault.UNKNOWN_EVENT,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import random
 from collections import Counter
@@ -16,11 +17,12 @@ from typing import Any
 
 import aiohttp
 
+from bridge.children.pool import LEASE_PATIENCE
 from bridge.protocol.modern import CAPABILITIES, CLIENT_INFO, VERSION
-from tests.conftest import ACCEPT, INITIALIZE, events, message, tool
+from tests.conftest import ACCEPT, INITIALIZE, message, tool
 
-#: Seconds after which a request counts as one that never ends.
-BOUND = 30.0
+#: Seconds after which a request counts as one that never ends: longer than one waits for a pooled child.
+BOUND = LEASE_PATIENCE + 15
 #: What a request may be answered with besides 200: a session that has gone, limits, a child that failed, is resting,
 #: or says nothing.
 REFUSALS = frozenset({404, 429, 502, 503, 504})
@@ -55,6 +57,22 @@ async def refused(response: aiohttp.ClientResponse) -> bool:
         raise Violation(f"status {response.status}: {text:.300}")
     check_error(json.loads(text)["error"])
     return True
+
+
+async def events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+    """The messages of a response, of any size."""
+    if response.content_type == "application/json":
+        yield await response.json()
+        return
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n\n")
+        for event in whole:
+            for line in event.split(b"\n"):
+                if line.startswith(b"data: {"):
+                    yield json.loads(line[6:])
+    if rest.strip():
+        raise Violation(f"an event stream that ends in the middle: {rest!r:.300}")
 
 
 async def final(response: aiohttp.ClientResponse, id_: Any, token: Any = None) -> tuple[dict[str, Any], list[Any]]:
@@ -93,7 +111,7 @@ class Client:
         session = {} if self.session is None else {"Mcp-Session-Id": self.session}
         given = {**JSON_HEADERS, **session, **{name.replace("_", "-"): value for name, value in headers.items()}}
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        async with self.http.post(self.url, data=data, headers=given) as response:
+        async with self.http.post(self.url, data=io.BytesIO(data), headers=given) as response:
             yield response
 
     async def request(
@@ -287,7 +305,8 @@ class Client:
         """A call without a session."""
         sent = payload(rng)
         body = {"method": "tools/call", "params": {"name": "echo", "arguments": sent}}
-        async with self.http.post(f"{self.base}/bridge/{self.server}", json=body) as response:
+        data = io.BytesIO(json.dumps(body).encode())
+        async with self.http.post(f"{self.base}/bridge/{self.server}", data=data, headers=JSON_HEADERS) as response:
             if await refused(response):
                 self.counts[str(response.status)] += 1
                 return
@@ -328,3 +347,8 @@ class Client:
             if response.status != 404:
                 raise Violation(f"a made-up session got {response.status}")
             check_error((await response.json())["error"])
+
+    async def last_call(self, number: int) -> None:
+        """A call during which the bridge is told to end: it is answered in any case."""
+        await self.open(random.Random(number))
+        await self.request(tool("never", number))
