@@ -14,7 +14,7 @@ from time import perf_counter
 
 from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind, RequestStream
-from bridge.children.traffic import Traffic
+from bridge.children.traffic import OTHER, Traffic
 from bridge.children.transport import Connect, Hearing
 from bridge.process.child import ChildStalled
 from bridge.protocol import messages
@@ -238,6 +238,7 @@ class ChildConnection:
         if not exchange.ended:
             self.abandoned += 1
             self.cancel(exchange, b'{"reason":%b}' % messages.encode(str(failure)))
+            self._count_lost(exchange, failure.fault)
         self._mux.close(exchange.number)
         exchange.fail(failure)
 
@@ -296,9 +297,7 @@ class ChildConnection:
     def _obey(self, message: Message | LargeResult) -> None:
         match self._mux.receive(message):
             case Deliver(exchange, text, True):
-                if not exchange.greets and exchange.request.method != LISTEN:  # how long those take says nothing
-                    self.traffic.answered += 1
-                    self.traffic.seconds += perf_counter() - exchange.sent
+                self._count(exchange, messages.error_in(text, exchange.request.id))
                 exchange.finish(text)
             case Deliver(exchange, text):
                 self._pass_on(exchange, text)
@@ -308,6 +307,24 @@ class ChildConnection:
                 self.send(text)
             case Drop(why):
                 log.debug("server %s: dropped %s", self.server, why)
+
+    def _count(self, exchange: Exchange, error: bytes) -> None:
+        method = exchange.request.method
+        if exchange.greets or method == LISTEN:  # how long those take says nothing
+            return
+        seconds = perf_counter() - exchange.sent
+        if error:
+            code = messages.decode(messages.member(error, "code", b"0"))
+            known = isinstance(code, int) and -32768 <= code <= -32000  # those of JSON-RPC and MCP
+            self.traffic.failure(method, str(code) if known else OTHER, seconds, answered=True)
+        else:
+            self.traffic.answer(method, seconds)
+
+    def _count_lost(self, exchange: Exchange, fault: Fault) -> None:
+        """A request ends without an answer of the child."""
+        if not exchange.greets and exchange.request.method != LISTEN:
+            seconds = perf_counter() - exchange.sent
+            self.traffic.failure(exchange.request.method, fault.name.lower(), seconds, answered=False)
 
     def _pass_on(self, exchange: Exchange, text: bytes) -> None:
         if exchange.watch is not None:  # progress extends the time (users' scar 22)
@@ -350,6 +367,7 @@ class ChildConnection:
         """End the exchange of this number, if there is one: its answer has come and cannot be used."""
         exchange = None if number is None else self._mux.close(number)
         if exchange is not None:
+            self._count_lost(exchange, Fault.CHILD_FAILED)
             exchange.fail(Rejection(Fault.CHILD_FAILED, why))
 
     def _watch(self, seconds: float) -> SilenceWatch[Exchange]:
@@ -391,6 +409,7 @@ class ChildConnection:
         why = self.obituary()
         for exchange in self._mux.exchanges:
             self._mux.close(exchange.number)
+            self._count_lost(exchange, Fault.CHILD_FAILED)
             exchange.fail(ConnectionClosed(self.server, why))
         for watch in self._watches.values():
             watch.close()

@@ -327,12 +327,21 @@ def notification_line(method: str, params: bytes = b"") -> bytes:
     return b'{"jsonrpc":"2.0","method":%b}' % _encode(method)
 
 
+#: Where the id begins in the lines that are made here.
+_ID_AT = len(b'{"jsonrpc":"2.0","id":')
+
+
 def response_line(response: Response, id_: bytes | None = None) -> bytes:
     """One response as a line, under ``id_`` if given, without the line end."""
     name = response.id if id_ is None else id_
     if response.error:
         return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (name, _one_line(response.error))
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (name, _one_line(response.result))
+
+
+def error_in(line: bytes, id_: bytes) -> bytes:
+    """Return the error of a line that :func:`response_line` has made under this id; empty where it has a result."""
+    return line[_ID_AT + len(id_) + 9 : -1] if line.startswith(b',"error":', _ID_AT + len(id_)) else b""
 
 
 def large_line(answer: LargeResult, id_: bytes) -> bytes:

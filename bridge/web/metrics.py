@@ -7,6 +7,7 @@ where there is one. The library is imported by the first scrape: most bridges ar
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from aiohttp import web
 
 from bridge.children.child import Child
 from bridge.children.registry import Registry
+from bridge.children.traffic import BOUNDS
 from bridge.process.usage import UsageMeter
 from bridge.sessions.parking import Parking
 from bridge.version import __version__
@@ -97,7 +99,23 @@ class MetricsFace:
             if history is not None:  # a disabled one has none
                 restarts.add_metric([server], history.total)
                 parked.add_metric([server], self._parking.count(server))
-        return [restarts, parked]
+        return [restarts, parked, self._durations(servers)]
+
+    def _durations(self, servers: set[str]) -> Metric:
+        from prometheus_client.metrics_core import HistogramMetricFamily
+
+        family = HistogramMetricFamily(
+            "mcp_server_operation_duration_seconds",
+            "From a request at a process to its answer; error_type is empty for a result.",
+            labels=["server", "mcp_method_name", "error_type"],
+        )
+        for server in sorted(servers):
+            traffic = self._registry.traffic(server)
+            results = {(method, ""): durations for method, durations in traffic.durations.items()}
+            for (method, kind), durations in {**results, **traffic.failures}.items():
+                buckets = list(zip((*map(str, BOUNDS), "+Inf"), itertools.accumulate(durations.counts), strict=True))
+                family.add_metric([server, method, kind], buckets, durations.seconds)
+        return family
 
     def _render(self, found: list[Metric], children: list[Child]) -> bytes:
         """Read what /proc says, and write it all down. Off the event loop."""

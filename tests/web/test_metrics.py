@@ -58,3 +58,29 @@ async def test_rows_of_servers_are_for_who_may_use_them(start_bridge: StartBridg
     seen = await scrape(bridge, made["none"][0])
     assert row("process_resident_memory_bytes") in seen
     assert not [labels for _, labels in seen if any(label == "server" for label, _ in labels)]
+
+
+async def test_how_long_requests_take_by_method_and_outcome(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge()
+    session = await bridge.session()
+    for name in ("echo", "echo", "no such tool"):
+        await session.call(name)
+    await session.ask("tools/list")
+    await session.ask("made/up")
+    async with session.post({"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": {"name": "die"}}) as response:
+        await response.read()
+    found = await scrape(bridge)
+
+    def count(method: str, error: str = "") -> float:
+        labels = {"server": "peer", "mcp_method_name": method, "error_type": error}
+        within = found[row("mcp_server_operation_duration_seconds_bucket", le="+Inf", **labels)]
+        assert found[row("mcp_server_operation_duration_seconds_count", **labels)] == within
+        assert found[row("mcp_server_operation_duration_seconds_sum", **labels)] > 0
+        return within
+
+    assert count("tools/call") == 2
+    assert count("tools/call", "-32602") == 1
+    assert count("tools/call", "child_failed") == 1
+    assert count("tools/list") == 1
+    assert count("_OTHER", "-32601") == 1
+    assert not [labels for _, labels in found if ("mcp_method_name", "initialize") in labels]
