@@ -51,7 +51,7 @@ MOST_EXTENSIONS = 10
 #: served: for 50 MB they take 80 ms and 40 ms.
 LARGE = 4 * 1024 * 1024
 #: Seconds between them: whole calls of others, which are several turns of the loop each.
-PAUSE = 0.005
+PAUSE = 0.02
 
 
 class Exchange(RequestStream):

@@ -40,7 +40,7 @@ TURN_BYTES = 64 * 1024
 #: Bytes of a line that took long enough to be put together.
 LARGE = 4 * 1024 * 1024
 #: Seconds that others have then: a call is several turns of the loop.
-PAUSE = 0.005
+PAUSE = 0.02
 #: Seconds for what a dead child still has in the pipe, when something else holds that pipe open.
 EXIT_DRAIN = 0.25
 #: Seconds for what a living child still says that has closed its stdin: it cannot be asked anything any more.
