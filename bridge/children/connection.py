@@ -50,6 +50,8 @@ MOST_EXTENSIONS = 10
 #: Bytes of a message from which on it is read and passed on in two turns of the event loop, between which others are
 #: served: for 50 MB they take 80 ms and 40 ms.
 LARGE = 4 * 1024 * 1024
+#: Seconds between them: whole calls of others, which are several turns of the loop each.
+PAUSE = 0.02
 
 
 class Exchange(RequestStream):
@@ -281,7 +283,7 @@ class ChildConnection:
             return
         if len(line) >= LARGE:
             self._large, self._postponed = message, []
-            asyncio.get_running_loop().call_soon(self._go_on)
+            asyncio.get_running_loop().call_later(PAUSE, self._go_on)
             return
         self._obey(message)
 

@@ -39,6 +39,8 @@ TURN_LINES = 100
 TURN_BYTES = 64 * 1024
 #: Bytes of a line that took long enough to be put together.
 LARGE = 4 * 1024 * 1024
+#: Seconds that others have then: a call is several turns of the loop.
+PAUSE = 0.02
 #: Seconds for what a dead child still has in the pipe, when something else holds that pipe open.
 EXIT_DRAIN = 0.25
 #: Seconds for what a living child still says that has closed its stdin: it cannot be asked anything any more.
@@ -313,7 +315,7 @@ class ChildProcess:
         assert self.stdout is not None
         self._lines.extend(lines)
         self.stdout.pause_reading()
-        self._loop.call_soon(self._take_turn)
+        self._loop.call_later(PAUSE, self._take_turn)
 
     def _take_turn(self) -> None:
         """Take some of the lines that wait; when there are none, read on."""

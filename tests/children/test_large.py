@@ -43,7 +43,8 @@ async def test_others_have_a_turn_between_reading_a_large_message_and_passing_it
     child, [first, _], ended = _connected(2)
     child.hearing.on_line(_answer(1, LARGE))
     assert ended == []
-    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await first.receive()
     assert ended == [1]
     assert len(first.answer) > LARGE
     child.hearing.on_line(_answer(2, 10))
@@ -61,8 +62,9 @@ async def test_messages_keep_their_order_and_none_is_lost_when_the_child_ends(
     child.hearing.on_line(_answer(1, 5))  # a second answer, which is ignored
     if dies:
         child.hearing.on_end()
-    for _ in range(5):
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        for each in exchanges[: 3 + dies]:
+            await each.receive()
     assert ended == [1, 2, 3, *([4] if dies else [])]
     assert [len(each.answer) > size for each, size in zip(exchanges, sizes, strict=False)] == [True] * 3
     assert (b"signal 9" in exchanges[3].answer) == dies
