@@ -19,7 +19,7 @@ from typing import cast
 
 from bridge.process.pipes import Pipe
 from bridge.process.spawn import Command, Process, Start, start_plainly
-from bridge.process.tree import ProcessGroup, ProcessTree, may_have_children
+from bridge.process.tree import ProcessGroup, ProcessTree, may_have_children, open_pidfd
 from bridge.protocol.framing import LineSplitter, Oversized
 
 #: Longest line of stderr that is kept whole, in bytes; a longer one is cut.
@@ -266,7 +266,12 @@ class ChildProcess:
 
     def _watch_exit(self, process: Process) -> None:
         loop = self._loop
-        if not hasattr(os, "pidfd_open"):  # not Linux
+        try:
+            fd = self._pidfd = open_pidfd(process.pid)
+        except ProcessLookupError:  # its parent is gone, and so is what it might have told
+            loop.call_soon(process.exit_code, self._exit_seen)
+            return
+        if fd is None:
 
             def wait() -> None:
                 os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -274,11 +279,6 @@ class ChildProcess:
                     loop.call_soon_threadsafe(process.exit_code, self._exit_seen)
 
             threading.Thread(target=wait, name=f"wait-{process.pid}", daemon=True).start()
-            return
-        try:
-            fd = self._pidfd = os.pidfd_open(process.pid)
-        except ProcessLookupError:  # its parent is gone, and so is what it might have told
-            loop.call_soon(process.exit_code, self._exit_seen)
             return
 
         def readable() -> None:

@@ -49,6 +49,22 @@ def _begins(path: Path) -> bool:
         os.close(fd)
 
 
+def open_pidfd(pid: int) -> int | None:
+    """Return a descriptor that is readable when a process has ended; None where there is no such thing.
+
+    Raises ProcessLookupError when it is gone. Not every kernel has them, and what stands before one may refuse them:
+    gVisor, and the seccomp profiles of older container engines.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        return None
+
+
 class ProcessGroup:
     """The group that a process leads, by a descriptor of that process, which is true when its number is another's."""
 

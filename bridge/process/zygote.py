@@ -26,6 +26,7 @@ from bridge.process.limits import NO_LIMITS
 from bridge.process.program import python_program
 from bridge.process.python import NotPython
 from bridge.process.spawn import Command, SpawnError
+from bridge.process.tree import open_pidfd
 from bridge.protocol.framing import Oversized
 
 #: What the zygote runs.
@@ -76,8 +77,9 @@ class Zygote:
 
     async def start(self, patience: float) -> None:
         """Start it and wait until it has imported everything, at most ``patience`` seconds. Raises ZygoteError."""
-        if not hasattr(os, "pidfd_open"):
-            raise ZygoteError("the exit of what is no child of ours can be seen on Linux only")
+        if (pidfd := open_pidfd(os.getpid())) is None:
+            raise ZygoteError("the exit of what is no child of ours can be seen on Linux only, by pidfd_open")
+        os.close(pidfd)
         begun = time.monotonic()
         try:
             async with asyncio.timeout(patience):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import resource
@@ -46,9 +47,17 @@ async def start() -> AsyncIterator[Start]:
         await watched.child.stop(0.01)
 
 
-@pytest.fixture(params=["kernel tells", "kernel does not tell"])
+@pytest.fixture(params=["kernel tells", "kernel does not tell", "no pidfd"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the kernel tells what is below a process (CONFIG_PROC_CHILDREN) and in a group (Linux 6.9)."""
+    """Whether the kernel tells what is below a process (CONFIG_PROC_CHILDREN) and in a group (Linux 6.9), or refuses
+    descriptors of processes altogether, as gVisor and the seccomp profiles of older containers do.
+    """
+    if request.param == "no pidfd":
+
+        def refuse(_pid: int) -> int:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "pidfd_open", refuse)
     if request.param == "kernel does not tell":
         monkeypatch.setattr(child, "may_have_children", lambda _pid: True)
         monkeypatch.setattr(tree, "_TO_GROUP", 1 << 10)  # no kernel knows that, and each refuses it
@@ -94,6 +103,7 @@ async def test_an_exit_is_seen_while_a_grandchild_holds_the_pipes(start: Start) 
     assert not lives(grandchild)
 
 
+@pytest.mark.usefixtures("kernel")
 async def test_a_polite_child_ends_at_end_of_file(start: Start) -> None:
     it = await start("cat; exit 0")
     await it.child.stop(60)
@@ -106,6 +116,7 @@ async def test_a_child_that_ignores_end_of_file_gets_sigterm(start: Start) -> No
     assert it.child.returncode == -signal.SIGTERM
 
 
+@pytest.mark.usefixtures("kernel")
 async def test_a_child_that_ignores_sigterm_is_killed(start: Start) -> None:
     it = await start(
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); "
