@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import StreamReader, web
+from aiohttp import StreamReader, hdrs, web
 
 from bridge.protocol.errors import Fault, Rejection
 
@@ -15,7 +15,7 @@ PATIENCE = 300.0
 async def read_json(request: web.BaseRequest) -> bytes:
     """Return the body. Raises :class:`Rejection` when it is not JSON by its type, or too large."""
     # The header as most clients send it first: reading it as a media type costs as much as reading the body.
-    if request.headers.get("Content-Type") != "application/json" and request.content_type != "application/json":
+    if request.headers.get(hdrs.CONTENT_TYPE) != "application/json" and request.content_type != "application/json":
         raise Rejection(
             Fault.BAD_CONTENT_TYPE, f"Content-Type is {request.content_type[:60]!r}, must be application/json"
         )
@@ -54,7 +54,7 @@ def check_accept(request: web.BaseRequest, *types: str) -> None:
 
     An absent header and ``*/*`` take everything, so that plain curl works.
     """
-    if request.headers.get("Accept", "*/*") in _ENOUGH:
+    if request.headers.get(hdrs.ACCEPT, "*/*") in _ENOUGH:
         return
     accept = ",".join(request.headers.getall("Accept")).lower()
     ranges = {part.partition(";")[0].strip() for part in accept.split(",")}

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Container, Mapping
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from bridge.observe import audit
 from bridge.web.cors import is_preflight, preflight, share
@@ -56,7 +56,7 @@ class Front:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; what a handler raises becomes its answer."""
         begun = time.perf_counter() if log.isEnabledFor(logging.DEBUG) else None
-        origin = request.headers.get("Origin")
+        origin = request.headers.get(hdrs.ORIGIN)
         try:
             if is_preflight(request) and origin is not None:
                 self._guards.check_page(request)
@@ -69,7 +69,7 @@ class Front:
                 await self._guards.meet(request, server, unknown.token)
             if self._limits.is_set:
                 self._limits.check(request)
-            if way is not None and request.method == "POST" and "Expect" not in request.headers:
+            if way is not None and request.method == "POST" and hdrs.EXPECT not in request.headers:
                 handler, named = way
                 if self._limits.is_set:
                     self._limits.check_server(request, named)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from multidict import istr
 
 from bridge.auth.grant import UNKNOWN
 from bridge.auth.keyring import Keyring
@@ -23,6 +24,7 @@ from bridge.web.principal import Challenge, check_server, set_principal
 from bridge.web.proxy import Proxies, origin_of
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+API_KEY = istr("X-API-Key")  # as all names that are looked up often: an istr is folded once
 #: Probes, which never need a token and never tell names.
 OPEN_PATHS = frozenset({"/health", "/livez", "/readyz"})
 
@@ -144,10 +146,10 @@ class Guards:
     def check_page(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless its Host is ours and its page, if it comes from one, may ask us anything."""
         headers = request.headers
-        self._check_host(headers.get("Host", ""))
+        self._check_host(headers.get(hdrs.HOST, ""))
         if self._proxies is not None and (host := self._proxies.read(request)):
             self._check_host(host)  # and not instead of Host: some proxies pass on what a page has sent
-        origin = headers.get("Origin")
+        origin = headers.get(hdrs.ORIGIN)
         if origin is not None and not self.lets_in(origin) and not self._is_ours(request, origin):
             raise Rejection(
                 Fault.FORBIDDEN,
@@ -195,9 +197,9 @@ class Guards:
 
 def _token_of(request: web.BaseRequest) -> bytes | None:
     """The token that a request brings, None when it brings none."""
-    token = request.headers.get("X-API-Key")
+    token = request.headers.get(API_KEY)
     if token is None:
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        kind, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if kind.lower() != "bearer":
             return None
     return token.strip().encode(errors="surrogateescape")

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from aiohttp import web
+from multidict import istr
 
 from bridge.children.connection import Exchange
 from bridge.children.registry import Registry
@@ -41,8 +42,8 @@ from bridge.web.variables import ClientVariables
 
 log = logging.getLogger(__name__)
 
-VERSION_HEADER = "MCP-Protocol-Version"
-LAST_EVENT_HEADER = "Last-Event-ID"
+VERSION_HEADER = istr("MCP-Protocol-Version")
+LAST_EVENT_HEADER = istr("Last-Event-ID")
 
 
 class McpFace:

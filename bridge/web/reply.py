@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
+from multidict import istr
 
 from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Stream, StreamEnded
@@ -28,7 +29,7 @@ KEEP_ALIVE = 15.0
 #: Milliseconds after which a client that lost a stream should come back.
 RETRY_MS = 1000
 
-SESSION_HEADER = "Mcp-Session-Id"
+SESSION_HEADER = istr("Mcp-Session-Id")
 JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream"
 
