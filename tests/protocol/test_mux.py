@@ -546,6 +546,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(number=numbers, field=st.sampled_from(["result", "error"]), payload=st.sampled_from(PAYLOADS))
     def the_child_answers(self, number: int, field: str, payload: str) -> None:
+        payload = payload if field == "result" or payload.startswith("{") else f'{{"data":{payload}}}'
         decision = says(self.mux, f'{{"jsonrpc":"2.0","id":{number},"{field}":{payload}}}')
         asked = self.open.pop(number, None)
         if asked is None:
