@@ -29,7 +29,7 @@ from bridge.protocol.errors import (
 from bridge.protocol.framing import Oversized
 from bridge.protocol.messages import LargeResult, Message, Request, Response
 from bridge.protocol.modern import LISTEN
-from bridge.protocol.mux import Deliver, Drop, Mux, Reply, Undirected
+from bridge.protocol.mux import Deliver, Drop, Mux, Refuse, Reply, Undirected
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,9 @@ SHOWN = 200
 #: So many lines that are skipped are shown one by one, then one of so many: some servers write their log there.
 SAID = 20
 SAID_EVERY = 1000
+
+#: The first question that is one too many is logged, then one of so many.
+REFUSED_EVERY = 1000
 
 #: So many times the start timeout may pass at most while a child says on stderr that it still starts.
 MOST_EXTENSIONS = 10
@@ -173,6 +176,7 @@ class ChildConnection:
         self.closed = False
         self.traffic = Traffic()
         self.skipped = 0  # lines that were no messages
+        self._refused = 0  # questions that were one too many
         self._large: Message | LargeResult | None = None  # it has been read, and is passed on in the next turn
         self._postponed: list[bytes | Oversized] | None = None  # what came behind it
         self.abandoned = 0  # requests that the child may still work on, though nobody waits
@@ -307,6 +311,11 @@ class ChildConnection:
                 self._undirected(undirected)
             case Reply(text):
                 self.send(text)
+            case Refuse(text, why):
+                self.send(text)
+                self._refused += 1
+                if self._refused % REFUSED_EVERY == 1:
+                    log.warning("server %s asks too much (%d so far): %s", self.server, self._refused, why)
             case Drop(why):
                 log.debug("server %s: dropped %s", self.server, why)
 

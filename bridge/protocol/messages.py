@@ -169,12 +169,14 @@ def _message(envelope: _Envelope) -> Message:
             raise Rejection(Fault.NOT_A_MESSAGE, 'not a JSON-RPC message: "id" must be a string or an integer')
         return Request(id_, envelope.method, params)
     result, error = bytes(envelope.result), bytes(envelope.error)
-    if result and error == _NULL:  # loose servers write both
+    if error == _NULL:  # loose servers write both
         error = b""
     if not id_ or bool(result) == bool(error):
         raise Rejection(
             Fault.NOT_A_MESSAGE, 'not a JSON-RPC message: neither "method", nor "id" with "result" or "error"'
         )
+    if error and error[:1] != b"{":  # SDKs drop it, and their callers would wait for ever
+        raise Rejection(Fault.NOT_A_MESSAGE, 'not a JSON-RPC message: "error" must be an object')
     return Response(id_, result, error)
 
 

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from bridge.protocol import messages
-from bridge.protocol.errors import Rejection
+from bridge.protocol.errors import INTERNAL_ERROR, Rejection
 from bridge.protocol.messages import LargeResult, Message, Notification, Raw, Request, Response
 from bridge.protocol.modern import LISTEN, SUBSCRIPTION_ID, with_meta
 
@@ -23,6 +23,8 @@ PROGRESS = "notifications/progress"
 CANCELLED = "notifications/cancelled"
 PING = "ping"
 
+#: Questions of one child that may wait for an answer at once; each may hold a timer and a place on a client's stream.
+MOST_QUESTIONS = 1000
 
 E = TypeVar("E")  # what a connection calls an exchange
 
@@ -53,13 +55,20 @@ class Reply(msgspec.Struct, frozen=True):
     message: bytes
 
 
+class Refuse(msgspec.Struct, frozen=True):
+    """Write ``message`` back to the child: the bridge does not take its question, and says ``why`` in the log."""
+
+    message: bytes
+    why: str
+
+
 class Drop(msgspec.Struct, frozen=True):
     """Do nothing, and say ``why`` in the log."""
 
     why: str
 
 
-Decision = Deliver[E] | Undirected | Reply | Drop
+Decision = Deliver[E] | Undirected | Reply | Refuse | Drop
 
 
 class _Open(msgspec.Struct, Generic[E]):
@@ -176,6 +185,10 @@ class Mux(Generic[E]):
     def _asked(self, request: Request) -> Decision[E]:
         if request.method == PING:
             return Reply(messages.response_line(Response(request.id, result=b"{}")))
+        if len(self._questions) >= MOST_QUESTIONS:
+            why = f"{MOST_QUESTIONS} questions of this server wait for an answer already; it may ask again after one"
+            said = f"{_shown(request.method.encode())}: {why}"
+            return Refuse(messages.error_line(request.id, INTERNAL_ERROR, why), said)
         number = next(self._numbers)
         self._questions[number] = request.id
         line = messages.request_line(b"%d" % number, request.method, request.params)

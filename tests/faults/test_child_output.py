@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from bridge.children.stream import BACKLOG_BYTES
-from tests.conftest import Running, Session, StartBridge, events, tool
+from bridge.protocol import mux
+from tests.conftest import Running, Session, StartBridge, events, peer, tool
 from tests.faults.conftest import babbler, until
 
 RIGHT = '{"jsonrpc":"2.0","id":@ID@,"result":{"right":true}}\n'
@@ -130,6 +131,9 @@ BROKEN = {
     "half of it": '{"jsonrpc":"2.0","id":@ID@,"result":{"half":\n',
     "two messages in a line": '{"jsonrpc":"2.0","id":@ID@,"result":{}}{"jsonrpc":"2.0","method":"x"}\n',
     "result and error": '{"jsonrpc":"2.0","id":@ID@,"result":{},"error":{"code":1,"message":"both"}}\n',
+    "an error that is null": '{"jsonrpc":"2.0","id":@ID@,"error":null}\n',
+    "an error that is null and the id last": '{"error":null,"jsonrpc":"2.0","id":@ID@}\n',
+    "an error that is text": '{"jsonrpc":"2.0","id":@ID@,"error":"no such tool"}\n',
     "neither result nor error": '{"jsonrpc":"2.0","id":@ID@}\n',
     "another version": '{"jsonrpc":"1.0","id":@ID@,"result":{}}\n',
     "no version": '{"id":@ID@,"result":{}}\n',
@@ -143,6 +147,23 @@ async def test_a_broken_answer_ends_the_request_that_it_names(bridge: Running, b
     assert answer["id"] == "mine"
     assert 'server "babbler" answered with what cannot be passed on' in answer["error"]["message"]
     await _still_serves(session, other)
+
+
+async def test_questions_without_end_are_refused_to_who_asks_them(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mux, "MOST_QUESTIONS", 3)
+    bridge = await start_bridge({"peer": peer()})
+    session, other = await bridge.session("peer"), await bridge.session("peer")
+    for _ in range(3):
+        await session.call("ask_later")
+    for _ in range(2):
+        refused = (await session.call("ask"))["result"]["answer"]
+        assert refused["code"] == -32603
+        assert "3 questions of this server wait for an answer already" in refused["message"]
+    assert len([line for line in caplog.messages if "server peer asks too much" in line]) == 1
+    async with other.post(tool("ask", 1)) as response:  # each child has room of its own
+        assert (await anext(events(response)))["method"] == "elicitation/create"
 
 
 @pytest.mark.parametrize("value", ["1e999", "-1e999", "9" * 30, "0.1e-400", '"\\ud83d\\ude00"', "[" * 200 + "]" * 200])

@@ -224,20 +224,40 @@ async def test_300_half_open_connections_cost_nobody_an_answer(bridge: Running) 
     assert (await started.call("echo", 1))["id"] == 1
 
 
-async def test_a_connection_that_brings_no_request_is_closed_in_time(
+async def test_a_head_that_does_not_come_is_cut_in_time(
     start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "HEAD_PATIENCE", 0.05)
     bridge = await start_bridge()
-    served = await Raw.open(bridge)
-    served.writer.write(post())
-    assert (await served.response())[0] == 200
-    silent, half = await Raw.open(bridge), await Raw.open(bridge)
-    half.writer.write(post()[:60])
-    for connection in (silent, half):
+    idle, unread, next_half, half, silent = [await Raw.open(bridge) for _ in range(5)]
+    idle.writer.write(post())
+    assert (await idle.response())[0] == 200
+    unread.writer.write(post(line=b"POST /nowhere HTTP/1.1")[:-5])  # refused, whatever its body may be
+    assert (await unread.response())[0] == 404
+    unread.writer.write(post()[-5:])
+    next_half.writer.write(post())
+    assert (await next_half.response())[0] == 200
+    for connection in (next_half, half):
+        connection.writer.write(post()[:60])
+    for connection in (next_half, half, silent):
         assert await connection.is_closed()
-    served.writer.write(post())  # an idle connection that has brought one may wait for the next
-    assert (await served.response())[0] == 200
+    for connection in (idle, unread):  # an idle connection may wait for its next request, however long
+        connection.writer.write(post())
+        assert (await connection.response())[0] == 200
+
+
+async def test_a_call_may_take_longer_than_a_head(start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_PATIENCE", 0.05)
+    bridge = await start_bridge()
+    calling = await Raw.open(bridge)
+    content = json.dumps(tool("wait", 1, key="a")).encode()
+    calling.writer.write(post(b"Content-Length: %d\r\n" % len(content), content))
+    children = bridge.service.registry.children
+    await until(lambda: any(child.connection.open_exchanges for child in children()), "the call is on its way")
+    silent = await Raw.open(bridge)
+    assert await silent.is_closed()  # two looks later
+    await bridge.bridge_call("peer", "tools/call", name="release", arguments={"key": "a"})
+    assert (await calling.response())[0] == 200
 
 
 async def test_a_body_that_does_not_come_is_408_in_time(bridge: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -276,15 +276,29 @@ def test_params_pass_byte_for_byte(params: bytes) -> None:
     assert messages.notification_line("n", params) == b'{"jsonrpc":"2.0","method":"n","params":%b}' % params
 
 
-@pytest.mark.parametrize("result", [*UNTOUCHED, b"null", b"5", b'""', b"[1e999, 1.0]", b"false", rb'"\u0041"'])
-def test_a_result_and_an_error_pass_byte_for_byte(result: bytes) -> None:
+NO_OBJECTS = [b"null", b"5", b'""', b"[1e999, 1.0]", b"false", rb'"\u0041"']
+
+
+@pytest.mark.parametrize("result", [*UNTOUCHED, *NO_OBJECTS])
+def test_a_result_passes_byte_for_byte(result: bytes) -> None:
     message = parse(with_result(result))
     assert isinstance(message, Response)
     assert message.result == result
     assert messages.response_line(message, b'"own"') == b'{"jsonrpc":"2.0","id":"own","result":%b}' % result
-    message = parse(b'{"jsonrpc":"2.0","id":1,"error":%b}' % result)
+    assert parse(b'{"jsonrpc":"2.0","id":1,"result":%b,"error":null}' % result) == message
+
+
+@pytest.mark.parametrize("error", UNTOUCHED)
+def test_an_error_passes_byte_for_byte(error: bytes) -> None:
+    message = parse(b'{"jsonrpc":"2.0","id":1,"error":%b}' % error)
     assert isinstance(message, Response)
-    assert messages.response_line(message) == b'{"jsonrpc":"2.0","id":1,"error":%b}' % result
+    assert messages.response_line(message) == b'{"jsonrpc":"2.0","id":1,"error":%b}' % error
+
+
+@pytest.mark.parametrize("error", NO_OBJECTS)
+def test_an_error_that_is_no_object_is_no_answer(error: bytes) -> None:
+    # JSON-RPC 2.0, response object: "error" is an object with a code and a message, and absent beside a result.
+    assert refusal(b'{"jsonrpc":"2.0","id":1,"error":%b}' % error).fault is Fault.NOT_A_MESSAGE
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -19,7 +19,18 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from bridge.protocol import messages
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.modern import LISTEN, SUBSCRIPTION_ID
-from bridge.protocol.mux import CANCELLED, PROGRESS, Decision, Deliver, Drop, Mux, Reply, Undirected
+from bridge.protocol.mux import (
+    CANCELLED,
+    MOST_QUESTIONS,
+    PROGRESS,
+    Decision,
+    Deliver,
+    Drop,
+    Mux,
+    Refuse,
+    Reply,
+    Undirected,
+)
 
 CHANGED = "notifications/tools/list_changed"
 
@@ -249,6 +260,18 @@ def test_an_answer_to_a_question_that_was_not_asked_does_not_reach_the_child(id_
     asks(mux, '"q"')
     assert mux.answer(Response(id_, result=b"{}")) is None
     assert mux.questions == 1
+
+
+def test_a_question_too_many_is_refused_until_another_is_answered() -> None:
+    mux = new_mux(first_question=1)
+    for number in range(MOST_QUESTIONS):
+        asks(mux, str(number))
+    refused = says(mux, '{"jsonrpc":"2.0","id":"more","method":"roots/list"}')
+    assert isinstance(refused, Refuse)
+    assert refused.message.startswith(b'{"jsonrpc":"2.0","id":"more","error":{"code":-32603,"message":"1000 questions')
+    assert mux.questions == MOST_QUESTIONS
+    assert mux.answer(Response(b"1", result=b"{}")) is not None
+    asks(mux, '"more"')
 
 
 def test_two_children_never_ask_under_the_same_number() -> None:
@@ -546,6 +569,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(number=numbers, field=st.sampled_from(["result", "error"]), payload=st.sampled_from(PAYLOADS))
     def the_child_answers(self, number: int, field: str, payload: str) -> None:
+        payload = payload if field == "result" or payload.startswith("{") else f'{{"data":{payload}}}'
         decision = says(self.mux, f'{{"jsonrpc":"2.0","id":{number},"{field}":{payload}}}')
         asked = self.open.pop(number, None)
         if asked is None:
