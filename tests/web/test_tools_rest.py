@@ -16,6 +16,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from bridge.auth import tokens
 from bridge.web import tools as face
 from tests.conftest import PEERS, Running, StartBridge
+from tests.web.test_mirrored import SERVERS
 
 WHO = {
     "type": "object",
@@ -147,6 +148,36 @@ async def test_a_list_is_read_once_until_it_changes(start_bridge: StartBridge, f
     await asyncio.to_thread(file.write_text, page(("new", {})))
     assert (await call(bridge, "s", "new"))[0] == 200
     assert (await call(bridge, "s", "hidden"))[0] == 404
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_list_that_has_changed_is_read_again(start_bridge: StartBridge, server: str) -> None:
+    bridge = await start_bridge(SERVERS)
+    for _ in range(2):
+        assert await call(bridge, server, "open") == (200, {"lists": 1})
+    await bridge.bridge_call(server, "tools/call", name="change", arguments={"header": "Region"})
+    assert await call(bridge, server, "open") == (200, {"lists": 2})
+
+
+async def test_a_caller_who_hangs_up_cancels_the_call(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"s": toolbox()})
+    calling = asyncio.create_task(call(bridge, "s", "wait"))
+    while not any(row["open_calls"] for row in await bridge.get("/children")) or await count(bridge, "s") < 3:
+        pass
+    calling.cancel()
+    while any(row["open_calls"] for row in await bridge.get("/children")):
+        pass
+
+
+async def test_a_tool_can_be_called_as_soon_as_it_is_approved(start_bridge: StartBridge, file: Path) -> None:
+    bridge = await start_bridge({"s": listed(file, pinTools="block")})
+    assert (await call(bridge, "s", "first", {"a": []}))[0] == 200
+    await asyncio.to_thread(file.write_text, page(("first", WHO), ("new", {})))
+    assert [tool["name"] for tool in (await bridge.get("/api/v1/servers/s/tools"))["tools"]] == ["first"]
+    assert (await call(bridge, "s", "new"))[0] == 404
+    async with bridge.post("/api/v1/servers/s/pins/approve", {"tool": "new"}) as response:
+        assert response.status == 200
+    assert (await call(bridge, "s", "new"))[0] == 200
 
 
 async def test_limits_of_a_server_hold_here_too(start_bridge: StartBridge, file: Path) -> None:
