@@ -295,7 +295,7 @@ def decode(raw: bytes) -> Any:
     """Python value of a JSON text; None where there is none, or none that Python can hold (``1e999``)."""
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -14,8 +14,10 @@ from collections.abc import Callable
 from bridge.children.connection import Exchange
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
-from bridge.children.seat import Seat
+from bridge.children.seat import Listener, Seat
+from bridge.protocol.errors import client_gone
 from bridge.protocol.messages import Request
+from bridge.protocol.mux import Undirected
 from bridge.sessions.pool import Entry, SessionPool
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class BridgeClient:
         self._owner = owner
         self._label = f"client_{next(_numbers)}"
         self.seat = seat
+        self._listeners: list[Listener] = []
 
     @property
     def server(self) -> str:
@@ -57,6 +60,17 @@ class BridgeClient:
         """The child's InitializeResult."""
         return self.seat.greeting
 
+    def listen(self, listener: Listener) -> None:
+        """Hear what the server announces, beside others who do."""
+        if not self._listeners:
+            self.seat.introduce(b"{}")  # one that translates says nothing to clients who have not said hello
+            self.seat.listen(self._hear)
+        self._listeners.append(listener)
+
+    def _hear(self, message: Undirected) -> None:
+        for listener in self._listeners:
+            listener(message)
+
     async def call(self, request: Request, silence: float | None) -> Exchange:
         """Send a request. Raises what :meth:`Seat.send` raises."""
         exchange = Exchange(request)
@@ -71,6 +85,18 @@ class BridgeClient:
     def release(self) -> None:
         """Give the child back; the last holder's release stops it."""
         self.seat.release()
+
+
+async def last(exchange: Exchange) -> bytes:
+    """The answer; what precedes it has no way to a caller who takes one. Cancelled with whoever waits here."""
+    try:
+        while True:
+            message = await exchange.receive()
+            if message is exchange.answer:
+                return message
+    except asyncio.CancelledError:  # the caller hung up, and nobody else could fetch the answer
+        exchange.abandon(client_gone())
+        raise
 
 
 class BridgeClients:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 
-from bridge.children.connection import Exchange
 from bridge.children.registry import Registry
 from bridge.children.seat import PooledSeat, Seat
-from bridge.protocol import messages, translate
-from bridge.protocol.errors import METHOD_NOT_FOUND
-from bridge.protocol.headers import MOST_PAGES, mirrored_tools
-from bridge.protocol.messages import Request
+from bridge.protocol import translate
+from bridge.protocol.headers import mirrored_tools
 from bridge.protocol.modern import ModernRequest
 from bridge.protocol.mux import Undirected
 from bridge.sessions.bridge import BridgeClient
 from bridge.sessions.down import children_of, is_alone
+from bridge.sessions.listing import Refused, pages
 from bridge.sessions.pool import Entry, SessionPool
 from bridge.sessions.timing import Timing
 
@@ -56,7 +54,7 @@ class MirroredArguments:
         if server is None or server.entry is not entry:
             self._forget_the_gone()
             server = self._servers[entry.key] = _Server(entry)
-            entry.session.seat.listen(server.hear)
+            entry.session.listen(server.hear)
         key = _key(asked)
         reading = server.reading.get(key)
         if reading is None:
@@ -96,25 +94,18 @@ class MirroredArguments:
 
     async def _list(self, entry: Entry[BridgeClient], seat: Seat, capabilities: bytes) -> Mirrored | None:
         found: Mirrored = {}
-        cursor: str | None = None
         modern = self._registry.speaks_modern(entry.session.server)
         silence = self._timing.bridge_silence(entry.session.server)
-        for _ in range(MOST_PAGES):
-            params = b"{}" if cursor is None else messages.encode({"cursor": cursor})
-            if modern:
-                params = translate.params_up(params, capabilities, b"", None)
-            exchange = Exchange(Request(b"0", "tools/list", params))
+
+        def completed(params: bytes) -> bytes:
+            return translate.params_up(params, capabilities, b"", None) if modern else params
+
+        try:
             with self._pool.using(entry):
-                await seat.send(exchange, silence)
-                answer = messages.fields(await exchange.receive())
-            if "error" in answer:
-                code = messages.decode(messages.member(bytes(answer["error"]), "code"))
-                return {} if code == METHOD_NOT_FOUND else None
-            result = bytes(answer.get("result", b""))
-            found |= {name: mirrored for name, mirrored in mirrored_tools(result).items() if mirrored}
-            cursor = messages.string(messages.member(result, "nextCursor"))
-            if cursor is None:
-                break
+                async for result in pages(seat, silence, completed):
+                    found |= {name: mirrored for name, mirrored in mirrored_tools(result).items() if mirrored}
+        except Refused as refused:
+            return {} if refused.has_none else None
         return found
 
 

@@ -27,6 +27,7 @@ from bridge.config.values import Rate
 from bridge.process import pressure
 from bridge.process.memory import Heap, Trimmer
 from bridge.sessions.bridge import BridgeClient, BridgeClients
+from bridge.sessions.catalogue import Catalogue
 from bridge.sessions.directory import SessionDirectory
 from bridge.sessions.keeper import Keeper
 from bridge.sessions.kept import Kept, store_of
@@ -62,6 +63,7 @@ from bridge.web.sse import SseFace
 from bridge.web.static import PageFace
 from bridge.web.status import StatusFace
 from bridge.web.tls import Certificate
+from bridge.web.tools import ToolsFace
 from bridge.web.variables import ClientVariables
 
 log = logging.getLogger(__name__)
@@ -182,6 +184,14 @@ class Service:
             self._mcp,
             SseFace(self.registry, self._sessions, timing, self._drain, silence, calls, settings.base_path, variables),
             self._bridge,
+            ToolsFace(
+                self.registry,
+                self._bridge,
+                Catalogue(bridge_pool, timing),
+                self._limits,
+                self._guards,
+                settings.base_path,
+            ),
             status,
             sessions,
             AdminFace(self.registry, self.drain, lambda: self.on_reload()),

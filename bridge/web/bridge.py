@@ -6,17 +6,16 @@ For scripts and programs without an MCP client. The body is a JSON-RPC message t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
 from aiohttp import web
 
-from bridge.children.connection import Exchange
 from bridge.children.registry import Registry
 from bridge.protocol import messages
-from bridge.protocol.errors import BridgeError, Fault, Rejection, client_gone
+from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Notification, Raw, Request, Response
-from bridge.sessions.bridge import BridgeClients
+from bridge.sessions.bridge import BridgeClients, last
+from bridge.sessions.catalogue import Catalogue, Tools
 from bridge.sessions.timing import Timing
 from bridge.web.body import read_json
 from bridge.web.calls import Call, Calls
@@ -106,42 +105,41 @@ class BridgeFace:
         if isinstance(message, Response):
             raise Rejection(Fault.NOT_A_MESSAGE, '"method" is missing')
         try:
-            with self._drain:
-                call = self._calls.begin(request, server, message) if isinstance(message, Request) else None
-                handling = self._call(server, owner_of(request), message, is_bare, call)
-                return await (handling if call is None else call.handled(handling))
+            if isinstance(message, Notification):
+                # About an id, a handshake or capabilities of its sender; the child knows only the bridge's own.
+                with self._drain:
+                    await self._clients.client(server, owner_of(request))
+                return web.Response(status=202)
+            return _answer(await self.ask(request, server, message), is_bare)
         except BridgeError as rejection:
             return refusal(rejection, None if is_bare or isinstance(message, Notification) else message.id)
 
-    async def _call(
-        self, server: str, owner: str, message: Request | Notification, is_bare: bool, call: Call | None
-    ) -> web.Response:
+    async def ask(self, request: web.BaseRequest, server: str, message: Request) -> bytes:
+        """Send what a caller wants to know, and return the answer. Raises :class:`BridgeError` where there is none."""
+        with self._drain:
+            call = self._calls.begin(request, server, message)
+            asking = self._ask(server, owner_of(request), message, call)
+            return await (asking if call is None else call.handled(asking))
+
+    async def tools(self, request: web.BaseRequest, server: str, catalogue: Catalogue, *, anew: bool = False) -> Tools:
+        """Return the tools that a caller sees. Raises :class:`BridgeError` where they cannot be known."""
+        self._variables.refuse(request, server)
+        with self._drain:
+            entry = await self._clients.client(server, owner_of(request))
+            return await catalogue.tools(entry, anew=anew)
+
+    async def _ask(self, server: str, owner: str, message: Request, call: Call | None) -> bytes:
         entry = await self._clients.client(server, owner)
         with self._clients.pool.using(entry) as client:
-            if isinstance(message, Notification):
-                # About an id, a handshake or capabilities of its sender; the child knows only the bridge's own.
-                return web.Response(status=202)
             if message.method == "initialize":
-                return _answer(messages.response_line(Response(message.id, client.greeting)), is_bare)
+                return messages.response_line(Response(message.id, client.greeting))
             exchange = await client.call(message, self._timing.bridge_silence(server))
-            answer = await _last(exchange)
-            if call is not None:
-                call.answered(answer)
+            answer = await last(exchange)
+        if call is not None:
+            call.answered(answer)
         if exchange.failure is not None:
-            return refusal(exchange.failure, None if is_bare else message.id)
-        return _answer(answer, is_bare)
-
-
-async def _last(exchange: Exchange) -> bytes:
-    """The answer; what precedes it has no way to the caller here."""
-    try:
-        while True:
-            message = await exchange.receive()
-            if message is exchange.answer:
-                return message
-    except asyncio.CancelledError:  # the caller hung up, and nobody else could fetch the answer
-        exchange.abandon(client_gone())
-        raise
+            raise exchange.failure
+        return answer
 
 
 def _members(body: bytes) -> dict[str, Raw]:

@@ -17,6 +17,9 @@ from bridge.web.principal import Challenge
 WHY = web.ResponseKey("why", str)
 _SESSION_PATH = re.compile(r"(?<=/sessions/)[^/]+")
 
+#: Statuses of refusals that repeat what a client has sent, or a tool has said.
+_PRIVATE = frozenset({400, 422, 424})
+
 log = logging.getLogger(__name__)
 
 #: What aiohttp refuses by itself, in our words.
@@ -30,8 +33,8 @@ def refusal(error: BridgeError, request_id: bytes | None = None, status: int | N
     """
     body = messages.error_line(request_id, error.fault.code, str(error), error.data)
     response = web.Response(body=body, status=status or error.fault.status, content_type="application/json")
-    # What is wrong with a message is told with pieces of it, which are for its sender only.
-    response[WHY] = error.fault.name.lower().replace("_", " ") if error.fault.status == 400 else str(error)
+    # What is wrong with a message is told with pieces of it, which are for its sender only; so is what a tool says.
+    response[WHY] = error.fault.name.lower().replace("_", " ") if error.fault.status in _PRIVATE else str(error)
     if error.retry_in is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_in))
     if isinstance(error, Challenge):

@@ -65,6 +65,11 @@ class Guards:
         self._seen_origins: set[str] = set()
         self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody needs a token."""
+        return self._is_open
+
     def check(self, request: web.BaseRequest, server: str | None = None) -> None:
         """Raise :class:`Rejection` unless this request may come in, and may use ``server`` where it names one.
 

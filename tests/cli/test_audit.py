@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from bridge.auth import tokens
 from bridge.observe.audit import masked
 from tests.cli.conftest import Serve, initialize
-from tests.conftest import message, peer, tool
+from tests.conftest import PEERS, message, peer, tool
 from tests.modern_client import ModernClient
 
 FORGED = 'x\r\n{"event":"tool_call","principal":"token:boss"}\x1b[2J'
@@ -100,6 +101,30 @@ async def test_each_event_is_one_line_that_tells_who_and_not_what(
     assert of("spawn")[0]["why"] == "a caller waits"
     assert "tool_call" not in (tmp_path / "logs/bridge.log").read_text()
     assert "tool_call" not in "".join(served.lines)
+
+
+async def test_what_is_wrong_with_arguments_and_what_a_tool_says_is_in_no_line(
+    tmp_path: Path, serve: Serve, http: aiohttp.ClientSession
+) -> None:
+    toolbox = {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "toolbox.py")]}
+    served = await serve(servers={"peer": toolbox}, AUDIT_LOG="true")
+    url = f"{served.url}/api/v1/servers/peer/tools"
+    status, text = await _post(http, f"{url}/show", {"name": "hush", "where": "hush"})
+    assert (status, "hush" in text) == (422, True)
+    status, text = await _post(http, f"{url}/fail", {})
+    assert (status, "no such luck" in text) == (424, True)
+    assert await served.stop() == 0
+    log = (tmp_path / "logs/audit.log").read_text()
+    found = [json.loads(line) for line in log.splitlines()]
+    assert [(each["status"], each["why"]) for each in found if each["event"] == "refused"] == [
+        (422, "wrong arguments"),
+        (424, "tool failed"),
+    ]
+    assert [(each["tool"], each["outcome"]) for each in found if each["event"] == "tool_call"] == [
+        ("fail", "tool_error")
+    ]
+    assert "hush" not in log
+    assert "luck" not in log
 
 
 async def test_without_the_setting_there_is_no_file(tmp_path: Path, serve: Serve, http: aiohttp.ClientSession) -> None:

@@ -557,3 +557,8 @@ def test_the_meta_of_a_request_is_found_however_it_is_written(member: bytes, met
 
 def test_without_params_there_is_no_meta() -> None:
     assert Request(b"1", "x").meta == b""
+
+
+@pytest.mark.parametrize("raw", [b'"\xff"', b'{"a":"\xc3"}', b"1e999", b"{", b"[" * 100_000])
+def test_what_python_cannot_hold_is_none(raw: bytes) -> None:
+    assert messages.decode(raw) is None

@@ -49,6 +49,10 @@ ROUTES = [
     Route("POST", "/messages/peer?session_id={session}", 404, 404, CALL, names_server=True),
     Route("POST", "/bridge/peer", 200, 200, {"method": "tools/list"}, names_server=True),
     Route("POST", "/bridge", 200, 200, {"method": "tools/list", "server": "peer"}, names_server=True),
+    Route("GET", "/api/v1/servers/peer/tools", 200, 200, names_server=True),
+    Route("POST", "/api/v1/servers/peer/tools/echo", 404, 404, {}, names_server=True),
+    Route("GET", "/openapi.json", 200, 200),
+    Route("GET", "/openapi.json?server=peer", 200, 200, names_server=True),
     Route("GET", "/servers", 200, 200),
     Route("GET", "/metrics", 200, 200),
     Route("GET", "/api/v1/servers", 200, 200),
@@ -216,7 +220,8 @@ async def test_no_route_is_forgotten_here(doors: Doors) -> None:
             route.method,
             route.resource.canonical.replace("{server_id}", "peer")
             .replace("{resource}", "peer")
-            .replace("{session_id}", "{session}"),
+            .replace("{session_id}", "{session}")
+            .replace("{tool}", "echo"),
         )
         for route in doors.bridge.service._routes.app.router.routes()  # nobody else has a use for a list
         if route.resource is not None and route.method != "HEAD"

@@ -1,0 +1,43 @@
+"""All pages of ``tools/list``, asked for by the bridge itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from bridge.children.connection import Exchange
+from bridge.children.seat import Seat
+from bridge.protocol import messages, tools
+from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError
+from bridge.protocol.headers import MOST_PAGES
+from bridge.protocol.messages import Request
+from bridge.sessions.bridge import last
+
+
+class Refused(Exception):
+    """A page did not come. ``failure`` is set where the bridge had to say so, and not the server."""
+
+    def __init__(self, error: bytes, failure: BridgeError | None) -> None:
+        super().__init__(messages.string(messages.member(error, "message")) or "an error")
+        self.failure = failure
+        #: Whether the server has no tools at all.
+        self.has_none = messages.decode(messages.member(error, "code")) == METHOD_NOT_FOUND
+
+
+async def pages(seat: Seat, silence: float | None, params: Callable[[bytes], bytes]) -> AsyncIterator[bytes]:
+    """Yield the result of each page. ``params`` completes those that ask for one.
+
+    Raises :class:`Refused`, and what :meth:`Seat.send` raises.
+    """
+    cursor: str | None = None
+    for _ in range(MOST_PAGES):
+        asked = params(b"{}" if cursor is None else messages.encode({"cursor": cursor}))
+        exchange = Exchange(Request(b"0", tools.LIST, asked))
+        await seat.send(exchange, silence)
+        answer = messages.fields(await last(exchange))
+        if "error" in answer:
+            raise Refused(bytes(answer["error"]), exchange.failure)
+        result = bytes(answer.get("result", b""))
+        yield result
+        cursor = messages.string(messages.member(result, "nextCursor"))
+        if cursor is None:
+            break
