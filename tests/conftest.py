@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ INITIALIZE = {
     "capabilities": {"elicitation": {}, "roots": {}, "sampling": {}},
     "clientInfo": {"name": "test", "version": "1"},
 }
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is below nohup, and in the background of a script; children would inherit that, and not hear of Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def peer(**entry: Any) -> dict[str, Any]:

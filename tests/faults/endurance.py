@@ -280,17 +280,18 @@ async def churn(folder: Path, scale: float) -> Numbers:
                     raise Violation(f"call {status}, DELETE {deleted}")
             wire.close()
 
-        async def visit(most: int) -> Holds:
+        async def visit(most: int, tasks: int) -> Holds:
             await asyncio.gather(*(some(most) for _ in range(8)))
             deadline = time.monotonic() + 10
             held = await Holds.of(bridge)
-            while held.below and time.monotonic() < deadline:
+            while (held.below or len(held.tasks) > tasks) and time.monotonic() < deadline:
                 held = await Holds.of(bridge)
             return held
 
-        before = await visit(30)
+        idle = len((await Holds.of(bridge)).tasks)
+        before = await visit(30, idle)
         began = time.monotonic()
-        after = await visit(30 + int(1_000 * scale))
+        after = await visit(30 + int(1_000 * scale), len(before.tasks))
         seconds = time.monotonic() - began
         zombies = sum(1 for each in psutil.Process(bridge.pid).children(True) if each.status() == psutil.STATUS_ZOMBIE)
     numbers = {
