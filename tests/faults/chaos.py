@@ -63,8 +63,8 @@ UNWANTED = ("\nTraceback", "never retrieved", "never awaited", "Task was destroy
 #: How much more a bridge may hold in the end than before the run, when it had done a little of everything once.
 MORE_DESCRIPTORS = 10
 MORE_IN_USE = 4 * 2**20
-MORE_BLOCKS = 20_000
-MORE_RESIDENT = 40 * 2**20  # what is free goes back once it is 24 MiB (bridge/process/memory.py)
+MORE_BLOCKS = 60_000  # reasons of ended sessions and other tables that have a bound, which a short run does not reach
+MORE_RESIDENT = 80 * 2**20  # 32 MiB are kept, and the rest goes back once it is 24 MiB (bridge/process/memory.py)
 #: Seconds that a bridge gets for its end: SHUTDOWN_TIMEOUT_MS and a little.
 END = 15.0
 #: Seconds until the clients' idle connections have been closed, and what hangs on them has gone.
