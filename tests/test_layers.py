@@ -11,12 +11,13 @@ ROOT = Path(__file__).parent.parent / "bridge"
 INWARD = {
     "cli": {"web", "auth", "sessions", "stores", "children", "process", "protocol", "config", "observe"},
     "web": {"auth", "sessions", "children", "process", "protocol", "config", "observe"},
-    "sessions": {"children", "process", "protocol", "stores", "config", "observe"},
+    "sessions": {"aio", "children", "process", "protocol", "stores", "config", "observe"},
     "stores": {"protocol", "config", "observe"},
     "children": {"process", "protocol", "config", "observe"},
     "process": {"protocol"},
     "protocol": set(),
-    "auth": set(),
+    "auth": {"aio", "observe"},
+    "aio": set(),
     "config": set(),
     "observe": set(),
 }

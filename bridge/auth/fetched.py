@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from bridge.auth.flights import Flights
+from bridge.aio.flights import Flights
 
 log = logging.getLogger(__name__)
 

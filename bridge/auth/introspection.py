@@ -12,8 +12,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from bridge.aio.flights import Flights
 from bridge.auth.fetched import Away
-from bridge.auth.flights import Flights
 from bridge.auth.grant import UNKNOWN, BadToken, Grant, NoVerdict, grant_of
 from bridge.auth.tokens import hashed
 

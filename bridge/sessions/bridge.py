@@ -11,6 +11,7 @@ import itertools
 import logging
 from collections.abc import Callable
 
+from bridge.aio.flights import Flights
 from bridge.children.connection import Exchange
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
@@ -108,7 +109,7 @@ class BridgeClients:
         self._registry = registry
         self.pool = pool
         self._ttl_of = ttl_of
-        self._opening: dict[str, asyncio.Task[Entry[BridgeClient]]] = {}
+        self._opening: Flights[str, Entry[BridgeClient]] = Flights("bridge client")
 
     async def client(self, server: str, owner: str, need: Need = Need.BRIDGE) -> Entry[BridgeClient]:
         """Return the client of a server for a principal, opening it if need be; there may be one of each era.
@@ -119,18 +120,7 @@ class BridgeClients:
         entry = self.pool.find(key)
         if entry is not None:
             return entry
-        task = self._opening.get(key)
-        if task is None:
-            task = self._opening[key] = asyncio.create_task(
-                self._open(key, server, owner, need), name=f"bridge client of {server}"
-            )
-            task.add_done_callback(lambda done: self._opened(key, done))
-        return await asyncio.shield(task)
-
-    def _opened(self, key: str, task: asyncio.Task[Entry[BridgeClient]]) -> None:
-        del self._opening[key]
-        if not task.cancelled():
-            task.exception()  # it has been raised to all who waited
+        return await self._opening.join(key, lambda: self._open(key, server, owner, need))
 
     async def _open(self, key: str, server: str, owner: str, need: Need) -> Entry[BridgeClient]:
         self.pool.check_room(server)

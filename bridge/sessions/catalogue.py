@@ -5,9 +5,9 @@ They are listed once for each client, and again when the server says that they h
 
 from __future__ import annotations
 
-import asyncio
 from functools import cached_property
 
+from bridge.aio.flights import Flights
 from bridge.protocol import messages
 from bridge.protocol.arguments import ArgumentSchema, usable
 from bridge.protocol.errors import Fault, Rejection
@@ -60,10 +60,7 @@ class Catalogue:
             entry.session.listen(known.hear)
         if known.is_current and not anew:
             return known.tools
-        if known.reading is None:
-            known.reading = asyncio.create_task(self._read(known), name=f"tools of {entry.session.server}")
-            known.reading.add_done_callback(known.has_read)
-        return await asyncio.shield(known.reading)
+        return await known.reading.join(None, lambda: self._read(known))
 
     def _forget_the_gone(self) -> None:
         for key, known in [*self._known.items()]:
@@ -101,16 +98,10 @@ class _Known:
         self.tools: Tools = {}
         self.is_current = False
         self.changes = 0
-        self.reading: asyncio.Task[Tools] | None = None
+        self.reading: Flights[None, Tools] = Flights("tools")
 
     def hear(self, message: Undirected) -> None:
         """What the server announces."""
         if message.method == TOOLS_CHANGED:
             self.changes += 1
             self.is_current = False
-
-    def has_read(self, task: asyncio.Task[Tools]) -> None:
-        """A list has come, or failed, which has been raised to all who waited."""
-        self.reading = None
-        if not task.cancelled():
-            task.exception()

@@ -6,8 +6,7 @@ tools are there only for clients that can be asked. They are listed anew when th
 
 from __future__ import annotations
 
-import asyncio
-
+from bridge.aio.flights import Flights
 from bridge.children.registry import Registry
 from bridge.children.seat import PooledSeat, Seat
 from bridge.protocol import translate
@@ -49,18 +48,12 @@ class MirroredArguments:
 
     async def read(self, entry: Entry[BridgeClient], asked: ModernRequest) -> Mirrored:
         """List the tools that the client of a request sees. Raises what :meth:`Seat.send` raises."""
-        name = entry.session.server
         server = self._servers.get(entry.key)
         if server is None or server.entry is not entry:
             self._forget_the_gone()
             server = self._servers[entry.key] = _Server(entry)
             entry.session.listen(server.hear)
-        key = _key(asked)
-        reading = server.reading.get(key)
-        if reading is None:
-            reading = server.reading[key] = asyncio.create_task(self._read(server, asked), name=f"tools of {name}")
-            reading.add_done_callback(lambda done: server.has_read(key, done))
-        return await asyncio.shield(reading)
+        return await server.reading.join(_key(asked), lambda: self._read(server, asked))
 
     def _forget_the_gone(self) -> None:
         for key, server in [*self._servers.items()]:
@@ -121,7 +114,7 @@ class _Server:
         self.changes = 0
         self.known: dict[_Key, Mirrored] = {}
         self.seats: dict[_Key, Seat] = {}
-        self.reading: dict[_Key, asyncio.Task[Mirrored]] = {}
+        self.reading: Flights[_Key, Mirrored] = Flights("tools")
 
     def hear(self, message: Undirected) -> None:
         """What a child announces."""
@@ -138,12 +131,6 @@ class _Server:
         self.known[key] = found
         while len(self.known) > MOST_SETS:
             del self.known[next(iter(self.known))]
-
-    def has_read(self, key: _Key, task: asyncio.Task[Mirrored]) -> None:
-        """A list has come, or failed, which has been raised to all who waited."""
-        del self.reading[key]
-        if not task.cancelled():
-            task.exception()
 
     def forget(self) -> None:
         """The bridge's client at this server has ended."""

@@ -6,10 +6,10 @@ request gets it another one that hears the recorded handshake first.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 
+from bridge.aio.flights import Flights
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
@@ -41,7 +41,7 @@ class Seating:
         self._timing = timing
         self._room = room
         self._end = end
-        self._waking: dict[str, asyncio.Task[Seat]] = {}
+        self._waking: Flights[str, Seat] = Flights("wake")
 
     async def take(self, server: str, need: Need, owner: str, variables: OwnVariables | None) -> Seat:
         """Return a seat at a server; where there are too many children, an idle session gives up its own.
@@ -107,7 +107,7 @@ class Seating:
 
     async def close(self) -> None:
         """Wait for the sessions that are just getting a child."""
-        await asyncio.gather(*self._waking.values(), return_exceptions=True)
+        await self._waking.settle()
 
     async def _free(self, entry: SessionEntry) -> None:
         """Take the child of an idle session: a kept one goes on without it, a temporary one ends."""
@@ -122,16 +122,7 @@ class Seating:
 
     async def _woken(self, entry: SessionEntry) -> Seat:
         """The seat of a session that had none; many may wait for the same start."""
-        task = self._waking.get(entry.key)
-        if task is None:
-            task = self._waking[entry.key] = asyncio.create_task(self._wake(entry), name=f"wake {entry.session.label}")
-            task.add_done_callback(lambda done: self._has_woken(entry.key, done))
-        return await asyncio.shield(task)
-
-    def _has_woken(self, key: str, task: asyncio.Task[Seat]) -> None:
-        del self._waking[key]
-        if not task.cancelled():
-            task.exception()  # it has been raised to all who waited
+        return await self._waking.join(entry.key, lambda: self._wake(entry))
 
     async def _wake(self, entry: SessionEntry) -> Seat:
         session = entry.session

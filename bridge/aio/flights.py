@@ -24,28 +24,31 @@ class Flights(Generic[K, V]):
         return key in self._tasks
 
     async def join(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
-        """Wait for the answer to the question of this key, which is asked now unless it is already."""
+        """Wait for the answer to the question of this key, which is asked now unless it is already.
+
+        Raises what ``ask`` raises, to all who wait.
+        """
         task = self._tasks.get(key)
         if task is None:
-            task = self._tasks[key] = asyncio.create_task(self._ask(key, ask), name=self._name)
-            task.add_done_callback(_seen)
+            task = self._tasks[key] = asyncio.create_task(_answer(ask), name=self._name)
+            task.add_done_callback(lambda done: self._answered(key, done))
         return await asyncio.shield(task)
+
+    async def settle(self) -> None:
+        """Wait until all that is asked has an answer."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def close(self) -> None:
         """Ask nothing more."""
-        tasks = [*self._tasks.values()]
-        for task in tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.settle()
 
-    async def _ask(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
-        try:
-            return await ask()
-        finally:
-            del self._tasks[key]
+    def _answered(self, key: K, task: asyncio.Task[V]) -> None:
+        del self._tasks[key]
+        if not task.cancelled():
+            task.exception()  # it has been raised to all who waited, and nobody may be left
 
 
-def _seen(task: asyncio.Task[V]) -> None:
-    """Nobody may be left to whom its failure could be told; whoever asks logs it."""
-    if not task.cancelled():
-        task.exception()
+async def _answer(ask: Callable[[], Awaitable[V]]) -> V:
+    return await ask()
