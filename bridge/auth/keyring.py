@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from bridge.auth import tokens
 from bridge.auth.principal import ADMIN, Principal
 from bridge.auth.tokens import BadTokens
+from bridge.observe.files import Mark, mark
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +18,6 @@ log = logging.getLogger(__name__)
 LOOK = 1.0
 #: Tokens that are found without a hash.
 MOST_MET = 1000
-
-Mark = tuple[int, int, int]
 
 
 class Keyring:
@@ -44,10 +42,10 @@ class Keyring:
             self._static[tokens.hashed(access_token.encode())] = Principal("ACCESS_TOKEN", [ADMIN])
         self._known = self._static
         self._met: dict[bytes, Principal] = {}  # good tokens as they came, so that a request costs no hash
-        self._mark: Mark | None = None
+        self._mark: Mark = None
         self._looked = clock()
         if path is not None:
-            self._mark = _mark(path)
+            self._mark = mark(path)
             if self._mark is None:
                 raise BadTokens(f"{path} does not exist; make its first token with: mcp-bridge token add NAME")
             self._known = self._static | _principals(path)
@@ -73,12 +71,12 @@ class Keyring:
 
     def _look(self, path: Path) -> None:
         self._looked = self._clock()
-        mark = _mark(path)
-        if mark == self._mark:
+        now = mark(path)
+        if now == self._mark:
             return
-        self._mark = mark
+        self._mark = now
         try:
-            found = {} if mark is None else _principals(path)
+            found = {} if now is None else _principals(path)
         except FileNotFoundError:  # deleted between the two looks; the next one says so
             self._mark = None
             found = {}
@@ -92,12 +90,3 @@ class Keyring:
 
 def _principals(path: Path) -> dict[bytes, Principal]:
     return {bytes.fromhex(token.hash.partition(":")[2]): token.principal() for token in tokens.read(path)}
-
-
-def _mark(path: Path) -> Mark | None:
-    """What changes with a file, None when there is none."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - Path.stat is twice as slow, and this is on the way of requests
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

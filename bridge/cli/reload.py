@@ -15,6 +15,7 @@ from pathlib import Path
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
+from bridge.observe.files import Mark, mark
 from bridge.observe.logs import Logs
 from bridge.sessions.reload import Changes
 from bridge.web.app import Service
@@ -31,7 +32,6 @@ AT_ONCE = frozenset(
 _ELSEWHERE = frozenset({"SERVERS_FILE", "MCP_SERVERS", "WATCH"})
 
 Read = Callable[[], tuple[Settings, Servers]]
-Mark = tuple[int, int, int] | None
 
 
 class Reloading:
@@ -83,7 +83,7 @@ class Reloading:
                 self.try_reload()
 
     def _marks(self) -> dict[Path, Mark]:
-        return {path: _mark(path) for path in (self._env_file, *self._servers.files)}
+        return {path: mark(path) for path in (self._env_file, *self._servers.files)}
 
     def _adopt(self, settings: Settings) -> None:
         """Take over what may change while the bridge runs, and say what needs a restart."""
@@ -98,12 +98,3 @@ class Reloading:
         late = sorted(changed - AT_ONCE - _ELSEWHERE)
         if late:
             log.warning("%s: changed, which holds after a restart of the bridge", ", ".join(late))
-
-
-def _mark(path: Path) -> Mark:
-    """What changes with a file, None when there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -8,13 +8,12 @@ import ssl
 from pathlib import Path
 
 from bridge.config.errors import ConfigError
+from bridge.observe.files import Mark, mark
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the files. Nothing announces a change that works on every file system.
 LOOK = 3.0
-
-Mark = tuple[int, int, int]
 
 
 class BadCertificate(Exception):
@@ -57,8 +56,8 @@ class Certificate:
         else:
             log.info("SSL_CERTFILE: %s has changed and is in use", self._files[0])
 
-    def _marks(self) -> tuple[Mark | None, ...]:
-        return tuple(_mark(path) for path in self._files)
+    def _marks(self) -> tuple[Mark, ...]:
+        return tuple(mark(path) for path in self._files)
 
 
 def load(certfile: Path, keyfile: Path) -> ssl.SSLContext:
@@ -94,12 +93,3 @@ def load(certfile: Path, keyfile: Path) -> ssl.SSLContext:
             why = f"SSL_CERTFILE: {certfile} and SSL_KEYFILE: {keyfile} cannot be used: {reason}"
         raise BadCertificate(why) from None
     return context
-
-
-def _mark(path: Path) -> Mark | None:
-    """What changes with a file, None when there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
