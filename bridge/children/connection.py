@@ -327,15 +327,15 @@ class ChildConnection:
         if error:
             code = messages.decode(messages.member(error, "code", b"0"))
             known = isinstance(code, int) and -32768 <= code <= -32000  # those of JSON-RPC and MCP
-            self.traffic.failure(method, str(code) if known else OTHER, seconds, answered=True)
+            self.traffic.error(method, str(code) if known else OTHER, seconds)
         else:
-            self.traffic.answer(method, seconds)
+            self.traffic.result(method, seconds)
 
     def _count_lost(self, exchange: Exchange, fault: Fault) -> None:
         """A request ends without an answer of the child."""
         if not exchange.greets and exchange.request.method != LISTEN:
             seconds = perf_counter() - exchange.sent
-            self.traffic.failure(exchange.request.method, fault.name.lower(), seconds, answered=False)
+            self.traffic.loss(exchange.request.method, fault.name.lower(), seconds)
 
     def _pass_on(self, exchange: Exchange, text: bytes) -> None:
         if exchange.watch is not None:  # progress extends the time (users' scar 22)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import TypeVar
+
+K = TypeVar("K")
 
 #: Upper bounds of the classes of durations, in seconds (OpenTelemetry, semantic conventions for MCP).
 BOUNDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -40,43 +45,60 @@ class Durations:
 
 @dataclass(slots=True)
 class Traffic:
-    """``calls`` counts requests; ``answered`` those that have got an answer, in ``seconds`` together.
+    """``calls`` counts requests. Those that have ended are in three tables: ``results`` by method, ``errors`` by method
+    and code, and what was ``lost`` because its child has not answered by method and fault.
 
-    ``durations`` are by method, ``failures`` by method and what came instead of a result: the code of an error, or the
-    name of a fault. A greeting and a subscription are calls, and nothing else: one waits for a program to start, the
-    other for as long as anyone wants it.
+    A greeting and a subscription are calls, and nothing else: one waits for a program to start, the other for as long
+    as anyone wants it.
     """
 
     calls: int = 0
-    answered: int = 0
-    seconds: float = 0.0
-    durations: dict[str, Durations] = field(default_factory=dict)
-    failures: dict[tuple[str, str], Durations] = field(default_factory=dict)
+    results: dict[str, Durations] = field(default_factory=dict)
+    errors: dict[tuple[str, str], Durations] = field(default_factory=dict)
+    lost: dict[tuple[str, str], Durations] = field(default_factory=dict)
 
-    def answer(self, method: str, seconds: float) -> None:
+    @property
+    def answered(self) -> int:
+        """How many requests have got an answer of their child."""
+        return sum(sum(each.counts) for each in self._answers())
+
+    @property
+    def seconds(self) -> float:
+        """How long those took together."""
+        return sum(each.seconds for each in self._answers())
+
+    def result(self, method: str, seconds: float) -> None:
         """Count a result."""
-        self.answered += 1
-        self.seconds += seconds
-        found = self.durations.get(method)
+        found = self.results.get(method)
         if found is None:
-            found = self.durations.setdefault(_named(method), Durations())
+            found = self.results.setdefault(_named(method), Durations())
         found.take(seconds)
 
-    def failure(self, method: str, kind: str, seconds: float, *, answered: bool) -> None:
-        """Count a request that got no result; ``answered`` when its child has said so itself."""
-        if answered:
-            self.answered += 1
-            self.seconds += seconds
-        self.failures.setdefault((_named(method), kind), Durations()).take(seconds)
+    def error(self, method: str, code: str, seconds: float) -> None:
+        """Count an error that the child has answered with."""
+        self.errors.setdefault((_named(method), code), Durations()).take(seconds)
+
+    def loss(self, method: str, fault: str, seconds: float) -> None:
+        """Count a request that has ended without an answer of the child."""
+        self.lost.setdefault((_named(method), fault), Durations()).take(seconds)
 
     def __add__(self, other: Traffic) -> Traffic:
-        total = Traffic(self.calls + other.calls, self.answered + other.answered, self.seconds + other.seconds)
-        for each in (self, other):
-            for method, durations in each.durations.items():
-                total.durations.setdefault(method, Durations()).add(durations)
-            for key, durations in each.failures.items():
-                total.failures.setdefault(key, Durations()).add(durations)
-        return total
+        return Traffic(
+            self.calls + other.calls,
+            _sum(self.results, other.results),
+            _sum(self.errors, other.errors),
+            _sum(self.lost, other.lost),
+        )
+
+    def _answers(self) -> Iterator[Durations]:
+        return chain(self.results.values(), self.errors.values())
+
+
+def _sum(some: Mapping[K, Durations], others: Mapping[K, Durations]) -> dict[K, Durations]:
+    total: dict[K, Durations] = {}
+    for key, durations in chain(some.items(), others.items()):
+        total.setdefault(key, Durations()).add(durations)
+    return total
 
 
 def _named(method: str) -> str:
