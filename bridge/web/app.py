@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -67,8 +67,6 @@ from bridge.web.tools import ToolsFace
 from bridge.web.variables import ClientVariables
 
 log = logging.getLogger(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: Seconds that connections get to send the errors with which a shutdown ends what still runs.
 LAST_WORDS = 2.0
