@@ -16,7 +16,7 @@ INWARD = {
     "children": {"process", "protocol", "config", "observe"},
     "process": {"protocol"},
     "protocol": set(),
-    "auth": {"aio", "observe"},
+    "auth": {"aio", "config"},
     "aio": set(),
     "config": set(),
     "observe": set(),

@@ -10,7 +10,7 @@ from pathlib import Path
 from bridge.auth import tokens
 from bridge.auth.principal import ADMIN, Principal
 from bridge.auth.tokens import BadTokens
-from bridge.observe.files import Mark, mark
+from bridge.config.files import Mark, mark
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import secrets
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.auth.principal import BadScope, Principal, check_scope
+from bridge.config.files import PRIVATE, replace_file
 
 #: What tokens of ours begin with: scanners for leaked secrets can find them.
 PREFIX = "mcpb_"
@@ -90,14 +90,9 @@ def read(path: Path) -> list[Token]:
 def write(path: Path, tokens: Sequence[Token]) -> None:
     """Replace the file, readable for its owner only. Raises :class:`BadTokens`."""
     text = json.dumps({"tokens": [asdict(token) for token in tokens]}, indent=2) + "\n"
-    new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-        new.replace(path)
+        replace_file(path, text.encode(), PRIVATE)
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise BadTokens(f"{path} cannot be written: {error.strerror}") from None
 
 

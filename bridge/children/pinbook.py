@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 
 from bridge.children.pins import Pin, ServerPins
 from bridge.config.errors import ConfigError
+from bridge.config.files import PRIVATE, replace_file
 from bridge.config.server import ServerConfig
 from bridge.protocol.pins import Definition
 
@@ -97,14 +97,7 @@ class PinBook:
     def _replace(self, ours: dict[str, Any]) -> None:
         with self._writing:  # a write that was cancelled goes on in its thread
             text = json.dumps({"version": VERSION, "servers": {**_read(self._path), **ours}}, indent=1)
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            new = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._path)
+            replace_file(self._path, text.encode(), PRIVATE)
 
 
 def _row(pins: ServerPins) -> dict[str, Any]:

@@ -59,7 +59,14 @@ MODERN = Sharing(holders=None, hold="session", limit=1, greeting=Greeting.MODERN
 
 def interactive(capabilities: bytes, owner: str) -> Sharing:
     """A handshake child for one modern call of a principal at a time, offered what that call's client offers."""
-    return Sharing(1, "exchange", 0, INTERACTIVE_CHILDREN, Greeting.HANDSHAKE, capabilities, owner)
+    return Sharing(
+        holders=1,
+        hold="exchange",
+        limit=INTERACTIVE_CHILDREN,
+        greeting=Greeting.HANDSHAKE,
+        capabilities=capabilities,
+        owner=owner,
+    )
 
 
 def with_variables(sharing: Sharing, variables: OwnVariables | None) -> Sharing:

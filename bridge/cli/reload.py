@@ -13,9 +13,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from bridge.config.errors import ConfigError
+from bridge.config.files import Mark, mark
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
-from bridge.observe.files import Mark, mark
 from bridge.observe.logs import Logs
 from bridge.sessions.reload import Changes
 from bridge.web.app import Service

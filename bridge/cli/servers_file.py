@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import os
-import stat
-import tempfile
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 from bridge.cli.errors import CommandError, UsageError
 from bridge.cli.locked import locked
 from bridge.cli.options import settings_of
+from bridge.config.files import replace_file
 from bridge.config.servers import Servers, parse_servers
 
 EMPTY = '{\n  "mcpServers": {}\n}\n'
@@ -31,31 +28,14 @@ def change(options: argparse.Namespace, edit: Callable[[str, str], str], added: 
     try:
         with locked(path):
             data = path.read_bytes() if path.exists() else EMPTY.encode()
-            mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
-            text = edit(data[len(mark) :].decode(), str(path))
+            bom = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
+            text = edit(data[len(bom) :].decode(), str(path))
             servers = parse_servers(text, str(path), environ, base=path.parent)
             if problem := next((each for each in servers.problems if each.fatal and each.server in added), None):
                 raise UsageError(f"{problem.text}; nothing was written")
-            _replace(path, mark + text.encode())
+            replace_file(path, bom + text.encode())
     except UnicodeDecodeError as error:
         raise CommandError(f"{path}: is not UTF-8: {error.reason}") from None
     except OSError as error:
         raise CommandError(f"{path}: cannot be changed: {error.strerror}") from None
     return servers
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Whoever reads meanwhile sees the old file or the new one. A new one is for its owner only: it may hold keys."""
-    path = path.resolve()  # of a link, what it leads to is replaced
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

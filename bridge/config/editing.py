@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.config.errors import ConfigError
-from bridge.config.servers import TABLE_KEYS, parse_json
+from bridge.config.servers import TABLE_KEYS, entries_in, parse_json
 
 _TOKEN = re.compile(
     r"""(?P<space>[\s\ufeff]+)|(?P<comment>//[^\n\r\u2028\u2029]*|/\*.*?\*/)"""
@@ -56,7 +56,7 @@ class _Token:
 
 def with_entries(text: str, entries: Mapping[str, Any], source: str) -> str:
     """Return the text with these entries behind the others. Raises :class:`ConfigError`, also where an id is taken."""
-    before = _ids(text, source)
+    before = entries_in(text, source)
     if taken := [name for name in entries if name in before]:
         raise ConfigError(
             f"{source}: there is a server {json.dumps(taken[0])} already; to replace it: mcp-bridge remove {taken[0]}"
@@ -69,7 +69,7 @@ def with_entries(text: str, entries: Mapping[str, Any], source: str) -> str:
 
 def without_entries(text: str, names: list[str], source: str) -> str:
     """Return the text without these entries. Raises :class:`ConfigError`, also where there is none."""
-    before = _ids(text, source)
+    before = entries_in(text, source)
     if missing := [name for name in names if name not in before]:
         raise ConfigError(f"{source}: there is no server {json.dumps(missing[0])}; there are: {', '.join(before)}")
     after = text
@@ -78,20 +78,9 @@ def without_entries(text: str, names: list[str], source: str) -> str:
     return _checked(after, {name: entry for name, entry in before.items() if name not in names}, source)
 
 
-def _ids(text: str, source: str) -> dict[str, Any]:
-    document = parse_json(text, source)
-    if not isinstance(document, dict):
-        raise ConfigError(f'{source}: must be an object with "mcpServers"')
-    key = next((key for key in TABLE_KEYS if key in document), None)
-    table = document if key is None else document[key]
-    if not isinstance(table, dict):
-        raise ConfigError(f'{source}: "{key}" must be an object of id -> entry')
-    return table
-
-
 def _checked(text: str, wanted: dict[str, Any], source: str) -> str:
     try:
-        if _ids(text, source) == wanted:
+        if entries_in(text, source) == wanted:
             return text
     except ConfigError:
         pass

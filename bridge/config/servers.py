@@ -56,17 +56,10 @@ def load_servers(path: Path, environ: Mapping[str, str]) -> Servers:
 
 def parse_servers(text: str, source: str, environ: Mapping[str, str], base: Path | None = None) -> Servers:
     """Build the entries of a JSON text; ``source`` names it in messages, ``base`` is where ``envFile`` lies."""
-    document = parse_json(text, source)
-    if not isinstance(document, dict):
-        raise ConfigError(f'{source}: must be an object with "mcpServers", not {kind_of(document)}')
-    key = next((key for key in TABLE_KEYS if key in document), None)
-    table = document if key is None else document[key]
-    if not isinstance(table, dict):
-        raise ConfigError(f'{source}: "{key}" must be an object of id -> entry, not {kind_of(table)}')
     entries: dict[str, ServerConfig] = {}
     problems: list[Problem] = []
     files: list[Path] = []
-    for server_id, entry in table.items():
+    for server_id, entry in entries_in(text, source).items():
         try:
             reader = EntryReader(server_id, entry, environ, base or Path())
             files += reader.files
@@ -79,6 +72,18 @@ def parse_servers(text: str, source: str, environ: Mapping[str, str], base: Path
                 for text in reader.warnings
             ]
     return Servers(source, entries, tuple(problems), tuple(files))
+
+
+def entries_in(text: str, source: str) -> dict[str, Any]:
+    """Return the entries of a JSON text as they are written, by id. Raises :class:`ConfigError`."""
+    document = parse_json(text, source)
+    if not isinstance(document, dict):
+        raise ConfigError(f'{source}: must be an object with "mcpServers", not {kind_of(document)}')
+    key = next((key for key in TABLE_KEYS if key in document), None)
+    table = document if key is None else document[key]
+    if not isinstance(table, dict):
+        raise ConfigError(f'{source}: "{key}" must be an object of id -> entry, not {kind_of(table)}')
+    return table
 
 
 def single_command(argv: list[str], environ: Mapping[str, str]) -> Servers:

@@ -8,7 +8,7 @@ import ssl
 from pathlib import Path
 
 from bridge.config.errors import ConfigError
-from bridge.observe.files import Mark, mark
+from bridge.config.files import Mark, mark
 
 log = logging.getLogger(__name__)
 

@@ -29,11 +29,11 @@ def babbler(*flags: str, **entry: Any) -> dict[str, Any]:
     return {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "babbler.py"), *flags], **entry}
 
 
-async def until(holds: Callable[[], bool], what: str, seconds: float = 5) -> None:
+async def until(holds: Callable[[], bool], what: str | Callable[[], str], seconds: float = 5) -> None:
     """Look until something holds that nothing announces: descriptors and processes of ours, in the main."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not holds():
-        assert asyncio.get_running_loop().time() < deadline, what
+        assert asyncio.get_running_loop().time() < deadline, what if isinstance(what, str) else what()
         await asyncio.sleep(0.005)
 
 
@@ -74,7 +74,7 @@ async def nothing_left() -> AsyncIterator[None]:
     await until(lambda: _tasks() <= tasks, f"tasks left: {_tasks() - tasks}")
     await until(lambda: _processes() <= processes, "processes left")
     gc.collect()
-    await until(lambda: len(_descriptors()) <= descriptors, f"more than {descriptors} descriptors")
+    await until(lambda: len(_descriptors()) <= descriptors, lambda: f"more than {descriptors}: {_descriptors()}")
 
 
 @pytest.fixture(autouse=True)
