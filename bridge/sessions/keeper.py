@@ -170,7 +170,7 @@ class Keeper:
                 for session_id in batch:
                     self._settle(session_id, records)
                     events.pop(session_id, None)
-        except StoreUnavailable:
+        except (StoreUnavailable, asyncio.CancelledError):
             for session_id, missing in events.items():
                 self._events[session_id] = [*missing, *self._events.get(session_id, [])][-OWED_EVENTS:]
             self._work.set()

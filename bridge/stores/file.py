@@ -80,8 +80,7 @@ class FileStore:
         worker, self._worker = self._worker, None
         if worker is not None:
             if database is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    await asyncio.get_running_loop().run_in_executor(worker, database.close)
+                await _close(worker, database)
             worker.shutdown(wait=False)
 
     async def ping(self) -> None:
@@ -175,8 +174,14 @@ class FileStore:
         """Close what cannot be used any more; :meth:`open` starts anew."""
         database, self._database = self._database, None
         if database is not None and self._worker is not None:
-            with contextlib.suppress(sqlite3.Error):
-                await asyncio.get_running_loop().run_in_executor(self._worker, database.close)
+            await _close(self._worker, database)
+
+
+async def _close(worker: ThreadPoolExecutor, database: Database) -> None:
+    """Close it behind all that was asked of it, also when nobody waits any longer: it holds the lock of the file."""
+    closing = asyncio.get_running_loop().run_in_executor(worker, database.close)
+    with contextlib.suppress(sqlite3.Error):
+        await asyncio.shield(closing)
 
 
 def _reason(error: sqlite3.Error) -> str:

@@ -22,8 +22,8 @@ from tests.process.watched import Watched
 async def test_a_child_that_dies_while_its_session_is_written_costs_no_answer(
     start_bridge: StartBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    bridge = await start_bridge({"kept": peer(persistent=True)}, SESSION_STORE="file")
+    settings = {"SESSION_STORE": "file", "SESSION_DIR": str(tmp_path)}
+    bridge = await start_bridge({"kept": peer(persistent=True)}, **settings)
     kept = bridge.service._sessions.kept
     settle = kept.settle
 

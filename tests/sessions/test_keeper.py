@@ -210,6 +210,24 @@ async def test_what_is_owed_is_written_at_the_end(stage: Stage) -> None:
     assert any(isinstance(change, Save) for change in stage.store.batches[0])
 
 
+async def test_an_end_in_the_middle_of_a_write_loses_no_event(stage: Stage) -> None:
+    await stage.start()
+    begun = asyncio.Event()
+    write = stage.store.write
+
+    async def stuck(changes: Sequence[Change]) -> None:
+        stage.store.write = write  # type: ignore[method-assign]
+        begun.set()
+        await asyncio.get_running_loop().create_future()
+
+    stage.store.write = stuck  # type: ignore[method-assign]
+    stage.keeper.save("a", record)
+    stage.keeper.append("a", Event(1, 1, b"{}"))
+    await begun.wait()
+    await stage.keeper.close()
+    assert await stage.store.events("a") == [Event(1, 1, b"{}")]
+
+
 async def test_an_end_without_the_store_says_what_is_lost(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     await stage.keeper.start()
     stage.keeper.save("a", record)

@@ -12,6 +12,7 @@ import sqlite3
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -50,6 +51,15 @@ def sql(directory: Path) -> Iterator[sqlite3.Connection]:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def open_files() -> set[int]:
+    """The inodes of what this process has open."""
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # of this very look
+            found.add(entry.stat().st_ino)
+    return found
 
 
 def chmod(path: Path, mode: int) -> None:
@@ -398,3 +408,22 @@ async def test_a_file_that_was_removed_is_noticed_and_made_anew(directory: Path,
     await file.close()
     with sql(directory) as db:
         assert db.execute("SELECT id FROM sessions").fetchall() == [("b",)]
+
+
+async def test_a_file_that_is_given_up_is_closed_also_when_nobody_waits_for_that(
+    directory: Path, file: FileStore
+) -> None:
+    (directory / NAME).rename(directory / "elsewhere")
+    database = (directory / "elsewhere").stat().st_ino
+    loop, worker, go = asyncio.get_running_loop(), file._worker, threading.Event()
+    writing = asyncio.create_task(file.write([Save(record("a"))]))
+    await asyncio.sleep(0)  # the thread has been given the write
+    failed = loop.run_in_executor(worker, str)
+    stuck = loop.run_in_executor(worker, go.wait)
+    await failed  # the write, and the file is to be closed behind what the thread is stuck in
+    writing.cancel()
+    await asyncio.wait([writing])
+    go.set()
+    await stuck
+    await loop.run_in_executor(worker, str)
+    assert database not in open_files()
