@@ -1,4 +1,4 @@
-"""Whose X-Forwarded-* counts (TRUST_PROXY), and what stands below BASE_PATH. With a real proxy: test_nginx.py."""
+"""Whose X-Forwarded-* counts (TRUST_PROXY), and what stands below BASE_PATH. Real ones: test_reverse_proxies.py."""
 
 from __future__ import annotations
 

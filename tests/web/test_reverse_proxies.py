@@ -1,10 +1,11 @@
-"""Behind a real nginx, with the configuration that we hand out."""
+"""Behind a real nginx and a real Caddy, with the configurations that we hand out."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import json
+import os
 import shutil
 import socket
 from collections.abc import AsyncIterator
@@ -28,7 +29,7 @@ http {{
     include {folder}/site.conf;
 }}
 """
-#: Seconds of silence after which this nginx gives up a response, and after which this bridge says something.
+#: Seconds of silence after which a proxy gives up a response, and after which this bridge says something.
 PATIENCE, KEEP_ALIVE = 1, 0.3
 NAME = "bridge.example.com"
 
@@ -39,8 +40,36 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def _changed(text: str, *changes: tuple[str, str]) -> str:
+    for written, here in changes:
+        assert written in text
+        text = text.replace(written, here)
+    return text
+
+
+def _nginx(folder: Path, bridge: str, port: int) -> list[str]:
+    """Return the command that runs it with our file, which is changed in where it listens and how patient it is."""
+    site = _changed(
+        (ROOT / "deploy/nginx.conf").read_text(),
+        ("127.0.0.1:3000", bridge),
+        ("listen 80;", f"listen 127.0.0.1:{port};"),
+        ("proxy_read_timeout 60s;", f"proxy_read_timeout {PATIENCE}s;"),
+    )
+    (folder / "site.conf").write_text(site)
+    (folder / "nginx.conf").write_text(MAIN.format(folder=folder))
+    return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+
+
+def _caddy(folder: Path, bridge: str, port: int) -> list[str]:
+    """Without a certificate: the authority that signs one is far away."""
+    here = f"http://{NAME}:{port} {{\n\tbind 127.0.0.1"
+    site = _changed((ROOT / "deploy/Caddyfile").read_text(), ("127.0.0.1:3000", bridge), ("bridge.example.com {", here))
+    (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n\tstorage file_system {folder}/caddy\n}}\n{site}")
+    return ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
+
+
 class Behind(Running):
-    """A bridge that is asked through nginx: ``url`` is that of nginx."""
+    """A bridge that is asked through a proxy: ``url`` is that of the proxy."""
 
     proxy = ""
 
@@ -49,37 +78,29 @@ class Behind(Running):
         return self.proxy
 
 
-@pytest.fixture
-async def behind(start_bridge: StartBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Behind]:
+@pytest.fixture(params=[_nginx, _caddy], ids=["nginx", "caddy"])
+async def behind(
+    request: pytest.FixtureRequest, start_bridge: StartBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Behind]:
     monkeypatch.setattr(reply, "KEEP_ALIVE", KEEP_ALIVE)
     bridge = await start_bridge(
         {"peer": peer()}, TRUST_PROXY="true", BASE_PATH="/tools", ALLOWED_HOSTS=NAME, ACCESS_TOKEN="sesame"
     )
-    nginx = shutil.which("nginx")
-    assert nginx, "nginx is missing; make nginx installs it"
     port = _free_port()
-    site = (ROOT / "deploy/nginx.conf").read_text()
-    for written, here in (
-        ("127.0.0.1:3000", f"127.0.0.1:{URL(bridge.service.url).port}"),
-        ("listen 80;", f"listen 127.0.0.1:{port};"),
-        ("proxy_read_timeout 60s;", f"proxy_read_timeout {PATIENCE}s;"),
-    ):
-        assert written in site
-        site = site.replace(written, here)
-    (tmp_path / "site.conf").write_text(site)
-    (tmp_path / "nginx.conf").write_text(MAIN.format(folder=tmp_path))
-    process = await asyncio.create_subprocess_exec(nginx, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"))
+    command = request.param(tmp_path, f"127.0.0.1:{URL(bridge.service.url).port}", port)
+    assert shutil.which(command[0]), f"{command[0]} is missing; make proxies installs it"
+    process = await asyncio.create_subprocess_exec(*command, env={**os.environ, "HOME": str(tmp_path)})
     headers = {"Host": NAME, "Authorization": "Bearer sesame"}
     async with aiohttp.ClientSession(headers=headers) as http:
         found = Behind(bridge.service, http)
         found.proxy = f"http://127.0.0.1:{port}/tools"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     async with http.get(f"{found.url}/health") as response:
                         assert response.status == 200, await response.text()
                         break
-                except aiohttp.ClientConnectorError:  # nginx does not say when it listens
+                except aiohttp.ClientConnectorError:  # it does not say when it listens
                     assert process.returncode is None
                     await asyncio.sleep(0.02)
         yield found
@@ -143,4 +164,5 @@ async def test_what_a_client_says_of_itself_does_not_count(behind: Behind) -> No
     async with behind.http.post(f"{behind.url}/api/v1/sessions", json={"server": "peer"}, headers=forged) as made:
         assert (await made.json())["mcp_url"] == f"http://{NAME}/tools/mcp/peer"
     async with behind.http.get(f"{behind.url}/servers", headers={**forged, "Host": "evil.example"}) as response:
-        assert response.status == 403
+        # Caddy says nothing at all in the name of somebody else, and does not ask the bridge.
+        assert response.status == 403 or await response.read() == b""
