@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 
 from bridge.children.launcher import command_of
+from bridge.cli.errors import EXIT_USAGE
 from bridge.cli.options import add_configuration, configuration_of
 from bridge.config.advice import advice
 from bridge.config.extras import check_extras
@@ -14,10 +14,8 @@ from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.process.program import python_program
 from bridge.process.python import NotPython
-from bridge.process.spawn import missing_tools
+from bridge.process.spawn import missing_tools, program_file
 from bridge.web.tls import BadCertificate, load
-
-EXIT_CONFIG = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +48,7 @@ def check(settings: Settings, servers: Servers) -> int:
     for problem in servers.problems:
         print(f"{'error' if problem.fatal else 'warning'}: {problem.text}")
     unusable = tls.startswith("error") or any(problem.fatal for problem in servers.problems)
-    return EXIT_CONFIG if unusable or any(map(_unconfined, servers.entries.values())) else 0
+    return EXIT_USAGE if unusable or any(map(_unconfined, servers.entries.values())) else 0
 
 
 def _who(settings: Settings) -> str:
@@ -87,10 +85,8 @@ def state_of(server: ServerConfig) -> str:
         return f"ok, remote, {_shown(server.url)}{names}"
     if unconfined := _unconfined(server):
         return f"error: {unconfined}"
-    program = server.argv[0]
-    found = shutil.which(program, path=server.env.get("PATH"))
-    if found is None and not (server.cwd and (server.cwd / program).exists()):
-        return f"warning: command {program!r} not found on the PATH of its environment"
+    if program_file(command_of(server)) is None:
+        return f"warning: command {server.argv[0]!r} not found on the PATH of its environment"
     return f"ok, {' '.join(server.argv)[:100]}{_confinement(server)}"
 
 

@@ -8,12 +8,12 @@ import logging
 import os
 import re
 import shlex
-import shutil
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from bridge.children.connection import Exchange
+from bridge.children.launcher import command_of
 from bridge.children.owner import ChildLimits
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
@@ -21,6 +21,7 @@ from bridge.cli.findings import Finding
 from bridge.config.environment import SAFE_NAMES
 from bridge.config.server import ServerConfig
 from bridge.config.settings import Settings
+from bridge.process.spawn import program_file
 from bridge.protocol.errors import BridgeError
 from bridge.protocol.messages import Request
 
@@ -127,9 +128,7 @@ def _before(config: ServerConfig) -> list[Finding]:
     if config.url is not None:
         return findings
     program = config.argv[0]
-    found = shutil.which(program, path=config.env.get("PATH"))
-    if found is None and config.cwd is not None and (config.cwd / program).exists():
-        found = str(config.cwd / program)
+    found = program_file(command_of(config))
     if config.cwd is not None and not config.cwd.is_dir():
         return [*findings, Finding("error", config.id, f'"cwd" {config.cwd} is no directory', "make it, or change it")]
     if found is None:

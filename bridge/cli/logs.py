@@ -13,10 +13,7 @@ from urllib.parse import urlencode
 from bridge.cli.client import Client, quoted
 from bridge.cli.errors import CommandError, NotRunning, UsageError
 from bridge.cli.options import add_address, settings_of
-from bridge.observe.tail import LOOK, Tail
-
-#: As many as the REST API gives at once.
-MOST_LINES = 10_000
+from bridge.observe.tail import LOOK, MOST_LINES, Tail
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,8 @@ from bridge.observe.logs import ROTATE_KEEP
 #: Bytes that are read at a time, and at most for one answer: a log is looked at, not downloaded.
 BLOCK = 64 * 1024
 MOST_BYTES = 4 * 1024 * 1024
+#: Lines that anybody may ask for at once.
+MOST_LINES = 10_000
 #: Longest line that is waited for while it is written; a longer one comes in parts.
 LONGEST = 64 * 1024
 #: Seconds between two looks for new lines. No event says on every system that a file has grown.

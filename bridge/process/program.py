@@ -6,11 +6,10 @@ Among the scripts are the console scripts that pip and uv write. What is not kno
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 from bridge.process.python import NotPython, PythonProgram, is_python, parse_python
-from bridge.process.spawn import Command
+from bridge.process.spawn import Command, program_file
 from bridge.process.uv import parse_uv, parse_uvx
 
 #: The second line of a console script whose interpreter has too long a path for ``#!``: a trick of pip and uv for sh.
@@ -32,10 +31,10 @@ def python_program(command: Command) -> PythonProgram:
             return parse_uv(program, arguments, cwd)
         case name if is_python(name):
             return parse_python((program,), arguments)
-    path = program if "/" in program else shutil.which(program, path=command.env.get("PATH"))
-    if path is None:
+    file = program_file(command)
+    if file is None:
         raise NotPython(f"command {program!r} not found")
-    return parse_python(*_first_line(cwd / path, [path, *arguments]))
+    return parse_python(*_first_line(file, [program if "/" in program else str(file), *arguments]))
 
 
 def _first_line(script: Path, words: list[str]) -> tuple[tuple[str, ...], list[str]]:

@@ -124,6 +124,16 @@ def spawn(command: Command) -> Spawned:
         raise SpawnError(f"cannot start {command.argv[0]!r}: {error}") from None
 
 
+def program_file(command: Command) -> Path | None:
+    """The file that the system would run for a command, None where there is none."""
+    program = command.argv[0]
+    if "/" in program:  # then nothing is searched for (execvp)
+        path = (command.cwd or Path()) / program
+        return path if path.exists() else None
+    found = shutil.which(program, path=command.env.get("PATH"))
+    return None if found is None else Path(found)
+
+
 def missing_tools(confinement: Confinement, limits: Limits) -> str:
     """Which programs of the system are missing for a confinement, in words; nothing where all are there."""
     for tool in tools_of(confinement, limits.words()):
@@ -143,9 +153,7 @@ def _confined(command: Command) -> tuple[str, ...]:
     # What starts it would say these in words of its own.
     if cwd is not None and not cwd.is_dir():
         raise SpawnError(_why(command, FileNotFoundError(errno.ENOENT, "")))
-    if shutil.which(command.argv[0], path=command.env.get("PATH")) is None and not (
-        cwd and (cwd / command.argv[0]).exists()
-    ):
+    if program_file(command) is None:
         raise SpawnError(_why(command, FileNotFoundError(errno.ENOENT, "")))
     sandbox = command.confinement.sandbox
     for path in () if sandbox is None else (*sandbox.read, *sandbox.write):

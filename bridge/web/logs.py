@@ -17,15 +17,14 @@ from aiohttp import web
 
 from bridge.children.registry import Registry
 from bridge.config import values
-from bridge.observe.tail import LOOK, Tail
+from bridge.observe.tail import LOOK, MOST_LINES, Tail
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.drain import Drain
 from bridge.web.principal import check_admin
 from bridge.web.reply import KEEP_ALIVE, PING, event_stream, json_answer
 
-#: Lines where the caller does not say, and at most.
+#: Lines where the caller does not say how many.
 DEFAULT_LINES = 100
-MOST_LINES = 10_000
 #: Streams at the same time: each looks at its file a few times a second.
 MOST_FOLLOWERS = 50
 

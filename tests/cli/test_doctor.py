@@ -47,6 +47,7 @@ SERVERS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "good": (peer(), "ok", "starts and answers; handshake era, 0 tool(s)", ""),
     "new": (modern(), "ok", "starts and answers; modern era, 1 tool(s)", ""),
     "lost": ({"command": "npx-is-not-here"}, "error", "'npx-is-not-here' not found on the PATH", "install it"),
+    "beside": ({"command": "peer.py", "cwd": str(PEERS)}, "error", "'peer.py' not found on the PATH", "whole path"),
     "node": ({"command": "npx", "env": {"PATH": "/nowhere"}}, "error", "'npx' not found", "install Node.js"),
     "dies": (
         script("import sys; sys.exit('no API key')"),
