@@ -14,6 +14,8 @@ from bridge.version import __version__
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+#: What users read.
+PAGES = [Path("README.md"), Path("SECURITY.md"), *(p.relative_to(ROOT) for p in sorted((ROOT / "docs").rglob("*.md")))]
 #: First words of heads of tables.
 HEADS = {"promise", "threat"}
 EXAMPLE = (ROOT / ".env.example").read_text()
@@ -66,8 +68,27 @@ def test_each_test_that_a_promise_names_exists(path: str) -> None:
     assert [row for row in rows if "`test_" not in row] == []
 
 
-@pytest.mark.parametrize("path", ["README.md", "SECURITY.md", "docs/architecture.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("path", [*map(str, PAGES)])
 def test_links_lead_somewhere(path: str) -> None:
     file = ROOT / path
-    for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
-        assert (file.parent / link).exists(), link
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", _without_code(file.read_text())):
+        target = file.parent / link if link else file
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target.read_text()), f"{link}#{anchor}"
+
+
+def test_the_index_names_every_page() -> None:
+    folder = ROOT / "docs"
+    index = (folder / "README.md").read_text()
+    pages = {page.relative_to(folder) for page in folder.rglob("*.md")} - {Path("README.md")}
+    assert [str(page) for page in sorted(pages) if "decisions" not in page.parts and f"({page})" not in index] == []
+
+
+def _without_code(page: str) -> str:
+    return re.sub(r"^```.*?^```|`[^`\n]*`", "", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page: str) -> set[str]:
+    """What GitHub makes of headings."""
+    heads = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
