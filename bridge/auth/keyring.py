@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at whether the file has changed: so long a token that was removed may still be good.
 LOOK = 1.0
-#: Tokens that are found without a hash.
+#: Headers that are known without a look at the token in them.
 MOST_MET = 1000
 
 
@@ -41,7 +41,7 @@ class Keyring:
         if access_token is not None:
             self._static[tokens.hashed(access_token.encode())] = Principal("ACCESS_TOKEN", [ADMIN])
         self._known = self._static
-        self._met: dict[bytes, Principal] = {}  # good tokens as they came, so that a request costs no hash
+        self._met: dict[str, Principal] = {}  # whose token was good, by the whole text that it came in
         self._mark: Mark = None
         self._looked = clock()
         if path is not None:
@@ -55,18 +55,31 @@ class Keyring:
         """Whether callers need a token at all."""
         return self._path is not None or bool(self._static)
 
-    def find(self, token: bytes) -> Principal | None:
-        """Return whose token it is; None when it is not known, or has expired."""
+    def recall(self, sent: str) -> Principal | None:
+        """Return whose token came in this text before, as :meth:`find` was told; None when it is not known any more.
+
+        So most requests cost neither a hash nor a look at the header. What lies in memory for it is what the requests
+        themselves bring, for as long as the tokens stay what they are.
+        """
         if self._path is not None and self._clock() - self._looked >= LOOK:
             self._look(self._path)
-        # A table tells by its time no more than whether a token is in it: its own hash is keyed with random bits.
-        principal = self._met.get(token)
-        if principal is None:
-            principal = self._known.get(tokens.hashed(token))
-            if principal is not None and len(self._met) < MOST_MET:
-                self._met[token] = principal
+        # A table tells by its time no more than whether a text is in it: its own hash is keyed with random bits.
+        principal = self._met.get(sent)
         if principal is None or (principal.expires is not None and principal.has_expired(self._wall())):
             return None
+        return principal
+
+    def find(self, token: bytes, sent: str = "") -> Principal | None:
+        """Return whose token it is, None when it is not known or has expired; remember it by the text ``sent``."""
+        if self._path is not None and self._clock() - self._looked >= LOOK:
+            self._look(self._path)
+        principal = self._known.get(tokens.hashed(token))
+        if principal is None or principal.has_expired(self._wall()):
+            return None
+        if sent:
+            if len(self._met) >= MOST_MET:
+                self._met.clear()
+            self._met[sent] = principal
         return principal
 
     def _look(self, path: Path) -> None:

@@ -44,9 +44,13 @@ class LineSplitter:
 
     def feed(self, data: bytes) -> list[bytes | Oversized]:
         """Take the next chunk; return the lines that it completes."""
-        if b"\n" not in data:
+        end = data.find(b"\n")
+        if end < 0:
             self._keep(data)
             return []
+        if end == len(data) - 1 and not self._size and end <= self.limit:  # one line in one piece, as most come
+            line = _trim(data[:end])
+            return [line] if line else []
         first, *rest = data.split(b"\n")
         self._keep(first)
         lines = [self._take()]
@@ -106,11 +110,11 @@ def _trim(line: bytes) -> bytes:
     """Without a carriage return (Windows children), surrounding blanks, which JSON does not mind either, and the byte
     order mark with which .NET begins (RFC 8259, 8.1: a parser may ignore it).
     """
-    if line[:1] not in _TRIMMED and line[-1:] not in _TRIMMED:
+    if line and line[0] not in _TRIMMED and line[-1] not in _TRIMMED:
         return line
     return line.strip(_BLANKS).removeprefix(_MARK)
 
 
 _MARK = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r"
-_TRIMMED = (b" ", b"\t", b"\r", b"", _MARK[:1])
+_TRIMMED = _BLANKS + _MARK[:1]

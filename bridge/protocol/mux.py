@@ -87,6 +87,8 @@ class _Params(msgspec.Struct, gc=False):
 
 
 _meta = msgspec.json.Decoder(_Meta)
+_SUBSCRIPTION_ID = SUBSCRIPTION_ID.encode()
+_BACKSLASH = ord("\\")
 _params = msgspec.json.Decoder(_Params)
 
 
@@ -200,7 +202,7 @@ class Mux(Generic[E]):
         if note.method == CANCELLED:
             return self._withdrawn(note)
         # A name may be written with escapes (PHP writes "\\/"); where there is any, only reading tells.
-        if SUBSCRIPTION_ID.encode() in note.params or b"\\" in note.params:
+        if note.params.find(_SUBSCRIPTION_ID) >= 0 or _BACKSLASH in note.params:
             meta = messages.fields(messages.member(note.params, "_meta"))
             if SUBSCRIPTION_ID in meta:
                 return self._published(note, bytes(meta[SUBSCRIPTION_ID]))

@@ -14,7 +14,12 @@ class IllegalTransition(Exception):
     """Something happened that cannot happen in this state: a bug of ours."""
 
 
-class ChildState(enum.Enum):
+class _Named(enum.Enum):
+    # Members are the only ones of their kind. Enum hashes their names, by a function in Python.
+    __hash__ = object.__hash__
+
+
+class ChildState(_Named):
     """Where a child process stands."""
 
     STARTING = "starting"  # the program is being started
@@ -27,7 +32,7 @@ class ChildState(enum.Enum):
     EXITED = "exited"  # it is gone
 
 
-class ChildEvent(enum.Enum):
+class ChildEvent(_Named):
     """What can happen to a child."""
 
     SPAWNED = "spawned"
@@ -39,7 +44,7 @@ class ChildEvent(enum.Enum):
     GAVE_UP = "gave up"
 
 
-class SessionState(enum.Enum):
+class SessionState(_Named):
     """Where a session stands."""
 
     OPENING = "opening"  # its child is being greeted
@@ -50,7 +55,7 @@ class SessionState(enum.Enum):
     CLOSED = "closed"
 
 
-class SessionEvent(enum.Enum):
+class SessionEvent(_Named):
     """What can happen to a session."""
 
     OPENED = "opened"

@@ -79,10 +79,15 @@ class Guards:
         if self._is_open:
             set_principal(request, ANYONE)
             return
-        token = _token_of(request)
-        wait = 0.0 if token is None else self._guesses.wait(request)
-        principal = None if token is None or wait else self._find(token, request)
-        self._admit(request, principal, server, token, wait)
+        sent = _sent(request)
+        wait = self._guesses.wait(request) if self._guesses.have_begun else 0.0
+        principal = None if wait else self._keyring.recall(sent)
+        if principal is not None:
+            self._let_in(request, principal, server)
+        elif (token := _token_in(sent)) is None:
+            self._admit(request, None, server, None)
+        else:
+            self._admit(request, None if wait else self._find(token, sent, request), server, token, wait)
 
     async def admit(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless this request may come in, or, later, may still be here."""
@@ -111,8 +116,8 @@ class Guards:
             self._door.point(challenge, request)
         return challenge
 
-    def _find(self, token: bytes, request: web.BaseRequest) -> Principal | None:
-        principal = self._keyring.find(token) if self._has_keys else None
+    def _find(self, token: bytes, sent: str, request: web.BaseRequest) -> Principal | None:
+        principal = self._keyring.find(token, sent) if self._has_keys else None
         if principal is not None or self._door is None:
             return principal
         try:
@@ -139,10 +144,13 @@ class Guards:
             if not self._is_open_path(request.path):
                 raise too_many_guesses(wait) if wait else _unknown(token)
             principal = NOBODY
+        self._let_in(request, principal, server)
+
+    def _let_in(self, request: web.BaseRequest, principal: Principal, server: str | None) -> None:
         set_principal(request, principal)
         if self._is_audited:
             audit.introduce(principal.owner, principal.name)
-        if server is not None:
+        if server is not None and not principal.uses_all:
             check_server(request, server)
 
     def _is_open_path(self, path: str) -> bool:
@@ -200,14 +208,15 @@ class Guards:
         return True
 
 
-def _token_of(request: web.BaseRequest) -> bytes | None:
-    """The token that a request brings, None when it brings none."""
-    token = request.headers.get(API_KEY)
-    if token is None:
-        kind, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        if kind.lower() != "bearer":
-            return None
-    return token.strip().encode(errors="surrogateescape")
+def _sent(request: web.BaseRequest) -> str:
+    """What a request sends as ``Authorization``, or would send, where it has ``X-API-Key``."""
+    key = request.headers.get(API_KEY)
+    return request.headers.get(hdrs.AUTHORIZATION, "") if key is None else f"Bearer {key}"
+
+
+def _token_in(sent: str) -> bytes | None:
+    kind, _, token = sent.partition(" ")
+    return token.strip().encode(errors="surrogateescape") if kind.lower() == "bearer" else None
 
 
 def _unknown(token: bytes | None) -> Challenge:

@@ -75,16 +75,18 @@ class Guesses:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._buckets = Buckets(GUESSES, clock)
+        self.have_begun = False  # before that nobody has to wait
 
     def count(self, request: web.BaseRequest) -> None:
         """The token of this request was wrong."""
         address = address_of(client := client_of(request))
         if address is None or not address.is_loopback:
+            self.have_begun = True
             self._buckets.take(neighbourhood(client))
 
     def wait(self, request: web.BaseRequest) -> float:
         """Return the seconds for which no token of this caller is looked at, whether it is right or wrong."""
-        return self._buckets.wait(neighbourhood(client_of(request))) if self._buckets else 0.0
+        return self._buckets.wait(neighbourhood(client_of(request)))
 
 
 def too_many_guesses(wait: float) -> Rejection:

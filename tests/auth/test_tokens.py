@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridge.auth import tokens
-from bridge.auth.keyring import LOOK, Keyring
+from bridge.auth.keyring import LOOK, MOST_MET, Keyring
 from bridge.auth.principal import BadScope, Principal, check_scope
 from bridge.auth.tokens import BadTokens
 
@@ -80,6 +80,28 @@ def test_a_token_ends_at_its_time(tmp_path: Path) -> None:
     assert keyring.find(secret) is not None
     wall.now += 0.1
     assert keyring.find(secret) is None
+
+
+def test_a_text_is_remembered_until_its_token_ends_or_the_file_changes(tmp_path: Path) -> None:
+    path, clock, wall = tmp_path / "tokens.json", Clock(), Clock()
+    [secret] = fill(path, ("ci", ["admin"]), expires=NOW + timedelta(seconds=10))
+    keyring = Keyring("static", path, clock, wall)
+    assert keyring.find(b"wrong", "Bearer wrong") is None
+    assert keyring.recall("Bearer wrong") is keyring.recall("") is None
+    found = keyring.find(secret, "Bearer ...")
+    assert found is not None
+    assert keyring.recall("Bearer ...") is found
+    clock.now += LOOK
+    assert keyring.recall("Bearer ...") is found
+    wall.now += 10
+    assert keyring.recall("Bearer ...") is None
+    wall.now -= 10
+    fill(path, ("other", ["admin"]))
+    clock.now += LOOK
+    assert keyring.recall("Bearer ...") is None
+    for number in range(MOST_MET + 5):
+        assert keyring.find(b"static", f"Bearer {number}") is keyring.recall(f"Bearer {number}") is not None
+    assert keyring.recall("Bearer 0") is None  # only so many
 
 
 def test_a_changed_file_is_read_again_within_a_second(tmp_path: Path) -> None:

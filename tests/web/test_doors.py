@@ -278,6 +278,21 @@ async def test_callers_of_the_bridge_pool_have_a_process_each(doors: Doors) -> N
     assert await pid("right") != await pid("other")
 
 
+async def test_a_token_that_is_known_in_one_header_is_read_as_written_in_another(doors: Doors) -> None:
+    async def status(**headers: str) -> int:
+        async with doors.bridge.http.get(doors.bridge.url + "/servers", headers=headers) as response:
+            return response.status
+
+    token = doors.secrets["right"]
+    for _ in range(2):  # the second time what was good is remembered
+        assert await status(**{"X-API-Key": token}) == 200
+        assert await status(Authorization=f"Bearer {token}") == 200
+        assert await status(Authorization=f"bearer  {token}") == 200
+        assert await status(**{"X-API-Key": f"Bearer {token}"}) == 401
+        assert await status(Authorization=token) == 401
+        assert await status(**{"Authorization": f"Bearer {token}", "X-API-Key": "wrong"}) == 401
+
+
 async def test_a_removed_token_is_refused_on_an_open_connection(doors: Doors, tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     kept = [token for token in tokens.read(path) if token.name != "right"]
