@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import gzip
 import json
 import logging
@@ -224,38 +225,39 @@ async def test_300_half_open_connections_cost_nobody_an_answer(bridge: Running) 
     assert (await started.call("echo", 1))["id"] == 1
 
 
-async def test_a_head_that_does_not_come_is_cut_in_time(
-    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "HEAD_PATIENCE", 0.05)
-    bridge = await start_bridge()
-    idle, unread, next_half, half, silent = [await Raw.open(bridge) for _ in range(5)]
-    idle.writer.write(post())
-    assert (await idle.response())[0] == 200
+async def test_a_head_that_does_not_come_is_cut_in_time(bridge: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_PATIENCE", 0.0)  # the next look of the bridge itself is a minute away
+    idle, upgrade, unread, next_half, along, in_value, half, silent = [await Raw.open(bridge) for _ in range(8)]
     unread.writer.write(post(line=b"POST /nowhere HTTP/1.1")[:-5])  # refused, whatever its body may be
     assert (await unread.response())[0] == 404
     unread.writer.write(post()[-5:])
-    next_half.writer.write(post())
-    assert (await next_half.response())[0] == 200
+    in_the_value = len(b"POST /bridge/peer HTTP/1.1\r\nHost: loc")
+    for connection, more in ((idle, 0), (next_half, 0), (along, 60), (in_value, in_the_value)):
+        connection.writer.write(post() + post()[:more])
+        assert (await connection.response())[0] == 200
+    upgrade.writer.write(UNUSUAL["an upgrade"])
+    assert (await upgrade.response())[0] == 200
     for connection in (next_half, half):
         connection.writer.write(post()[:60])
-    for connection in (next_half, half, silent):
+    await until(lambda: _waiting(bridge)[server.Waits.HEAD] == 3, lambda: str(_waiting(bridge)))
+    assert _waiting(bridge)[server.Waits.NOTHING] == 4
+    for _ in range(2):
+        _server(bridge).look()
+    for connection in (next_half, along, in_value, half, silent):
         assert await connection.is_closed()
-    for connection in (idle, unread):  # an idle connection may wait for its next request, however long
+    for connection in (idle, upgrade, unread):  # an idle connection may wait for its next request, however long
         connection.writer.write(post())
         assert (await connection.response())[0] == 200
 
 
-async def test_a_call_may_take_longer_than_a_head(start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEAD_PATIENCE", 0.05)
-    bridge = await start_bridge()
+async def test_a_call_may_take_longer_than_a_head(bridge: Running) -> None:
     calling = await Raw.open(bridge)
     content = json.dumps(tool("wait", 1, key="a")).encode()
     calling.writer.write(post(b"Content-Length: %d\r\n" % len(content), content))
     children = bridge.service.registry.children
     await until(lambda: any(child.connection.open_exchanges for child in children()), "the call is on its way")
-    silent = await Raw.open(bridge)
-    assert await silent.is_closed()  # two looks later
+    for _ in range(2):
+        _server(bridge).look()
     await bridge.bridge_call("peer", "tools/call", name="release", arguments={"key": "a"})
     assert (await calling.response())[0] == 200
 
@@ -293,10 +295,20 @@ async def test_a_body_that_is_cut_off_is_nobodys_call(bridge: Running) -> None:
 
 
 def _connections(bridge: Running) -> int:
+    return len(_server(bridge).connections)
+
+
+def _waiting(bridge: Running) -> collections.Counter[server.Waits]:
+    return collections.Counter(
+        each.waits for each in _server(bridge).connections if isinstance(each, server.Connection)
+    )
+
+
+def _server(bridge: Running) -> server.Server:
     runner = bridge.service._runner
     assert runner is not None
-    assert runner.server is not None
-    return len(runner.server.connections)
+    assert isinstance(runner.server, server.Server)
+    return runner.server
 
 
 # Bodies
