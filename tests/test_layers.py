@@ -18,7 +18,7 @@ INWARD = {
     "protocol": set(),
     "auth": {"aio", "config"},
     "aio": set(),
-    "cluster": {"aio", "config", "observe"},
+    "cluster": {"aio", "stores", "config", "observe"},
     "config": set(),
     "observe": set(),
 }
