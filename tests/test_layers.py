@@ -9,15 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "bridge"
 INWARD = {
-    "cli": {"web", "auth", "sessions", "stores", "children", "process", "protocol", "config", "observe"},
-    "web": {"auth", "sessions", "children", "process", "protocol", "config", "observe"},
-    "sessions": {"aio", "children", "process", "protocol", "stores", "config", "observe"},
+    "cli": {"web", "auth", "cluster", "sessions", "stores", "children", "process", "protocol", "config", "observe"},
+    "web": {"auth", "cluster", "sessions", "children", "process", "protocol", "config", "observe"},
+    "sessions": {"aio", "cluster", "children", "process", "protocol", "stores", "config", "observe"},
     "stores": {"protocol", "config", "observe"},
     "children": {"process", "protocol", "config", "observe"},
     "process": {"protocol"},
     "protocol": set(),
     "auth": {"aio", "config"},
     "aio": set(),
+    "cluster": {"aio", "stores", "config", "observe"},
     "config": set(),
     "observe": set(),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -41,10 +42,16 @@ REPORTED = 20
 
 def events_prefix(prefix: str) -> str:
     """Return where the events of the sessions under ``prefix`` lie: never under ``prefix`` itself."""
-    for name in ("mcp_bridge_events:", "events_of_mcp_bridge:"):
-        if not name.startswith(prefix):
-            break
-    return f"{name}{prefix}"
+    return _beside(prefix, "mcp_bridge_events:", "events_of_mcp_bridge:")
+
+
+def cluster_prefix(prefix: str) -> str:
+    """Return where nodes that share the sessions under ``prefix`` write down what they must agree on."""
+    return _beside(prefix, "mcp_bridge_cluster:", "cluster_of_mcp_bridge:")
+
+
+def _beside(prefix: str, name: str, other: str) -> str:
+    return f"{other if name.startswith(prefix) else name}{prefix}"
 
 
 class RedisStore:
@@ -60,8 +67,9 @@ class RedisStore:
         clock: Callable[[], float] = time.time,
         keep: int = KEEP_EVENTS,
         keep_bytes: int = KEEP_BYTES,
+        patience: float = math.inf,
     ) -> None:
-        self._link = RedisLink(address)
+        self._link = RedisLink(address, patience)
         self._prefix = prefix
         self._events_prefix = events_prefix(prefix)
         self._clock = clock

@@ -4,12 +4,15 @@ One command, because a transaction has two for each session and an answer to eac
 server comes back would hold up the event loop for half a second. A script, because only there it is known what a list
 of events holds when a call has failed and is made again. Redis refuses a script (no memory, no disk, a replica) at its
 first command that writes, so that nothing of it is done.
+
+Where several nodes share the sessions, a third key of each says who has it: ``FENCE NODE``. A node that has lost a
+session, and does not know it yet, changes nothing of it any longer; it is told.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -18,9 +21,14 @@ from bridge.stores.record import Append, Change, Event, Save
 #: Longest expiry in milliseconds (100 years): beyond 2**63 Redis refuses.
 LONGEST = 100 * 365 * 24 * 3600 * 1000
 
-#: Two keys per change, of the session and of its events; the arguments are words that are read one after the other.
+#: In place of a node: the session is free to be taken by any.
+NOBODY = "-"
+
+#: Two keys per change, of the session and of its events, and its owner where there are nodes; the arguments are words
+#: that are read one after the other. Returns which changes were those of somebody else's session.
 _SCRIPT = """
-local place, most, most_bytes = 2, tonumber(ARGV[1]), tonumber(ARGV[2])
+local place, most, most_bytes, me = 3, tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local step, lost = me == '' and 2 or 3, {}
 local function word()
   place = place + 1
   return ARGV[place]
@@ -68,51 +76,94 @@ local function append(session, events, count)
   if left == -1 then redis.call('PERSIST', events) else redis.call('PEXPIRE', events, left) end
 end
 
-for i = 1, #KEYS, 2 do
-  local session, events, what = KEYS[i], KEYS[i + 1], word()
+local function is_ours(owner, fence)
+  local held = redis.call('GET', owner)
+  if not held then return true end
+  local at, who = held:match('^(%d+) (.*)$')
+  return who == me or (tonumber(at) or 0) < fence
+end
+
+for i = 1, #KEYS, step do
+  local session, events, owner, what = KEYS[i], KEYS[i + 1], KEYS[i + 2], word()
+  local ours, fence, who = true, '', ''
+  if step == 3 then
+    fence, who = word(), word()
+    ours = is_ours(owner, tonumber(fence))
+    if not ours then lost[#lost + 1] = (i - 1) / 3 end
+  end
   if what == 'save' then
-    local left = word()
-    save(session, events, left, word())
+    local left, data = word(), word()
+    if ours then
+      save(session, events, left, data)
+      if step == 3 and left == 'never' then redis.call('SET', owner, fence .. ' ' .. who) end
+      if step == 3 and left ~= 'never' then redis.call('SET', owner, fence .. ' ' .. who, 'PX', left) end
+    end
   elseif what == 'delete' then
-    redis.call('DEL', session, events)
+    if ours then redis.call('DEL', session, events) end
+    if ours and step == 3 then redis.call('DEL', owner) end
   else
-    if what == 'instead' then redis.call('DEL', events) end
-    append(session, events, tonumber(word()))
+    local count = tonumber(word())
+    if ours then
+      if what == 'instead' then redis.call('DEL', events) end
+      append(session, events, count)
+    else
+      place = place + count
+    end
   end
 end
+return lost
 """
 
 
-class Batch:
-    """Changes at ``now`` on the wall clock, with the bounds of the events of a session."""
+class Hold(NamedTuple):
+    """By what right a node changes a session: the key of its owner, the fence it was got with, who has it then."""
 
-    def __init__(self, now: float, keep: int, keep_bytes: int) -> None:
+    key: str
+    fence: int
+    owner: str
+
+
+class Batch:
+    """Changes at ``now`` on the wall clock, with the bounds of the events of a session. ``node``: who makes them, where
+    there are several.
+    """
+
+    def __init__(self, now: float, keep: int, keep_bytes: int, node: str = "") -> None:
         self._now = now
         self._keep = keep
         self._keep_bytes = keep_bytes
         self._keys: list[str] = []
-        self._words: list[Any] = [keep, keep_bytes]
+        self._words: list[Any] = [keep, keep_bytes, node]
 
-    def add(self, change: Change, session: str, events: str) -> None:
-        """Add a change of the session under two keys. Raises ValueError for a record that cannot be JSON."""
+    def add(self, change: Change, session: str, events: str, hold: Hold | None = None) -> None:
+        """Add a change of the session under two keys; of a node, by its ``hold``.
+
+        Raises ValueError for a record that cannot be JSON.
+        """
         self._keys += (session, events)
+        right: tuple[Any, ...] = ()
+        if hold is not None:
+            self._keys.append(hold.key)
+            right = hold.fence, hold.owner
         if isinstance(change, Save):
             data, expires = change.record.to_json(), change.record.expires()
             left = LONGEST if expires is None else min(math.ceil((expires - self._now) * 1000), LONGEST)
             if left > 0:
-                self._words += ("save", "never" if expires is None else left, data)
+                self._words += ("save", *right, "never" if expires is None else left, data)
             else:
-                self._words.append("delete")
+                self._words += ("delete", *right)
         elif isinstance(change, Append):
             cut, kept = change.newest(self._keep, self._keep_bytes)
-            self._words += ("instead" if cut else "append", len(kept))
+            self._words += ("instead" if cut else "append", *right, len(kept))
             self._words += (b"%d %d %b" % (event.stream, event.number, event.data) for event in kept)
         else:
-            self._words.append("delete")
+            self._words += ("delete", *right)
 
-    async def run(self, client: Redis) -> None:
-        """Make the changes."""
-        await client.eval(_SCRIPT, len(self._keys), *self._keys, *self._words)
+    async def run(self, client: Redis) -> list[int]:
+        """Make the changes; return which of them were not made, because another node has the session."""
+        return await client.eval(  # type: ignore[no-any-return]
+            _SCRIPT, len(self._keys), *self._keys, *self._words
+        )
 
 
 def read_event(item: bytes) -> Event | None:

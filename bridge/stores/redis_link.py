@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -33,10 +34,11 @@ SHOWN_ERROR = 300
 
 
 class RedisLink:
-    """A client of one address."""
+    """A client of one address. ``patience``: seconds for a call and each part of it, where that is less than usual."""
 
-    def __init__(self, address: RedisAddress) -> None:
+    def __init__(self, address: RedisAddress, patience: float = math.inf) -> None:
         self.address = address
+        self._patience = patience
         self._client: Redis | None = None
         self._sentinel: Sentinel | None = None
         self._turn = asyncio.Semaphore(CONNECTIONS)
@@ -68,12 +70,15 @@ class RedisLink:
         if client is None:
             raise StoreUnavailable(f"{self.address} is not open")
         try:
-            async with asyncio.timeout(TIMEOUT), self._turn:
+            async with asyncio.timeout(self._within(TIMEOUT)), self._turn:
                 return await call(client)
         except TimeoutError:
-            raise StoreUnavailable(f"{self.address}: no answer within {TIMEOUT:g} s") from None
+            raise StoreUnavailable(f"{self.address}: no answer within {self._within(TIMEOUT):g} s") from None
         except (RedisError, OSError, ValueError) as error:
             raise StoreUnavailable(f"{self.address}: {self._why(error)}") from None
+
+    def _within(self, seconds: float) -> float:
+        return min(seconds, self._patience)
 
     def _why(self, error: Exception) -> str:
         text = str(error) or type(error).__name__
@@ -84,8 +89,8 @@ class RedisLink:
     def _make(self) -> Redis:
         address = self.address
         options: dict[str, Any] = {
-            "socket_timeout": ANSWER_TIMEOUT,
-            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": self._within(ANSWER_TIMEOUT),
+            "socket_connect_timeout": self._within(CONNECT_TIMEOUT),
             "health_check_interval": HEALTH_CHECK,
             "retry": Retry(NoBackoff(), 1),
             "protocol": 2,  # spoken by every version, without a greeting that asks for notifications
