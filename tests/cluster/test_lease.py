@@ -211,8 +211,7 @@ async def test_many_nodes_are_not_named_with_each_beat(node: Node, redis: RedisS
     a = node("a")
     await a.begin()
     names = [f"n{number:03}" for number in range(450)]
-    for name in names:
-        redis.cli("SET", f"c:node:{name}", '1 {"address":"http://x"}')
+    redis.cli("MSET", *(word for name in names for word in (f"c:node:{name}", '1 {"address":"http://x"}')))
     redis.cli("SADD", "c:nodes", *names, "gone")
     redis.cli("SET", "c:node:n000", "what is this")
     redis.cli("DEL", "c:settling")
