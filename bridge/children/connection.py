@@ -42,6 +42,8 @@ SHOWN = 200
 #: So many lines that are skipped are shown one by one, then one of so many: some servers write their log there.
 SAID = 20
 SAID_EVERY = 1000
+#: What the log says of such a line, with server, count, reason and line; ``doctor`` listens for it.
+SKIPPED = "server %s wrote a line that is skipped (%d so far): %s: %s"
 
 #: The first question that is one too many is logged, then one of so many.
 REFUSED_EVERY = 1000
@@ -359,13 +361,7 @@ class ChildConnection:
         self.skipped += 1
         if self.skipped <= SAID or self.skipped % SAID_EVERY == 0:
             shown = ascii(line[:SHOWN].decode(errors="replace"))
-            log.warning(
-                "server %s wrote a line that is skipped (%d so far): %s: %s",
-                self.server,
-                self.skipped,
-                rejection,
-                shown,
-            )
+            log.warning(SKIPPED, self.server, self.skipped, rejection, shown)
         why = f'server "{self.server}" answered with what cannot be passed on: {rejection}'
         self._fail(messages.id_in_broken(line), why)
 

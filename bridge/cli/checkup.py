@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.children.connection import Exchange
+from bridge.children.connection import SKIPPED, Exchange
 from bridge.children.launcher import command_of
 from bridge.children.owner import ChildLimits
 from bridge.children.policy import Need
@@ -89,7 +89,7 @@ class _Skipped(logging.Handler):
         self.lines: dict[str, str] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "that is skipped" in str(record.msg) and isinstance(record.args, tuple):
+        if record.msg is SKIPPED and isinstance(record.args, tuple):
             self.lines.setdefault(str(record.args[0]), str(record.args[-1]))
 
 
