@@ -66,7 +66,9 @@ def test_each_test_that_a_promise_names_exists(path: str) -> None:
     assert [row for row in rows if "`test_" not in row] == []
 
 
-@pytest.mark.parametrize("path", ["README.md", "SECURITY.md", "docs/architecture.md", "docs/tutorial.md"])
+@pytest.mark.parametrize(
+    "path", ["README.md", "SECURITY.md", "docs/architecture.md", "docs/tutorial.md", "docs/all-servers.md"]
+)
 def test_links_lead_somewhere(path: str) -> None:
     file = ROOT / path
     for link in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
