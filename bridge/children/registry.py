@@ -16,7 +16,7 @@ from bridge.children.seat import Seat, take_seat
 from bridge.children.traffic import Traffic
 from bridge.children.upseat import UpSeat
 from bridge.children.variables import OwnVariables
-from bridge.config.server import ServerConfig
+from bridge.config.server import ALL_SERVERS, ServerConfig
 from bridge.process.pressure import Reading
 from bridge.protocol.errors import Fault, OtherEra, Rejection
 from bridge.protocol.states import ChildState
@@ -41,8 +41,10 @@ class Registry:
         self._stderr_sink = stderr_sink
         self._pins = pins
         self.entries: dict[str, ServerConfig] = {}
-        #: Those of before as well: what still runs on them has to end by their rules.
-        self.known: dict[str, ServerConfig] = {}
+        #: Those of before as well: what still runs on them has to end by their rules. And what stands for all of them.
+        self.known: dict[str, ServerConfig] = {ALL_SERVERS: ServerConfig(ALL_SERVERS, (), {})}
+        #: Called when servers have come, gone or changed, with the ids of those whose children take no new client.
+        self.on_change: list[Callable[[frozenset[str]], None]] = []
         self._modern: dict[str, bool] = {}
         self._modern_only: set[str] = set()
         self._pools: dict[str, ChildPool] = {}
@@ -52,7 +54,9 @@ class Registry:
     def replace(self, entries: Mapping[str, ServerConfig], restarted: Iterable[str] = ()) -> None:
         """Make these the servers. Children of ``restarted`` ones, or of those that are gone, serve who holds them."""
         active = {server for server, config in entries.items() if not config.disabled}
-        for server in {*restarted, *(self._pools.keys() - active)}:
+        gone = frozenset({*restarted, *(self._pools.keys() - active)})
+        changes = bool(gone or active - self._pools.keys())
+        for server in gone:
             pool = self._pools.pop(server)
             pool.retire()
             self._modern.pop(server, None)
@@ -66,6 +70,12 @@ class Registry:
                 self._pools[server].config = entries[server]
             else:
                 self._pools[server] = self._new_pool(entries[server])
+        if changes:
+            self._tell(gone)
+
+    def _tell(self, gone: frozenset[str]) -> None:
+        for hear in list(self.on_change):
+            hear(gone)
 
     def _new_pool(self, config: ServerConfig) -> ChildPool:
         guard = guard_of(config, None if self._pins is None else self._pins.of(config))
@@ -137,12 +147,14 @@ class Registry:
     async def stop(self, server: str) -> None:
         """End every child of a server, and start none before :meth:`start`. Raises :class:`Rejection`."""
         await self.pool(server).halt()
+        self._tell(frozenset())
 
     def start(self, server: str) -> None:
         """Let children of a server start again, whatever has happened. Raises :class:`Rejection`."""
         pool = self.pool(server)
         pool.resume()
         pool.keep_warm(choose(self.entries[server], Need.SESSION))
+        self._tell(frozenset())
 
     def restarts(self, server: str) -> Restarts | None:
         """What became of the last starts of a server; None for one that is disabled."""

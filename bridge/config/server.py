@@ -11,6 +11,9 @@ from typing import Literal
 
 from bridge.config.values import UNSET, Rate, Unset
 
+#: What a session with all servers at once has as its server; no id of one can be this.
+ALL_SERVERS = "*"
+
 
 @dataclass(frozen=True, slots=True)
 class SharingConfig:

@@ -79,6 +79,8 @@ class Settings:
     shutdown_timeout: float = _setting("SHUTDOWN_TIMEOUT_MS", 10.0, values.milliseconds)
 
     watch: bool = _setting("WATCH", False, values.flag)
+    aggregate_separator: str = _setting("AGGREGATE_SEPARATOR", "__", values.separator)
+    aggregate_patience: float = _setting("AGGREGATE_PATIENCE_MS", 10.0, values.milliseconds)
     implicit_initialize: bool = _setting("IMPLICIT_INITIALIZE", True, values.flag)
 
     @property

@@ -193,6 +193,13 @@ def base_path(value: Any) -> str:
     return path
 
 
+def separator(value: Any) -> str:
+    """Read what stands between a server and a name: characters that names of tools may have."""
+    if not re.fullmatch(r"[A-Za-z0-9_./-]{1,8}", str(value)):
+        raise Wanted("1 to 8 of the characters A-Z a-z 0-9 _ . / -")
+    return str(value)
+
+
 def rate(value: Any) -> Rate:
     """Read ``600``, which is per minute, or ``600/minute``, ``10/second``, ``36000/hour``."""
     count, _, unit = str(value).partition("/")

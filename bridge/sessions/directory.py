@@ -59,18 +59,19 @@ class SessionDirectory:
         *,
         lasting: bool = True,
         variables: OwnVariables | None = None,
+        seat: Seat | None = None,
     ) -> SessionEntry:
         """Start a child and mint a session on it, which opens with the client's own ``initialize``.
 
-        ``lasting``: it may outlive the connection that opened it. Raises :class:`Rejection` for a server that is not
-        there or too many sessions, and what :meth:`ChildPool.lease` raises.
+        ``lasting``: it may outlive the connection that opened it. With a ``seat`` no child is started. Raises
+        :class:`Rejection` for a server that is not there or too many sessions, and what :meth:`ChildPool.lease` raises.
         """
         kept = lasting and self.is_persistent(server)
         if kept:
             self.kept.check()
         self._room.take(server, owner, self.end)
         try:
-            seat = await self.seating.take(server, need, owner, variables)
+            seat = seat or await self.seating.take(server, need, owner, variables)
         except BaseException:
             self._room.give_back(server, owner)
             raise
@@ -88,7 +89,10 @@ class SessionDirectory:
 
     async def open_greeted(self, server: str, owner: str, variables: OwnVariables | None = None) -> SessionEntry:
         """Open a session that the bridge initializes itself, for a client that did not."""
-        entry = await self.open(server, owner, Need.IMPLICIT, variables=variables)
+        return await self.greeted(await self.open(server, owner, Need.IMPLICIT, variables=variables))
+
+    async def greeted(self, entry: SessionEntry) -> SessionEntry:
+        """A session is open, because the bridge has greeted its child."""
         session = entry.session
         session.version = _version(session.greeting)
         seat = session.seat

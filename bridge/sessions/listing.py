@@ -1,16 +1,24 @@
-"""All pages of ``tools/list``, asked for by the bridge itself."""
+"""All pages of a list, asked for by the bridge itself."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 from bridge.children.connection import Exchange
-from bridge.children.seat import Seat
 from bridge.protocol import messages, tools
 from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError
 from bridge.protocol.headers import MOST_PAGES
 from bridge.protocol.messages import Request
 from bridge.sessions.bridge import last
+
+
+class Asked(Protocol):
+    """Who is asked: a seat, or what gets one first."""
+
+    async def send(self, exchange: Exchange, silence: float | None) -> None:
+        """Send a request. Raises what :meth:`Seat.send` raises."""
+        ...
 
 
 class Refused(Exception):
@@ -23,7 +31,9 @@ class Refused(Exception):
         self.has_none = messages.decode(messages.member(error, "code")) == METHOD_NOT_FOUND
 
 
-async def pages(seat: Seat, silence: float | None, params: Callable[[bytes], bytes]) -> AsyncIterator[bytes]:
+async def pages(
+    seat: Asked, silence: float | None, params: Callable[[bytes], bytes], method: str = tools.LIST
+) -> AsyncIterator[bytes]:
     """Yield the result of each page. ``params`` completes those that ask for one.
 
     Raises :class:`Refused`, and what :meth:`Seat.send` raises.
@@ -31,7 +41,7 @@ async def pages(seat: Seat, silence: float | None, params: Callable[[bytes], byt
     cursor: str | None = None
     for _ in range(MOST_PAGES):
         asked = params(b"{}" if cursor is None else messages.encode({"cursor": cursor}))
-        exchange = Exchange(Request(b"0", tools.LIST, asked))
+        exchange = Exchange(Request(b"0", method, asked))
         await seat.send(exchange, silence)
         answer = messages.fields(await last(exchange))
         if "error" in answer:

@@ -17,6 +17,7 @@ from bridge.children.variables import OwnVariables
 from bridge.protocol import messages
 from bridge.protocol.errors import AtCapacity, BridgeError, Fault, OtherEra, Rejection
 from bridge.sessions.pool import SessionPool
+from bridge.sessions.recording import Recording
 from bridge.sessions.room import Room, SessionEntry, is_temporary
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
@@ -151,15 +152,35 @@ class Seating:
 
     async def _replay(self, session: StreamableSession, vacant: Vacant) -> tuple[Seat, bytes]:
         """Return a seat at a child that has heard the recorded handshake, and its InitializeResult."""
-        need = Need.IMPLICIT if session.recording.initialize is None else Need.SESSION
-        while True:
-            vacant.coming = seat = await self.take(session.server, need, session.owner, session.variables)
+
+        def coming(seat: Seat) -> None:
+            vacant.coming = seat
             session.hear(seat)
+
+        return await self.introduced(session.server, session.owner, session.variables, session.recording, coming)
+
+    async def introduced(
+        self,
+        server: str,
+        owner: str,
+        variables: OwnVariables | None,
+        recording: Recording,
+        coming: Callable[[Seat], None],
+    ) -> tuple[Seat, bytes]:
+        """Return a seat at a child that has heard a recorded handshake, and its InitializeResult.
+
+        ``coming`` gets each seat before its child hears anything. Raises what :meth:`take` and :meth:`Recording.replay`
+        raise.
+        """
+        need = Need.IMPLICIT if recording.initialize is None else Need.SESSION
+        while True:
+            seat = await self.take(server, need, owner, variables)
+            coming(seat)
             try:
-                return seat, await session.recording.replay(seat, session.server, self._timing.start(session.server))
+                return seat, await recording.replay(seat, server, self._timing.start(server))
             except OtherEra:
                 seat.release()
-                self._registry.learn_modern_only(session.server)
+                self._registry.learn_modern_only(server)
             except BaseException:
                 seat.release()
                 raise

@@ -26,6 +26,8 @@ from bridge.config.settings import Settings
 from bridge.config.values import Rate
 from bridge.process import pressure
 from bridge.process.memory import Heap, Trimmer
+from bridge.sessions.aggregate_modern import AggregateCalls
+from bridge.sessions.aggregates import Aggregates
 from bridge.sessions.bridge import BridgeClient, BridgeClients
 from bridge.sessions.catalogue import Catalogue
 from bridge.sessions.directory import SessionDirectory
@@ -38,10 +40,12 @@ from bridge.sessions.reaper import BRIDGE_WORDS, STREAM_WORDS, Reaper
 from bridge.sessions.relief import Relief, Resource
 from bridge.sessions.reload import Changes, Reload
 from bridge.sessions.room import Room
+from bridge.sessions.roster import Roster
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.sessions.upkeep import Upkeep
 from bridge.web.admin import AdminFace
+from bridge.web.aggregate import AggregateFace, AggregateModernFace
 from bridge.web.bridge import BridgeFace
 from bridge.web.calls import Calls
 from bridge.web.drain import Drain
@@ -164,6 +168,21 @@ class Service:
             variables,
             implicit=settings.implicit_initialize,
         )
+        roster = Roster(self.registry, settings.aggregate_separator, settings.aggregate_patience)
+        self._aggregate = AggregateCalls(self.registry, roster, self._calls)
+        aggregate = AggregateFace(
+            self.registry,
+            self._sessions,
+            AggregateModernFace(self._calls, self._drain, silence, calls, self._aggregate, self._limits, variables),
+            timing,
+            self._drain,
+            silence,
+            calls,
+            variables,
+            Aggregates(self.registry, self._sessions, timing, roster),
+            self._limits,
+            implicit=settings.implicit_initialize,
+        )
         self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain, self._limits, calls, variables)
         status = StatusFace(
             self.registry,
@@ -180,6 +199,7 @@ class Service:
         self._events = EventsFace(status, sessions, self._guards.admit)
         faces: tuple[Face, ...] = (
             self._mcp,
+            aggregate,
             SseFace(self.registry, self._sessions, timing, self._drain, silence, calls, settings.base_path, variables),
             self._bridge,
             ToolsFace(
@@ -308,6 +328,7 @@ class Service:
     async def stop(self) -> None:
         """Refuse new work, give running calls their time, end every session, stop every child."""
         running = self._drain.begin()
+        self._aggregate.finish_listens()
         self._calls.finish_listens()
         if running:
             log.info("waiting for %d running call(s), at most %g s", running, self._settings.shutdown_timeout)
@@ -319,6 +340,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._parking.close()
         await self._reload.close()
+        await self._aggregate.close()
         why = "the bridge is shutting down"
         assert self._runner is not None
         await self._events.close()

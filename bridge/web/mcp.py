@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from multidict import istr
@@ -42,6 +42,9 @@ from bridge.web.variables import ClientVariables
 
 log = logging.getLogger(__name__)
 
+#: Says of a request of a session which server it is for, and how that gets it.
+Route = Callable[[web.BaseRequest, StreamableSession, Request], Awaitable[tuple[str, Request]]]
+
 VERSION_HEADER = istr("MCP-Protocol-Version")
 LAST_EVENT_HEADER = istr("Last-Event-ID")
 
@@ -65,6 +68,8 @@ class McpFace:
         *,
         implicit: bool,
     ) -> None:
+        self._check: Callable[[str], object] = registry.pool
+        self._route: Route | None = None
         self._modern = modern
         self._variables = variables
         self._implicit = implicit
@@ -85,11 +90,11 @@ class McpFace:
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Take what a client says."""
-        return await self.serve(request, request.match_info["server_id"])
+        return await self.serve(request, self._server_of(request))
 
     async def serve(self, request: web.BaseRequest, server: str) -> web.StreamResponse:
         """Take what a client says to this server."""
-        self._registry.pool(server)  # 404 before anything else is looked at
+        self._check(server)  # 404 before anything else is looked at
         check_accept(request, JSON_TYPE, SSE_TYPE)
         body = await read_json(request)
         if body.lstrip()[:1] == b"[":
@@ -107,12 +112,15 @@ class McpFace:
             request_id = message.id if isinstance(message, Request) else None
             return refusal(error, request_id, status=200 if error.fault in OF_THE_SERVER else None)
 
+    def _server_of(self, request: web.Request) -> str:
+        return request.match_info["server_id"]
+
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Open a stream for what the server says outside of any request, or go on with one that was lost."""
         _check_handshake(request)
         check_accept(request, SSE_TYPE)
         self._drain.check()
-        entry = self._session(request, request.match_info["server_id"])
+        entry = self._session(request, self._server_of(request))
         with self._sessions.pool.using(entry) as session:
             last_id = request.headers.get(LAST_EVENT_HEADER)
             if last_id is None:
@@ -123,11 +131,11 @@ class McpFace:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """End a session."""
         _check_handshake(request)
-        self._sessions.delete(self._session(request, request.match_info["server_id"]))
+        self._sessions.delete(self._session(request, self._server_of(request)))
         return web.Response(status=204)
 
     def _session(self, request: web.BaseRequest, server: str) -> SessionEntry:
-        self._registry.pool(server)
+        self._check(server)
         session_id = request.headers.get(SESSION_HEADER)
         if session_id is None:
             raise Rejection(Fault.NO_SESSION_ID, f"{SESSION_HEADER} is missing; send initialize first")
@@ -175,15 +183,18 @@ class McpFace:
         self, request: web.BaseRequest, session: StreamableSession, batch: Batch, message: Message
     ) -> None:
         on_end: Callable[[Exchange], None] = batch.one_ended
+        server = session.server
         if isinstance(message, Request):
             try:
-                call = self._calls.begin(request, session.server, message)
+                if self._route is not None:
+                    server, message = await self._route(request, session, message)
+                call = self._calls.begin(request, server, message)
             except Rejection as rejection:
                 batch.refuse(rejection, message.id)
                 return
             if call is not None:
                 on_end = call.before(on_end)
-        silence = self._timing.silence(session.server)
+        silence = self._timing.silence(server)
         await session.take(message, silence=silence, into=batch, on_end=on_end)
 
     async def _call(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
@@ -191,9 +202,7 @@ class McpFace:
             self._drain.check_new_session()
             if message.method == "initialize":
                 return await self._initialize(request, server, message)
-            session = (
-                await self._sessions.open_greeted(server, owner_of(request), self._variables.take(request, server))
-            ).session
+            session = (await self._open_greeted(request, server)).session
         else:
             entry = self._session(request, server)
             session = entry.session
@@ -203,6 +212,8 @@ class McpFace:
                 if not self._implicit:
                     raise Rejection(Fault.NOT_A_MESSAGE, "this session is new: send initialize first")
                 session.variables = session.variables or self._variables.take(request, server)
+        if self._route is not None:
+            server, message = await self._route(request, session, message)
         call = self._calls.begin(request, server, message)
         silence = self._timing.silence(server)
         if call is None:
@@ -210,6 +221,13 @@ class McpFace:
         else:
             exchange = await call.sent(session.call(message, silence=silence, on_end=call.ended))
         return await self._follow(request, session, exchange, Prebuilt)
+
+    async def _open(self, request: web.BaseRequest, server: str) -> SessionEntry:
+        return await self._sessions.open(server, owner_of(request), variables=self._variables.take(request, server))
+
+    async def _open_greeted(self, request: web.BaseRequest, server: str) -> SessionEntry:
+        variables = self._variables.take(request, server)
+        return await self._sessions.open_greeted(server, owner_of(request), variables)
 
     async def _initialize_created(
         self, request: web.BaseRequest, entry: SessionEntry, message: Request
@@ -224,7 +242,7 @@ class McpFace:
         return await self._follow(request, entry.session, exchange, as_json)
 
     async def _initialize(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
-        entry = await self._sessions.open(server, owner_of(request), variables=self._variables.take(request, server))
+        entry = await self._open(request, server)
         try:
             exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
             response = await self._follow(request, entry.session, exchange, as_json)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from bridge.children.registry import Registry
+from bridge.config.server import ALL_SERVERS
 from bridge.process.usage import UsageMeter
 from bridge.sessions.parking import Parking
-from bridge.web.principal import may_use
+from bridge.web.principal import is_admin, may_use
 from bridge.web.sessions import AnyPool
 
 
@@ -37,7 +38,7 @@ class MetricsFace:
         servers = {server for server in self._registry.entries if may_use(request, server)}
         children = [child for child in self._registry.children() if child.server in servers]
         found = [
-            *exposition.of_pools(self._pools, servers),
+            *exposition.of_pools(self._pools, {ALL_SERVERS, *servers} if is_admin(request) else servers),
             exposition.of_children(children),
             *exposition.of_servers(self._registry, self._parking, servers),
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
@@ -12,8 +12,8 @@ from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind, Stream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.messages import Message, Notification, Request, Response
-from bridge.protocol.modern import LISTEN, ModernRequest, check_envelope, status_of
+from bridge.protocol.messages import Message, Notification, Response
+from bridge.protocol.modern import LISTEN, check_envelope, status_of
 from bridge.sessions.modern import ModernAnswer, ModernCalls
 from bridge.web.calls import Call, Calls
 from bridge.web.drain import Drain
@@ -38,18 +38,21 @@ class ModernFace:
         if isinstance(message, Response):
             raise Rejection(Fault.NOT_A_MESSAGE, "no request of the server waits for an answer in this era")
         if message.method == LISTEN:
-            return await self._listen(request, server, message)
+            self._drain.check()
+            headers = Headers(request.headers)
+            asked = check_envelope(message, headers)
+            return await self._listen(request, self._calls.answer(server, asked, headers, owner_of(request)))
         with self._drain:
-            headers = _Headers(request.headers)
+            headers = Headers(request.headers)
             asked = check_envelope(message, headers)
             call = self._followed.begin(request, server, message)
-            handling = self._answer(request, server, asked, headers, call)
+            handling = self._answer(request, self._calls.answer(server, asked, headers, owner_of(request)), call)
             return await (handling if call is None else call.handled(handling))
 
     async def _answer(
-        self, request: web.BaseRequest, server: str, asked: ModernRequest, headers: _Headers, call: Call | None
+        self, request: web.BaseRequest, coming: Awaitable[ModernAnswer], call: Call | None
     ) -> web.StreamResponse:
-        answer = await self._calls.answer(server, asked, headers, owner_of(request))
+        answer = await coming
         try:
             first = await answer.stream.first_within(self._silence)
             if first is not None and first[1] is Kind.ANSWER:
@@ -65,12 +68,9 @@ class ModernFace:
             if not answer.stream.ended:
                 answer.cancel()
 
-    async def _listen(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
+    async def _listen(self, request: web.BaseRequest, coming: Awaitable[ModernAnswer]) -> web.StreamResponse:
         """A subscription. The way out waits for calls, and ends these."""
-        self._drain.check()
-        headers = _Headers(request.headers)
-        asked = check_envelope(message, headers)
-        answer = await self._calls.answer(server, asked, headers, owner_of(request))
+        answer = await coming
         try:
             return await _events(request, answer, self._silence)
         finally:
@@ -78,7 +78,7 @@ class ModernFace:
                 answer.cancel()
 
 
-class _Headers(Mapping[str, list[str]]):
+class Headers(Mapping[str, list[str]]):
     """All values of a header by its name, looked up when asked for: a request has many that nobody asks for."""
 
     def __init__(self, headers: CIMultiDictProxy[str]) -> None:

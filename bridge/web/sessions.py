@@ -15,6 +15,7 @@ from aiohttp import web
 
 from bridge.auth.principal import Principal
 from bridge.config import values
+from bridge.config.server import ALL_SERVERS
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.states import SessionState
@@ -155,6 +156,8 @@ class SessionsFace:
         wanted = _flag(body) if "persistent" in body else entry.session.is_kept
         if wanted and not entry.session.is_kept:
             check_persist(request)
+            if entry.session.server == ALL_SERVERS:
+                raise Rejection(Fault.BAD_PARAMS, '"persistent" is for sessions at one server, and this one is at all')
         entry.session.metadata = metadata
         self._sessions.pool.set_ttl(entry, ttl)
         await self._sessions.kept.keep(entry, wanted)
@@ -243,6 +246,8 @@ def _is_own(entry: Entry[Any], principal: Principal) -> bool:
     session = entry.session
     if not isinstance(session, StreamableSession) or session.owner != principal.owner:
         return False
+    if session.server == ALL_SERVERS:
+        return True  # who may use none of them finds none in there
     return principal.may_use(session.server)  # the same user may come with a token for another server
 
 

@@ -80,6 +80,8 @@ DEFAULTS: list[tuple[str, str, Any]] = [
     ("START_TIMEOUT_MS", "start_timeout", 60.0),
     ("SHUTDOWN_TIMEOUT_MS", "shutdown_timeout", 10.0),
     ("WATCH", "watch", False),
+    ("AGGREGATE_SEPARATOR", "aggregate_separator", "__"),
+    ("AGGREGATE_PATIENCE_MS", "aggregate_patience", 10.0),
     ("IMPLICIT_INITIALIZE", "implicit_initialize", True),
 ]
 #: One of them alone is refused.
@@ -154,6 +156,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("START_TIMEOUT_MS", "250", 0.25),
     ("SHUTDOWN_TIMEOUT_MS", "1", 0.001),
     ("WATCH", "on", True),
+    ("AGGREGATE_SEPARATOR", "-", "-"),
+    ("AGGREGATE_PATIENCE_MS", "500", 0.5),
     ("IMPLICIT_INITIALIZE", "off", False),
     *(
         (name, word, None)
@@ -208,6 +212,9 @@ BAD: list[tuple[str, str, str]] = [
     ("DISABLE_STREAM_CLEANUP", "2", "true or false"),
     ("DISABLE_BRIDGE_CLEANUP", "never", "true or false"),
     ("WATCH", "maybe", "true or false"),
+    ("AGGREGATE_SEPARATOR", "::", "1 to 8 of the characters A-Z a-z 0-9 _ . / -"),
+    ("AGGREGATE_SEPARATOR", "_________", "1 to 8 of the characters A-Z a-z 0-9 _ . / -"),
+    ("AGGREGATE_PATIENCE_MS", "never", "a number of milliseconds above 0"),
     ("IMPLICIT_INITIALIZE", "maybe", "true or false"),
     ("SESSION_CLEANUP_INTERVAL_SECONDS", "0", "a number of seconds above 0"),
     ("SESSION_CLEANUP_INTERVAL_SECONDS", "-1", "a number of seconds above 0"),

@@ -1,0 +1,313 @@
+"""The seat of a session at all servers at once: each request goes to the server that its name says.
+
+Behind it is one :class:`Member` for each server, with a child that has heard what the client said at ``initialize``. A
+server that cannot start, or takes too long, is missing from lists until it is there; the others do not wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+from bridge.children.connection import Exchange
+from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, accept
+from bridge.children.seat import Listener, Seat
+from bridge.children.variables import OwnVariables
+from bridge.protocol import merged, messages
+from bridge.protocol.errors import INVALID_PARAMS, BridgeError, Fault, client_gone
+from bridge.protocol.merged import LISTINGS, NO_CURSOR, NO_RESOURCE, Index, Listing
+from bridge.protocol.messages import Raw, Request, Response
+from bridge.protocol.mux import CANCELLED, Undirected
+from bridge.protocol.subscriptions import LIST_CHANGED, UPDATED
+from bridge.protocol.translate import LEVELS
+from bridge.protocol.versions import LATEST_HANDSHAKE, is_handshake
+from bridge.sessions.gathering import Gathering
+from bridge.sessions.listing import Refused, pages
+from bridge.sessions.member import Member
+from bridge.sessions.recording import Recording
+from bridge.sessions.roster import Roster, View
+from bridge.sessions.seating import Seating
+from bridge.sessions.timing import Timing
+from bridge.version import __version__
+
+log = logging.getLogger(__name__)
+
+
+class Routed(Request, frozen=True, gc=False):
+    """A request as its server gets it, and the name that its client knows its subject by."""
+
+    server: str = ""
+    public: str = ""
+
+
+class AggregateSeat:
+    """``view`` is what its client sees; ``variables`` what the client has put into the environment of a server's child.
+
+    ``greets``: whether the client will never initialize, so that the bridge does.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        seating: Seating,
+        timing: Timing,
+        view: View,
+        owner: str,
+        variables: Callable[[str], OwnVariables | None],
+        *,
+        greets: bool,
+    ) -> None:
+        self.view = view
+        self.on_closed: Callable[[], None] = _nothing
+        self._roster = roster
+        self._seating = seating
+        self._timing = timing
+        self._owner = owner
+        self._variables = variables
+        self._greets = greets
+        self._said: bytes | None = None  # params of the client's initialize
+        self._level: str | None = None
+        self._members: dict[str, Member] = {}
+        self._retired: list[Member] = []
+        self._asked: dict[int, Member] = {}
+        self._index = Index()
+        self._spelled: dict[tuple[str, str], str] = {}  # resources as the client subscribed to them
+        self._listener: Listener = _nothing
+        self._gathering = Gathering(roster.patience)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def greeting(self) -> bytes:
+        """InitializeResult, where the bridge greets; else the client's own ``initialize`` is answered."""
+        return self._initialized(LATEST_HANDSHAKE) if self._greets else b""
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of one of its children."""
+        return next((member.pid for member in self._members.values() if member.pid is not None), None)
+
+    @property
+    def obituary(self) -> str:
+        """It does not end with any child."""
+        return "its children ended"
+
+    @property
+    def closed(self) -> bool:
+        """It depends on no child."""
+        return False
+
+    def listen(self, listener: Listener) -> None:
+        """Hear what any of the servers says."""
+        self._listener = listener
+
+    def introduce(self, params: bytes) -> None:
+        """What the client said at ``initialize``, for each child to hear."""
+        self._said = params
+
+    def greeted(self) -> None:
+        """It has answered by itself."""
+
+    async def routed(self, request: Request) -> Request:
+        """Return a request as its server gets it, :class:`Routed`; itself where it is for all, or nobody is meant."""
+        subject = merged.subject(request)
+        if subject is None:
+            return request
+        listing, public = subject
+        origin = await self._roster.find(self._index, listing, public, self.view, self._read)
+        if origin is None:
+            return request
+        inner = merged.about(request, listing, origin[1])
+        return Routed(inner.id, inner.method, inner.params, server=origin[0], public=public)
+
+    async def send(self, exchange: Exchange, silence: float | None) -> None:
+        """Send a request to its server, or answer it for all of them. Raises what :meth:`Member.send` raises."""
+        request = exchange.request
+        if request.method == "initialize":
+            self._own(self._initialize(exchange), exchange)
+        elif request.method == "ping":
+            accept(exchange)
+        elif request.method == SET_LEVEL:
+            await self._set_level(exchange)
+        elif request.method in LISTINGS:
+            self._own(self._list(exchange, LISTINGS[request.method]), exchange)
+        else:
+            request = request if isinstance(request, Routed) else await self.routed(request)
+            if isinstance(request, Routed):
+                await self._forward(exchange, request)
+            else:
+                _refuse(exchange, merged.refusal(request, NO_RESOURCE))
+
+    async def _forward(self, exchange: Exchange, request: Routed) -> None:
+        exchange.request = request
+        if request.method == SUBSCRIBE:
+            uri = messages.string(messages.member(request.params, "uri")) or ""
+            self._spelled[request.server, uri] = request.public
+        try:
+            await self._member(request.server).send(exchange, self._timing.silence(request.server))
+        except BridgeError as error:
+            if error.fault not in (Fault.UNKNOWN_SERVER, Fault.UNKNOWN_SESSION):
+                raise
+            exchange.fail(error)  # told by a status, it would end the session
+
+    def tell(self, line: bytes) -> None:
+        """Pass a notification on; each child has been told by itself that it is initialized."""
+        if messages.member(line, "method") != b'"notifications/initialized"':
+            for member in self._members.values():
+                member.tell(line)
+
+    def answer(self, response: Response) -> bool:
+        """Hand an answer to the server that asked."""
+        member = self._asked.pop(messages.number(response.id) or 0, None)
+        return member is not None and member.answer(response)
+
+    def refuse(self, question: int, why: str) -> None:
+        """Answer a question with an error."""
+        member = self._asked.pop(question, None)
+        if member is not None:
+            member.refuse(question, why)
+
+    def change(self, gone: frozenset[str]) -> None:
+        """Servers have come or gone; children of those that are ``gone`` serve what they are at."""
+        for server in gone & self._members.keys():
+            member = self._members.pop(server)
+            self._retired = [*self._retired, member]
+            member.retire()
+        self._announce(LIST_CHANGED)
+
+    def release(self) -> None:
+        """Give back everything."""
+        self._gathering.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for member in (*self._members.values(), *self._retired):
+            member.release()
+
+    async def gone(self) -> None:
+        """Wait for the end of all its children."""
+        await asyncio.gather(*(member.gone() for member in (*self._members.values(), *self._retired)))
+
+    def _member(self, server: str) -> Member:
+        member = self._members.get(server)
+        if member is None:
+            recording = Recording(self._said, self._level)
+
+            def take(coming: Callable[[Seat], None]) -> Awaitable[tuple[Seat, bytes]]:
+                return self._seating.introduced(server, self._owner, self._variables(server), recording, coming)
+
+            member = self._members[server] = Member(server, recording, take, self._hear, self._lost)
+        return member
+
+    async def _initialize(self, exchange: Exchange) -> None:
+        asked = messages.string(messages.member(exchange.request.params, "protocolVersion")) or ""
+        members = [self._member(server) for server in self._roster.servers(self.view)]
+        await self._gathering.all([member.ready() for member in members], lambda: self._announce(LIST_CHANGED))
+        result = self._initialized(asked if is_handshake(asked) else LATEST_HANDSHAKE)
+        exchange.finish(messages.response_line(Response(exchange.request.id, result)))
+
+    def _initialized(self, version: str) -> bytes:
+        greetings = {server: member.greeting for server, member in self._members.items() if member.greeting}
+        result = {
+            "protocolVersion": version,
+            "capabilities": merged.capabilities(greetings.values()),
+            "serverInfo": {"name": "mcp-bridge", "version": __version__},
+        }
+        if text := merged.instructions(greetings, self._roster.separator):
+            result["instructions"] = text
+        return messages.encode(result)
+
+    async def _set_level(self, exchange: Exchange) -> None:
+        level = messages.string(messages.member(exchange.request.params, "level"))
+        if level not in LEVELS:
+            _refuse(exchange, {"code": INVALID_PARAMS, "message": f"level must be one of {', '.join(LEVELS)}"})
+            return
+        self._level = level
+        for member in self._members.values():
+            member.recording.level = level
+            if member.is_ready and member.has("logging"):
+                await member.send(Exchange(Request(b"0", SET_LEVEL, exchange.request.params)), None)
+        accept(exchange)
+
+    async def _list(self, exchange: Exchange, listing: Listing) -> None:
+        if messages.member(exchange.request.params, "cursor") not in (b"", b"null"):
+            _refuse(exchange, NO_CURSOR)
+            return
+        result = messages.encode({listing.member: await self._read(listing)})
+        exchange.finish(messages.response_line(Response(exchange.request.id, result)))
+
+    async def _read(self, listing: Listing) -> list[Raw]:
+        """Ask every server for a list, and learn from it."""
+        servers = self._roster.servers(self.view)
+        self._index.stale.discard(listing)  # before: what is announced meanwhile counts
+        reading = [self._items(self._member(server), listing) for server in servers]
+        lists = await self._gathering.all(reading, lambda: self._announce([listing.changed]))
+        found = {server: items for server, items in zip(servers, lists, strict=True) if items is not None}
+        return self._index.learn(listing, found, self._roster.prefixes)
+
+    async def _items(self, member: Member, listing: Listing) -> list[bytes] | None:
+        """What one server lists; None when it cannot be had."""
+        found: list[bytes] = []
+        try:
+            await member.ready()
+            if member.has(listing.group):
+                silence = self._timing.bridge_silence(member.server)
+                async for result in pages(member, silence, lambda params: params, listing.method):
+                    found += map(bytes, messages.items(messages.member(result, listing.member)))
+        except (BridgeError, Refused) as error:
+            if not isinstance(error, Refused) or not error.has_none:
+                log.warning("server %s is not in %s of all servers: %s", member.server, listing.method, error)
+                return None
+        return found
+
+    def _announce(self, methods: Iterable[str]) -> None:
+        for method in sorted(methods):
+            self._changed(method)
+            self._listener(Undirected(method, messages.notification_line(method)))
+
+    def _changed(self, method: str) -> None:
+        self._index.stale |= {listing for listing in LISTINGS.values() if listing.changed == method}
+
+    def _hear(self, member: Member, message: Undirected) -> None:
+        if message.question is not None:
+            if message.method == CANCELLED:
+                self._asked.pop(message.question, None)
+            else:
+                self._asked[message.question] = member
+        elif message.method in LIST_CHANGED:
+            self._changed(message.method)
+        elif message.method == UPDATED:
+            line = merged.updated(message.message, lambda uri: self._public(member.server, uri))
+            message = Undirected(UPDATED, line)
+        self._listener(message)
+
+    def _public(self, server: str, uri: str) -> str:
+        return self._spelled.get((server, uri)) or self._index.public_of(server, uri)
+
+    def _lost(self, member: Member) -> None:
+        """What its child wanted to know, nobody wants to know any more."""
+        for number in [number for number, asking in self._asked.items() if asking is member]:
+            del self._asked[number]
+            params = messages.encode({"requestId": number})
+            self._listener(Undirected(CANCELLED, messages.notification_line(CANCELLED, params), number))
+
+    def _own(self, work: Coroutine[None, None, None], exchange: Exchange) -> None:
+        """Do what ends an exchange."""
+        task: asyncio.Task[Any] = asyncio.create_task(work)
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if not exchange.ended:
+                exchange.fail(error if isinstance(error, BridgeError) else client_gone())
+
+        task.add_done_callback(done)
+
+
+def _refuse(exchange: Exchange, error: dict[str, Any]) -> None:
+    exchange.finish(messages.response_line(Response(exchange.request.id, error=messages.encode(error))))
+
+
+def _nothing(*_: object) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,171 @@
+"""``/mcp``: many real servers of both eras behind one URL, for clients of the modern one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+
+from bridge.protocol.modern import SUBSCRIPTION_ID
+from tests.conftest import PEERS, Running, StartBridge, events
+from tests.modern_client import ModernClient
+from tests.web.test_aggregate import BROKEN, FULL, many, read
+
+MODERN = {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "modern_peer.py")]}
+BOTH = {"modern": MODERN, **FULL}
+
+
+def client(bridge: Running, query: str = "", **capabilities: Any) -> ModernClient:
+    """A client of all servers."""
+    found = ModernClient(bridge, "", capabilities)
+    found.path = f"/mcp{query}"
+    return found
+
+
+async def names(one: ModernClient, method: str = "tools/list", member: str = "tools", key: str = "name") -> list[str]:
+    return [each[key] for each in (await one.ask(method))["result"][member]]
+
+
+async def test_discover(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"broken": BROKEN, **BOTH})
+    result = (await client(bridge).ask("server/discover"))["result"]
+    assert result["supportedVersions"] == ["2026-07-28"]
+    assert (result["resultType"], result["ttlMs"], result["cacheScope"]) == ("complete", 0, "private")
+    assert result["capabilities"]["resources"] == {"listChanged": True, "subscribe": True}
+    assert "# modern\nbe modern\n\n# a\nBe a." in result["instructions"]
+    async with client(bridge, "?servers=a,x").send(client(bridge).body("server/discover")) as response:
+        assert response.status == 404
+
+
+async def test_lists_of_servers_of_both_eras_and_calls_at_each(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"broken": BROKEN, **BOTH})
+    one = client(bridge)
+    tools = (await one.ask("tools/list"))["result"]
+    assert (tools["resultType"], tools["ttlMs"], tools["cacheScope"]) == ("complete", 0, "private")
+    found = [tool["name"] for tool in tools["tools"]]
+    assert found[:3] == ["modern__echo", "modern__number", "a__asks"]
+    assert found[-1] == "c__x"
+    assert (await one.call("c__x", k="v"))["result"]["structuredContent"]["params"]["arguments"] == {"k": "v"}
+    assert (await one.call("modern__number"))["result"]["structuredContent"] == 5
+    assert await names(one, "prompts/list", "prompts") == ["a__p", "b__p"]
+    uris = ["x://1", "x://2", "x://only-a", "bridge://b/x://1"]
+    assert await names(one, "resources/list", "resources", "uri") == uris
+    only = client(bridge, "?servers=c")
+    assert await names(only) == ["c__x"]
+    assert (await only.call("modern__number"))["error"]["message"] == "Unknown tool: modern__number"
+
+
+async def test_a_header_that_repeats_an_argument_is_checked(start_bridge: StartBridge) -> None:
+    one = client(await start_bridge(BOTH))
+    body = one.body("tools/call", name="modern__echo", arguments={"region": "eu"})
+    async with one.send(body, Mcp_Param_Region="us") as response:
+        assert response.status == 400
+        assert (await response.json())["error"]["code"] == -32020
+    async with one.send(body, Mcp_Param_Region="eu") as response:
+        assert (await response.json())["result"]["structuredContent"] == {"region": "eu"}
+    async with one.send(body, Mcp_Name="echo", Mcp_Param_Region="eu") as response:
+        assert response.status == 400
+
+
+@pytest.mark.parametrize("uri", ["x://1", "bridge://b/x://1", "y://deep/er", "z://nobody"])
+async def test_a_resource_is_read_where_it_is(start_bridge: StartBridge, uri: str) -> None:
+    answer = await client(await start_bridge(BOTH)).ask("resources/read", uri=uri)
+    if uri == "z://nobody":
+        assert answer["error"] == {"code": -32602, "message": "Unknown resource: z://nobody"}
+    else:
+        assert answer["result"]["server"] == ("a" if uri == "x://1" else "b")
+
+
+async def test_prompts_completion_and_what_is_not_there(start_bridge: StartBridge) -> None:
+    one = client(await start_bridge(BOTH))
+    assert (await one.ask("prompts/get", name="b__p"))["result"]["params"]["name"] == "p"
+    ref = {"type": "ref/prompt", "name": "b__p"}
+    got = await one.ask("completion/complete", ref=ref, argument={"name": "n", "value": "v"})
+    assert got["result"]["params"]["ref"] == {"type": "ref/prompt", "name": "p"}
+    async with one.send(one.body("ping")) as response:
+        assert response.status == 404
+    async with one.send(one.body("nobody/knows")) as response:
+        assert response.status == 404
+    assert (await one.ask("tools/list", cursor="x"))["error"]["code"] == -32602
+
+
+async def test_questions_are_results_and_answers_find_their_call(start_bridge: StartBridge) -> None:
+    one = client(await start_bridge(BOTH), elicitation={}, sampling={})
+    for server, key in (("a", "r0"), ("b", "r0")):
+        params = {"name": f"{server}__asks", "arguments": {"method": "elicitation/create"}}
+        asked = (await one.ask("tools/call", **params))["result"]
+        assert asked["resultType"] == "input_required"
+        assert asked["inputRequests"][key]["params"]["message"] == server
+        again = {**params, "requestState": asked["requestState"], "inputResponses": {key: {"to": server}}}
+        told = (await one.ask("tools/call", 2, **again))["result"]["structuredContent"]
+        assert told == {"server": server, "answer": {"to": server}}
+    asked = (await one.call("modern__ask"))["result"]
+    assert set(asked["inputRequests"]) == {"a", "b"}
+
+
+async def test_progress(start_bridge: StartBridge) -> None:
+    one = client(await start_bridge(BOTH))
+    for name in ("a__progress", "modern__progress"):
+        body = one.body("tools/call", "id", {"progressToken": "mine"}, name=name, arguments={"steps": 1})
+        async with one.send(body) as response:
+            got = [event async for event in events(response)]
+        assert got[0]["params"] == {"progressToken": "mine", "progress": 1}
+
+
+async def test_a_subscription_hears_all_servers(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(BOTH)
+    one = client(bridge)
+    wanted = {
+        "toolsListChanged": True,
+        "resourcesListChanged": False,
+        "resourceSubscriptions": ["x://1", "bridge://b/x://1", "z://nobody"],
+    }
+    async with one.send(one.body("subscriptions/listen", "sub", notifications=wanted)) as response:
+        stream = events(response)
+        acknowledged = (await anext(stream))["params"]
+        assert acknowledged["_meta"] == {SUBSCRIPTION_ID: "sub"}
+        granted = acknowledged["notifications"]
+        assert sorted(granted.pop("resourceSubscriptions")) == ["bridge://b/x://1", "x://1"]
+        assert granted == {"toolsListChanged": True}
+
+        async def heard() -> tuple[str, Any]:
+            note = await anext(stream)
+            assert note["params"]["_meta"][SUBSCRIPTION_ID] == "sub"
+            return note["method"], note["params"].get("uri")
+
+        changed = ("notifications/tools/list_changed", None)
+        for tool in ("modern__changed", "a__changes"):
+            await one.call(tool)
+            assert await heard() == changed
+        for server, uri in (("a", "x://1"), ("b", "bridge://b/x://1")):
+            await one.call(f"{server}__updates", uri="x://1")
+            assert await heard() == ("notifications/resources/updated", uri)
+        bridge.service.reload(read(**BOTH, new=many("new", tools=["t"])))
+        assert await heard() == changed
+        assert "new__t" in await names(one)
+        await one.call("modern__die")  # another child is subscribed to, and its lists may be other ones
+        while (await heard()) != changed:
+            pass
+        bridge.service.reload(read(b=FULL["b"]))
+        assert await heard() == changed
+        assert {name.partition("__")[0] for name in await names(one)} == {"b"}
+        closing = asyncio.create_task(bridge.service.stop())
+        end = [note async for note in stream][-1]
+        assert (end["id"], end["result"]["resultType"]) == ("sub", "complete")
+        await closing
+
+
+async def test_a_subscription_that_is_closed_is_closed_at_all_servers(start_bridge: StartBridge) -> None:
+    one = client(await start_bridge({"modern": MODERN}))
+
+    async def open_ones() -> int:
+        return len((await one.call("modern__listens"))["result"]["structuredContent"]["wanted"])
+
+    before = await open_ones()  # that of the bridge itself
+    async with one.send(one.body("subscriptions/listen", notifications={"toolsListChanged": True})) as response:
+        await anext(events(response))
+        assert await open_ones() == before + 1
+    while await open_ones() > before:
+        pass
