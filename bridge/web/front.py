@@ -55,10 +55,10 @@ class Front:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; what a handler raises becomes its answer."""
-        begun = time.perf_counter() if log.isEnabledFor(logging.DEBUG) else None
+        begun = time.perf_counter() if log.isEnabledFor(logging.DEBUG) else 0.0
         origin = request.headers.get(hdrs.ORIGIN)
         try:
-            if is_preflight(request) and origin is not None:
+            if origin is not None and is_preflight(request):
                 self._guards.check_page(request)
                 return preflight(request, origin)
             way = self._ways.get(request.raw_path) or self._way(request.raw_path)
@@ -88,7 +88,7 @@ class Front:
                 response.share(origin)
             else:
                 share(response, origin)
-        if begun is not None:
+        if begun:
             spent = (time.perf_counter() - begun) * 1000
             log.debug("%s %s %d %.1fms", request.method, shown_path(request), response.status, spent)
         return response

@@ -159,7 +159,8 @@ class Guards:
     def check_page(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless its Host is ours and its page, if it comes from one, may ask us anything."""
         headers = request.headers
-        self._check_host(headers.get(hdrs.HOST, ""))
+        if (named := headers.get(hdrs.HOST, "")) not in self._seen:
+            self._check_host(named)
         if self._proxies is not None and (host := self._proxies.read(request)):
             self._check_host(host)  # and not instead of Host: some proxies pass on what a page has sent
         origin = headers.get(hdrs.ORIGIN)

@@ -129,15 +129,19 @@ class _Short(web.StreamResponse):
         """The headers that are not the same for all."""
         return (_SESSION % self._session_id.encode() if self._session_id else b"") + self._sharing
 
-    async def _send(self, *parts: bytes) -> None:
+    def _send(self, *parts: bytes) -> bool:
+        """Write these; return whether the client sends requests and does not read the answers."""
         assert self._request is not None
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
         for part in parts:
             transport.write(part)
-        if self._request.protocol.writing_paused:  # it sends requests and does not read the answers
-            await self._request.writer.drain()
+        return self._request.protocol.writing_paused
+
+    async def _drain(self) -> None:
+        assert self._request is not None
+        await self._request.writer.drain()
 
 
 class Prebuilt(_Short, web.Response):
@@ -156,10 +160,9 @@ class Prebuilt(_Short, web.Response):
             await self._usual.write_eof()
             return
         head = _HEAD % (len(self._json), self._own_lines(), _clock.date())
-        if len(self._json) <= COPIED:
-            await self._send(head + self._json)
-        else:
-            await self._send(head, self._json)
+        parts = (head + self._json,) if len(self._json) <= COPIED else (head, self._json)
+        if self._send(*parts):
+            await self._drain()
 
 
 class PrebuiltStream(_Short):
@@ -175,7 +178,7 @@ class PrebuiltStream(_Short):
         if self._usual is not None:
             await self._usual.write(data)
         else:
-            await self._send_chunk(bytes(data), b"")
+            await self._send_chunk(bytes(data))
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send something and end the stream. Raises :class:`ConnectionError` when the client has gone."""
@@ -185,14 +188,17 @@ class PrebuiltStream(_Short):
             self._is_over = True
             await self._send_chunk(data, _END)
 
-    async def _send_chunk(self, data: bytes, end: bytes) -> None:
+    async def _send_chunk(self, data: bytes, end: bytes = b"") -> None:
         head = b""
         if not self._has_begun:
             self._has_begun = True
             head = _STREAM_HEAD % (self._own_lines(), _clock.date())
+        parts: tuple[bytes, ...]
         if not data:  # an empty chunk would be the end
-            await self._send(head + end)
+            parts = (head + end,)
         elif len(data) <= COPIED:
-            await self._send(b"%b%x\r\n%b\r\n%b" % (head, len(data), data, end))
+            parts = (b"%b%x\r\n%b\r\n%b" % (head, len(data), data, end),)
         else:
-            await self._send(b"%b%x\r\n" % (head, len(data)), data, b"\r\n" + end)
+            parts = (b"%b%x\r\n" % (head, len(data)), data, b"\r\n" + end)
+        if self._send(*parts):
+            await self._drain()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from aiohttp import web
@@ -73,14 +73,15 @@ class Server(web.Server):
             elif connection.waits is _LATE or connection.has_begun():
                 connection.force_close()
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+    def _serve(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         connection: Any = request.protocol  # a Connection, which nobody has to find out each time
         connection.waits = _ANSWER
-        try:
-            return await self._handler(request)
-        finally:
-            # What comes of a body that nobody has read is no head of the next request.
-            connection.waits = _NOTHING if request.content.is_eof() else _ANSWER
+        return self._handler(request)
+
+
+# Not super(), which makes an object for each call of a function that each request calls three times.
+_data_received = web.RequestHandler.data_received
+_finish_response = web.RequestHandler.finish_response
 
 
 class Connection(web.RequestHandler):
@@ -96,7 +97,15 @@ class Connection(web.RequestHandler):
         """Take what has come; on an idle connection a head begins."""
         if self.waits is _NOTHING:
             self.waits = _HEAD
-        super().data_received(data)
+        _data_received(self, data)
+
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Send what the handler has returned, or what became of what it has raised."""
+        # What comes of a body that nobody has read is no head of the next request.
+        self.waits = _NOTHING if request.content.is_eof() else _ANSWER
+        return _finish_response(self, request, resp, start_time)
 
     def has_begun(self) -> bool:
         """Whether half a head came along with the request before it, so that nothing told of it, and no more since.
