@@ -8,13 +8,15 @@ import signal
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from bridge.process.spawn import Command
 from bridge.protocol.errors import Fault
 from bridge.protocol.messages import Request
 from bridge.protocol.states import SessionState
 from bridge.sessions.directory import SessionEntry
-from tests.conftest import StartBridge, peer
+from bridge.web import sse
+from tests.conftest import INITIALIZE, StartBridge, message, peer, tool
 from tests.faults.conftest import until
 from tests.process.watched import Watched
 
@@ -68,3 +70,30 @@ async def test_a_start_that_is_cancelled_closes_every_descriptor_once(turns: int
         for _ in range(3):  # the loop closes what it has
             await asyncio.sleep(0)
         await child.stop(0.01)
+
+
+async def test_a_session_that_loses_its_child_while_a_message_comes_refuses_that_message(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On HTTP+SSE: taken, it would be answered on a stream that has ended."""
+    bridge = await start_bridge()
+    read = sse.read_json
+
+    async def read_slowly(request: web.Request) -> bytes:
+        body = await read(request)
+        [child] = bridge.service.registry.children()
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+        await until(lambda: len(bridge.service._sessions.pool) == 0, "the session has ended")
+        return body
+
+    async with bridge.http.get(bridge.url + "/sse/peer") as stream:
+        await stream.content.readuntil(b"data: ")
+        path = (await stream.content.readline()).decode().strip()
+        async with bridge.post(path, message("initialize", 0, **INITIALIZE)) as response:
+            assert response.status == 202
+        await stream.content.readuntil(b'"id":0')
+        monkeypatch.setattr(sse, "read_json", read_slowly)
+        async with bridge.post(path, tool("echo")) as response:
+            assert response.status == 404
+            assert "killed by signal 9" in (await response.json())["error"]["message"]
