@@ -135,8 +135,11 @@ class Registry:
             return await take_seat(pool, sharing)
 
     async def stop(self, server: str) -> None:
-        """End every child of a server, and start none before :meth:`start`. Raises :class:`Rejection`."""
-        await self.pool(server).halt()
+        """End every child of a server, those of an earlier configuration that still serve someone included, and start
+        none before :meth:`start`. Raises :class:`Rejection`.
+        """
+        earlier = [pool for pool in self._retired if pool.config.id == server]
+        await asyncio.gather(*(pool.halt() for pool in (self.pool(server), *earlier)))
 
     def start(self, server: str) -> None:
         """Let children of a server start again, whatever has happened. Raises :class:`Rejection`."""
