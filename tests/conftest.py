@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -19,6 +20,8 @@ from bridge.config.settings import read_settings
 from bridge.web.app import Service
 
 PEERS = Path(__file__).parent / "peers"
+#: Seconds for what happens soon: only a test that fails waits so long, and a busy machine takes some of it.
+PATIENCE = 20.0
 ACCEPT = "application/json, text/event-stream"
 INITIALIZE = {
     "protocolVersion": "2025-06-18",
@@ -29,6 +32,11 @@ INITIALIZE = {
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is below nohup, and in the background of a script; children would inherit that, and not hear of Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def in_time() -> asyncio.Timeout:
+    """A limit for what would else never happen, so that a test says where it waited."""
+    return asyncio.timeout(PATIENCE)
 
 
 def peer(**entry: Any) -> dict[str, Any]:

@@ -82,13 +82,19 @@ class Registry:
         return ChildPool(config, self._limits, self._capacity, self._stderr_sink(config.id), guard)
 
     def speaks_modern(self, server: str) -> bool | None:
-        """Whether children of a server speak the modern era; None as long as nobody has asked one."""
-        era = self.entries[server].child_era
+        """Whether children of a server speak the modern era; None as long as nobody has asked one.
+
+        Raises what :meth:`pool` raises: the server may have gone while its caller waited for something.
+        """
+        era = self.pool(server).config.child_era
         return self._modern.get(server) if era == "auto" else era == "modern"
 
     def speaks_handshake(self, server: str) -> bool:
-        """Whether they speak the handshake era: they do until one has refused ``initialize``."""
-        return self.entries[server].child_era != "modern" and server not in self._modern_only
+        """Whether they speak the handshake era: they do until one has refused ``initialize``.
+
+        Raises what :meth:`pool` raises.
+        """
+        return self.pool(server).config.child_era != "modern" and server not in self._modern_only
 
     def learn(self, server: str, *, modern: bool) -> None:
         """Remember what a child has answered to ``server/discover``; what contradicts that is forgotten."""
@@ -145,8 +151,11 @@ class Registry:
             return await take_seat(pool, sharing)
 
     async def stop(self, server: str) -> None:
-        """End every child of a server, and start none before :meth:`start`. Raises :class:`Rejection`."""
-        await self.pool(server).halt()
+        """End every child of a server, those of an earlier configuration that still serve someone included, and start
+        none before :meth:`start`. Raises :class:`Rejection`.
+        """
+        earlier = [pool for pool in self._retired if pool.config.id == server]
+        await asyncio.gather(*(pool.halt() for pool in (self.pool(server), *earlier)))
         self._tell(frozenset())
 
     def start(self, server: str) -> None:

@@ -82,8 +82,9 @@ class SseFace:
 
     async def post(self, request: web.Request) -> web.Response:
         """Take one message; what answers it comes on the stream."""
-        entry = self._session(request)
+        self._session(request)  # who has none is refused before the body is read
         message = messages.parse(await read_json(request))
+        entry = self._session(request)  # it may have ended meanwhile, and its stream with it
         stream = self._streams[entry.session.id]
         if isinstance(message, Request):
             self._drain.check()

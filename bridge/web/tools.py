@@ -87,12 +87,9 @@ class ToolsFace:
             self._registry.pool(server)
         servers = [id_ for id_, config in self._registry.entries.items() if not config.disabled]
         chosen = [server for server in servers if may_use(request, server) and (not asked or server in asked)]
+        descriptions = {server: self._registry.entries[server].description for server in chosen}
         found = await asyncio.gather(*(self._within_patience(request, server) for server in chosen))
-        describing = Describing(
-            origin_of(request) + self._base,
-            {server: self._registry.entries[server].description for server in chosen},
-            needs_token=not self._guards.is_open,
-        )
+        describing = Describing(origin_of(request) + self._base, descriptions, needs_token=not self._guards.is_open)
         each = dict(zip(chosen, found, strict=True))
         # Off the event loop: to read the schemas of a thousand tools takes seconds.
         document = await asyncio.get_running_loop().run_in_executor(None, describing.document, each)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import cast
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from bridge.children.connection import LARGE, ChildConnection, Exchange
 from bridge.children.transport import Hearing, Transport
 from bridge.protocol.messages import Request
+from tests.conftest import in_time
 
 
 class Scripted:
@@ -43,7 +43,7 @@ async def test_others_have_a_turn_between_reading_a_large_message_and_passing_it
     child, [first, _], ended = _connected(2)
     child.hearing.on_line(_answer(1, LARGE))
     assert ended == []
-    async with asyncio.timeout(5):
+    async with in_time():
         await first.receive()
     assert ended == [1]
     assert len(first.answer) > LARGE
@@ -62,7 +62,7 @@ async def test_messages_keep_their_order_and_none_is_lost_when_the_child_ends(
     child.hearing.on_line(_answer(1, 5))  # a second answer, which is ignored
     if dies:
         child.hearing.on_end()
-    async with asyncio.timeout(5):
+    async with in_time():
         for each in exchanges[: 3 + dies]:
             await each.receive()
     assert ended == [1, 2, 3, *([4] if dies else [])]

@@ -17,7 +17,7 @@ from bridge.config.servers import parse_servers
 from bridge.protocol.errors import ChildUnavailable, ConnectionClosed, Resting, StartFailed
 from bridge.protocol.messages import Request
 from bridge.protocol.states import ChildState
-from tests.conftest import peer
+from tests.conftest import PATIENCE, in_time, peer
 
 
 def _pool(capacity: int = 100, starts: Starts | None = None, **entry: object) -> ChildPool:
@@ -88,7 +88,7 @@ async def test_closing_does_not_wait_for_a_child_that_never_answers_its_greeting
     pool = _pool(command="cat", args=["/dev/null", "-"])
     caller = asyncio.create_task(pool.lease(SHARED))
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with in_time():
         await pool.close()
     with pytest.raises(ChildUnavailable, match="stopped while it started"):
         await caller
@@ -139,7 +139,7 @@ async def test_a_warm_child_that_waits_to_start_is_next_when_it_is_wanted(monkey
     first, second = pool.children
     await first.ready
     assert second.pid is None
-    async with asyncio.timeout(10):
+    async with in_time():
         leases = [await pool.lease(warm) for _ in range(2)]
     assert {lease.child for lease in leases} == {first, second}
     await pool.close()
@@ -181,14 +181,14 @@ async def test_who_waits_for_a_child_gets_it_before_who_comes_later(pool: ChildP
 
     late = asyncio.create_task(again())
     for each in (first, second, late):
-        done, _ = await asyncio.wait([first, second, late], return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        done, _ = await asyncio.wait([first, second, late], return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
         assert [task for task in (first, second, late) if task in done and task.result()._held] == [each]
         each.result().release()
 
 
 async def test_all_that_wait_for_a_child_learn_at_once_that_none_will_come_back(pool: ChildPool) -> None:
     _, waiting = await _queued(pool, 3)
-    async with asyncio.timeout(5):
+    async with in_time():
         await pool.halt()
         for caller in waiting:
             with pytest.raises(Resting, match="it was stopped"):
@@ -199,7 +199,7 @@ async def test_a_child_that_comes_as_its_caller_gives_up_goes_to_the_next(pool: 
     held, [first, second] = await _queued(pool, 2)
     held.release()
     first.cancel()
-    async with asyncio.timeout(5):
+    async with in_time():
         assert (await second).child is held.child
     assert held.child.holders == 1
 

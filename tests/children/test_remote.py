@@ -28,7 +28,7 @@ from bridge.config.settings import read_settings
 from bridge.process.child import ChildStalled
 from bridge.protocol.framing import Oversized
 from tests.children.scripted import Front, StartScripted, cut, event, progress, stream
-from tests.conftest import ACCEPT, INITIALIZE, Running, Session, StartBridge, events, last, message, tool
+from tests.conftest import ACCEPT, INITIALIZE, Running, Session, StartBridge, events, in_time, last, message, tool
 
 SECRET = "Bearer s3cret-token"
 
@@ -93,7 +93,7 @@ async def test_a_cancellation_reaches_the_far_child(chain: Chain) -> None:
         async with session.post(message("notifications/cancelled", requestId="mine", reason="bored")) as response:
             assert response.status == 202
         # The cancellation is a POST of its own, so a call may pass it; it is awaited at the far side instead.
-        async with asyncio.timeout(5):
+        async with in_time():
             while not (seen := (await session.call("cancelled"))["result"]["cancelled"]):
                 pass
         assert seen[0]["reason"] == "bored"
@@ -127,7 +127,7 @@ async def test_the_death_of_the_far_child_ends_the_session_with_the_reason(chain
     assert re.search("exited with code 3|ended its event stream", answer["error"]["message"])
     async with session.post(tool("echo")) as response:
         await response.read()
-    async with asyncio.timeout(5):
+    async with in_time():
         await child.ended.wait()
     async with session.post(tool("echo")) as response:
         assert response.status == 404
@@ -141,7 +141,7 @@ async def test_delete_leaves_nothing_at_the_far_side(chain: Chain) -> None:
     [near], [away] = chain.near.service.registry.children(), chain.away.service.registry.children()
     async with session.delete() as response:
         assert response.status == 204
-    async with asyncio.timeout(5):
+    async with in_time():
         await near.ended.wait()
         await away.ended.wait()
     assert await chain.away.get("/sessions") == []
@@ -153,7 +153,7 @@ async def test_the_end_of_the_bridge_leaves_nothing_at_the_far_side(chain: Chain
     await chain.session()
     [away] = chain.away.service.registry.children()
     await chain.near.service.stop()
-    async with asyncio.timeout(5):
+    async with in_time():
         await away.ended.wait()
     assert await chain.away.get("/sessions") == []
 
@@ -162,7 +162,7 @@ async def test_kill_ends_what_runs_at_once(chain: Chain) -> None:
     session = await chain.session()
     async with session.post(tool("wait", "mine", key="k")) as waiting:
         chain.near.service.kill()
-        async with asyncio.timeout(1):
+        async with in_time():
             answer = await last(waiting)
     assert answer["id"] == "mine"
     assert "the connection to it was closed" in answer["error"]["message"]
@@ -239,7 +239,7 @@ async def test_a_cancelled_call_that_nobody_answers_makes_room(chain: Chain, mon
 async def _until_open(chain: Chain, calls: int) -> Any:
     """Wait until so many calls have reached the connection, as /children tells."""
     [child] = chain.near.service.registry.children()
-    async with asyncio.timeout(5):
+    async with in_time():
         while (await chain.near.get("/children"))[0]["open_calls"] < calls:
             pass
     return child
@@ -293,7 +293,7 @@ async def test_the_sdks_own_server_is_served(sdk: tuple[str, str], start_bridge:
     [child] = near.service.registry.children()
     async with session.delete() as response:
         assert response.status == 204
-    async with asyncio.timeout(5):
+    async with in_time():
         await child.ended.wait()
 
 
@@ -503,7 +503,7 @@ async def test_a_stream_that_stays_open_behind_its_answer_holds_up_nothing(
 
     monkeypatch.setattr(remote, "IN_FLIGHT", 1)
     session = await (await front(await scripted(tools__call=call))).session("far")
-    async with asyncio.timeout(5):
+    async with in_time():
         for _ in range(3):
             assert (await session.call("x"))["result"] == {}
     never.set()
@@ -689,7 +689,7 @@ class Ear:
         return RemoteServer("far", url, headers, limit=1_000_000, hearing=hearing)
 
     async def heard(self) -> dict[str, Any]:
-        async with asyncio.timeout(5):
+        async with in_time():
             line = await self.lines.get()
         assert isinstance(line, bytes)
         return dict(json.loads(line))
@@ -707,7 +707,7 @@ async def test_the_handshake_keeps_its_order_and_what_follows_runs_side_by_side(
             await asyncio.sleep(0)
 
     async def meet(_request: web.Request, _body: dict[str, Any]) -> None:
-        async with asyncio.timeout(5):
+        async with in_time():
             await meeting.wait()
 
     far = await scripted(initialize=slowly, notifications__initialized=slowly, tools__call=meet)
@@ -738,7 +738,7 @@ async def test_a_pretty_answer_is_one_line(scripted: StartScripted) -> None:
     server.write(line("initialize", 1, **INITIALIZE))
     server.write(line("tools/call", 2, name="x"))
     await ear.heard()
-    async with asyncio.timeout(5):
+    async with in_time():
         pretty = await ear.lines.get()
     assert isinstance(pretty, bytes)
     assert not {b"\r", b"\n"} & {pretty[at : at + 1] for at in range(len(pretty))}
@@ -774,7 +774,7 @@ async def test_a_cancellation_does_not_pass_its_request(
     cancelled = asyncio.Event()
 
     async def call(_request: web.Request, _body: dict[str, Any]) -> None:
-        async with asyncio.timeout(5):
+        async with in_time():
             await cancelled.wait()
 
     async def cancel(_request: web.Request, _body: dict[str, Any]) -> None:
@@ -822,7 +822,7 @@ async def test_notifications_keep_their_order(scripted: StartScripted) -> None:
     for n in range(5):
         server.write(line(f"notifications/{n}"))
     await ear.heard()
-    async with asyncio.timeout(5):
+    async with in_time():
         await ended.wait()
     await server.stop(2)
     assert [name for name in far.seen if name.startswith("notifications/")] == [f"notifications/{n}" for n in range(5)]
@@ -901,7 +901,7 @@ async def test_a_server_that_does_not_let_go_is_left_in_time(scripted: StartScri
     await server.start()
     server.write(line("initialize", 1, **INITIALIZE))
     await ear.heard()
-    async with asyncio.timeout(2):
+    async with in_time():
         await server.stop(0.05)
     assert ear.ended.is_set()
     never.set()

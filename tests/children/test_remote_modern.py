@@ -15,7 +15,7 @@ from aiohttp import web
 from bridge.children import remote, remote_streamable
 from bridge.protocol.modern import LOG_LEVEL, SUBSCRIPTION_ID
 from tests.children.scripted import Front, Scripted, StartScripted, cut, event, progress, stream
-from tests.conftest import PEERS, Running, StartBridge, events, last, message, peer, tool
+from tests.conftest import PEERS, Running, StartBridge, events, in_time, last, message, peer, tool
 from tests.modern_client import ModernClient
 
 PROGRAMS = {
@@ -110,7 +110,7 @@ async def test_hanging_up_cancels_at_the_far_side(chain: Chain) -> None:
     body = client.body("tools/call", 1, {"progressToken": "p"}, name="wait", arguments={"key": "k"})
     async with client.send(body) as response:
         await anext(events(response))
-    async with asyncio.timeout(5):
+    async with in_time():
         while not (await client.call("cancelled"))["result"]["structuredContent"]["cancelled"]:
             pass
     while sum(row["open_calls"] for row in await chain.near.get("/children")):
@@ -126,7 +126,7 @@ async def test_a_cancellation_of_a_handshake_client_hangs_up(chain: Chain) -> No
         async with session.post(message("notifications/cancelled", requestId="mine")) as accepted:
             assert accepted.status == 202
         assert (await anext(got))["error"] == {"code": -32800, "message": "the request was cancelled"}
-    async with asyncio.timeout(5):
+    async with in_time():
         while not (await session.call("cancelled"))["result"]["structuredContent"]["cancelled"]:
             pass
 
@@ -203,7 +203,7 @@ async def test_the_end_of_the_bridge_leaves_nothing_at_the_far_side(chain: Chain
         await anext(events(response))
         await chain.near.service.stop()
     far = ModernClient(chain.away, "new")
-    async with asyncio.timeout(5):
+    async with in_time():
         while len((await far.call("listens"))["result"]["structuredContent"]["wanted"]) > 1:  # the far bridge's own
             pass
 
@@ -349,7 +349,7 @@ async def test_a_server_may_change_its_era(
     far, near = await modern(scripted, front, changes[0], tools__call=call, tools__list=call)
     assert await method_of(near, client) == "tools/call"
     far.era = changes[1]
-    async with asyncio.timeout(5):
+    async with in_time():
         while True:  # what is on its way when it changes is lost
             with contextlib.suppress(KeyError):
                 assert await method_of(near, client) == "tools/call"

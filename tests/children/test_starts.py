@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from bridge.children.starts import Slot, Starts
+from tests.conftest import in_time
 
 NEVER = 1000.0
 
@@ -114,7 +115,7 @@ async def test_who_gives_up_with_a_slot_in_hand_returns_it(line: Line) -> None:
 async def test_a_silent_program_counts_for_a_while_only() -> None:
     starts = Starts(1, silence=0.01, patience=NEVER)
     await starts.enter("a")
-    async with asyncio.timeout(5):
+    async with in_time():
         await starts.enter("a")
 
 
@@ -122,7 +123,7 @@ async def test_nobody_waits_longer_than_a_while() -> None:
     starts = Starts(1, silence=NEVER, patience=0.01)
     await starts.enter("slow")
     warm = asyncio.create_task(starts.enter("slow", lambda: False))
-    async with asyncio.timeout(5):
+    async with in_time():
         await starts.enter("slow")
     assert not warm.done()
     warm.cancel()

@@ -12,6 +12,7 @@ from bridge.children.seat import Seat
 from bridge.children.upseat import UpSeat
 from bridge.protocol.errors import ConnectionClosed
 from bridge.protocol.messages import Request
+from tests.conftest import in_time
 
 
 class Silent:
@@ -36,7 +37,7 @@ async def test_a_call_ends_with_its_seat_although_its_work_has_not_begun(method:
     for _ in range(turns):
         await asyncio.sleep(0)
     seat.release()
-    async with asyncio.timeout(1):
+    async with in_time():
         assert b'"error"' in await exchange.receive()
 
 
@@ -50,5 +51,5 @@ async def test_a_call_whose_child_dies_and_whose_seat_is_given_back_for_that_say
         await asyncio.sleep(0)
     child.legs[0].fail(ConnectionClosed("modern", "it was killed by signal 9"))
     seat.release()
-    async with asyncio.timeout(1):
+    async with in_time():
         assert b"signal 9" in await exchange.receive()

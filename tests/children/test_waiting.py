@@ -12,6 +12,7 @@ from bridge.children.waiting import while_wanted
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
 from bridge.sessions.vacant import Vacant
+from tests.conftest import in_time
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ async def test_a_request_that_ends_waits_no_longer(end: Callable[[Exchange], Non
     sending = asyncio.create_task(Vacant(lambda: child).send(exchange, None))  # type: ignore[arg-type, return-value]
     await asyncio.sleep(0)
     end(exchange)
-    async with asyncio.timeout(1):
+    async with in_time():
         await sending
     assert child.cancelled()
     assert words in exchange.answer

@@ -23,7 +23,7 @@ from bridge.children.pool import Capacity, ChildPool, Lease
 from bridge.config.servers import parse_servers
 from bridge.protocol.errors import StartFailed
 from bridge.protocol.messages import Request
-from tests.conftest import PEERS, peer
+from tests.conftest import PEERS, in_time, peer
 
 Pool = Callable[..., ChildPool]
 
@@ -167,7 +167,7 @@ async def test_closing_does_not_wait_for_imports(pool: Pool, tmp_path: Path) -> 
     caller = asyncio.create_task(made.lease(SHARED))
     made.keep_warm(DEDICATED)
     await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with in_time():
         await made.close()
     with pytest.raises(Exception, match="stopped while it started"):
         await caller

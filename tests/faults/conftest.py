@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from bridge.cli.serve import _loop_factory
-from tests.conftest import PEERS
+from tests.conftest import PATIENCE, PEERS
 from tests.faults.raw import opened
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -29,7 +29,7 @@ def babbler(*flags: str, **entry: Any) -> dict[str, Any]:
     return {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "babbler.py"), *flags], **entry}
 
 
-async def until(holds: Callable[[], bool], what: str | Callable[[], str], seconds: float = 5) -> None:
+async def until(holds: Callable[[], bool], what: str | Callable[[], str], seconds: float = PATIENCE) -> None:
     """Look until something holds that nothing announces: descriptors and processes of ours, in the main."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not holds():

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 
-from tests.conftest import Running
+from tests.conftest import Running, in_time
 
 #: All that were opened; a fixture closes them.
 opened: list[Raw] = []
@@ -27,14 +27,14 @@ class Raw:
 
     async def response(self, has_body: bool = True) -> tuple[int, dict[str, str], bytes]:
         """Read one response with a length."""
-        async with asyncio.timeout(5):
+        async with in_time():
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
             content = await self.reader.readexactly(int(headers.get("content-length", "0")) * has_body)
         return int(head[0].split()[1]), headers, content
 
     async def is_closed(self) -> bool:
-        async with asyncio.timeout(5):
+        async with in_time():
             try:
                 return await self.reader.read(1) == b""
             except ConnectionError:

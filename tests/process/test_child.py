@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import re
@@ -21,6 +20,7 @@ from bridge.process.spawn import Command, SpawnError, spawn
 from bridge.process.tree import ProcessTree
 from bridge.process.usage import UsageMeter
 from bridge.protocol.framing import Oversized
+from tests.conftest import in_time
 from tests.process.watched import Watched, lives
 
 Start = Callable[..., Awaitable[Watched]]
@@ -96,7 +96,7 @@ async def test_what_a_child_writes_last_still_arrives(start: Start) -> None:
 async def test_an_exit_is_seen_while_a_grandchild_holds_the_pipes(start: Start) -> None:
     it = await start("sleep 1000 & echo $!; exit 4")
     grandchild = int(await it.lines.get())
-    async with asyncio.timeout(2):
+    async with in_time():
         await it.ended.wait()
     assert it.child.returncode == 4
     await it.child.stop(0.01)

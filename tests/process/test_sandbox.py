@@ -20,7 +20,7 @@ from bridge.process.limits import Limits
 from bridge.process.sandbox import Confinement, Sandbox, confined
 from bridge.process.spawn import Command, SpawnError, spawn
 from tests.cli.conftest import Serve, below_of, http, initialize, run, serve  # noqa: F401 - fixtures
-from tests.conftest import PEERS, peer
+from tests.conftest import PATIENCE, PEERS, peer
 from tests.faults.test_kill import STUBBORN, living, marked
 from tests.process.watched import Watched
 
@@ -144,7 +144,7 @@ async def test_kill_9_of_the_bridge_leaves_no_sandbox(serve: Serve, http: aiohtt
     assert len(everything) > 8
     served.process.send_signal(signal.SIGKILL)
     await served.process.wait()
-    _, left = await asyncio.to_thread(psutil.wait_procs, everything, 2.0)
+    _, left = await asyncio.to_thread(psutil.wait_procs, everything, PATIENCE)
     assert living(left) == []
     assert marked(served.process.pid) == []
 

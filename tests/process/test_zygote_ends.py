@@ -14,7 +14,7 @@ import pytest
 from bridge.process import zygote as zygote_module
 from bridge.process.spawn import Command
 from bridge.process.zygote import Zygote, ZygoteError
-from tests.conftest import PEERS
+from tests.conftest import PATIENCE, PEERS, in_time
 from tests.process.conftest import Grow, Watch, python
 from tests.process.watched import lives
 
@@ -154,7 +154,7 @@ async def test_nothing_of_a_zygote_is_left_when_the_bridge_is_killed(tmp_path: P
     assert len(left) == 4
     process.kill()
     await process.wait()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, left, 5)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, left, PATIENCE)
     assert alive == []
 
 
@@ -235,7 +235,7 @@ async def test_imports_that_never_end_are_given_up(tmp_path: Path) -> None:
     zygote = Zygote(python(tmp_path), (), [].append)
     with pytest.raises(ZygoteError, match=r"its imports took more than 0\.05 s"):
         await zygote.start(0.05)
-    async with asyncio.timeout(10):
+    async with in_time():
         await zygote.stop(1000)  # it hears nothing, so there is nothing to wait for
 
 
@@ -305,7 +305,7 @@ async def test_a_frozen_zygote_keeps_no_exit_from_being_seen(
     with monkeypatch.context() as patch:
         patch.setattr(zygote_module, "STATUS_PATIENCE", 0.05)
         it.child.kill()
-        async with asyncio.timeout(5):
+        async with in_time():
             await asyncio.wait([it.child.exited])
     assert it.child.returncode is None
     os.kill(zygote.pid, signal.SIGCONT)

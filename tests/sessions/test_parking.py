@@ -14,6 +14,7 @@ from bridge.protocol.errors import ChildUnavailable, Fault, Rejection
 from bridge.protocol.messages import Request
 from bridge.sessions import parking
 from bridge.sessions.parking import MOST, Parking, digest
+from tests.conftest import in_time
 
 #: A busy machine is no failure.
 quick = settings(max_examples=60, deadline=None)
@@ -366,7 +367,7 @@ async def test_a_call_whose_user_does_not_come_back_ends_once_and_its_state_with
     monkeypatch.setattr(parking, "PATIENCE", 0.0)
     places, call = Parking(), Call()
     state = places.park(call, ASKED, "alice")
-    async with asyncio.timeout(5):
+    async with in_time():
         await call.has_expired.wait()
     assert is_refused(places, state)
     assert len(places) == places.count("git") == 0
@@ -380,7 +381,7 @@ async def test_a_call_that_was_taken_in_time_does_not_end(monkeypatch: pytest.Mo
     state = places.park(taken, ASKED, "alice")
     places.park(left, ASKED, "alice")
     assert places.take(state, ASKED, "alice", SERVER) is taken
-    async with asyncio.timeout(5):
+    async with in_time():
         await left.has_expired.wait()  # its time came after that of the other
     assert taken.expired == 0
 

@@ -110,6 +110,19 @@ async def test_a_call_that_runs_ends_on_the_process_that_it_began_on(start_bridg
         pass
 
 
+async def test_an_operator_stops_what_runs_on_the_process_of_before_too(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(env={"MARK": "old"})})
+    session = await bridge.session()
+    async with session.post(tool("wait", 1, key="k")) as response:
+        heard = events(response)
+        assert (await anext(heard))["method"] == "notifications/message"
+        bridge.service.reload(read(peer=peer(env={"MARK": "new"})))
+        async with bridge.http.post(f"{bridge.url}/api/v1/servers/peer/stop") as stopped:
+            assert stopped.status == 200
+        assert bridge.service.registry.children() == []
+        assert "error" in await anext(heard)
+
+
 async def test_clients_of_another_program_initialize_again(start_bridge: StartBridge) -> None:
     bridge = await start_bridge()
     session = await bridge.session()

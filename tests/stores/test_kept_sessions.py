@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from tests.cli.conftest import Serve, http, serve  # noqa: F401 - fixtures
-from tests.conftest import INITIALIZE, PEERS, Running, Session, StartBridge, message, peer, sse, tool
+from tests.conftest import INITIALIZE, PEERS, Running, Session, StartBridge, in_time, message, peer, sse, tool
 from tests.stores.conftest import Start
 from tests.stores.redis_server import RedisServer
 
@@ -350,7 +350,7 @@ async def test_the_expiry_in_redis_slides_with_use(start_bridge: StartBridge, re
     key = f"persistent_session:{session.id}"
     assert 0 < int(redis.cli("PTTL", key)) <= 3000
     touched = json.loads(redis.cli("GET", key))["touched"]
-    async with asyncio.timeout(10):
+    async with in_time():
         while json.loads(redis.cli("GET", key))["touched"] == touched:  # at most a third of the TTL
             await session.call("count")
     assert 0 < int(redis.cli("PTTL", key)) <= 3000

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Running, StartBridge, message, peer, tool
+from tests.conftest import Running, StartBridge, in_time, message, peer, tool
 
 
 async def _until_open_calls(bridge: Running, number: int) -> None:
@@ -99,7 +99,7 @@ async def test_a_killed_child_fails_its_calls_and_the_next_call_gets_a_new_one(b
     waiting = asyncio.create_task(call.__aenter__())
     await _until_open_calls(bridge, 1)
     os.kill(pid, 9)
-    async with asyncio.timeout(1):
+    async with in_time():
         response = await waiting
     assert response.status == 502
     answer = await response.json()

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from tests.conftest import Session, StartBridge, events, message, peer, tool
+from tests.conftest import Session, StartBridge, events, in_time, message, peer, tool
 from tests.modern_client import ModernClient
 
 
 async def _until_free(session: Session) -> None:
     """Call until there is a place, which is there when the call before has ended."""
-    async with asyncio.timeout(5):
+    async with in_time():
         while True:
             async with session.post(tool("echo", 9)) as response:
                 if response.status == 200:
@@ -80,7 +80,7 @@ async def test_each_call_of_a_face_without_sessions_gives_its_place_back(start_b
             async with call(name) as response:
                 assert response.status != 429
                 await response.read()
-        async with asyncio.timeout(5):
+        async with in_time():
             while True:
                 async with call("echo") as response:
                     if response.status == 200:

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.protocol.errors import Rejection
 from bridge.web.drain import Drain
-from tests.conftest import Running, StartBridge, events, last, message, tool
+from tests.conftest import Running, StartBridge, events, in_time, last, message, tool
 
 
 async def _stopping(bridge: Running) -> asyncio.Task[None]:
@@ -47,10 +47,11 @@ async def test_a_call_that_outlasts_the_shutdown_timeout_ends_with_an_error(star
     assert "shutting down" in answer["error"]["message"]
 
 
-async def test_an_open_get_stream_does_not_hold_up_the_end(bridge: Running) -> None:
+async def test_an_open_get_stream_does_not_hold_up_the_end(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(SHUTDOWN_TIMEOUT_MS=1_000_000)
     session = await bridge.session()
     async with session.get() as stream:
-        async with asyncio.timeout(5):
+        async with in_time():
             await bridge.service.stop()
         assert await stream.content.read() is not None
 

@@ -16,7 +16,7 @@ import pytest
 from bridge.auth import tokens
 from bridge.web import events
 from bridge.web.events import EventsFace
-from tests.conftest import Running, StartBridge, peer
+from tests.conftest import Running, StartBridge, in_time, peer
 
 NOW = datetime.now(UTC)
 
@@ -112,7 +112,7 @@ async def test_a_token_that_ends_ends_its_stream(start_bridge: StartBridge, tmp_
     await anext(stays)
     tokens.write(path, [rows[1][1]])
     bridge.service._guards._keyring._looked -= 10  # the second until the next look
-    async with asyncio.timeout(10):
+    async with in_time():
         async for _ in gone:
             pass
     for _ in range(20):
@@ -140,12 +140,12 @@ async def test_one_producer_serves_all_and_rests_when_nobody_listens(
     for stream in streams:
         await stream.aclose()
     await bridge.http.close()  # an unread body keeps its connection
-    async with asyncio.timeout(10):
+    async with in_time():
         await quiet(bridge)
     bridge.http = aiohttp.ClientSession()
     before = made
     assert (await anext(snapshots(bridge)))["servers"]  # and begins again
-    async with asyncio.timeout(10):
+    async with in_time():
         while made == before:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -202,10 +202,10 @@ async def test_a_snapshot_holds_only_so_many_sessions(bridge: Running, monkeypat
 
 
 async def test_streams_end_with_the_bridge(start_bridge: StartBridge) -> None:
-    bridge = await start_bridge()
+    bridge = await start_bridge(SHUTDOWN_TIMEOUT_MS=1_000_000)
     stream = snapshots(bridge)
     await anext(stream)
-    async with asyncio.timeout(10):
+    async with in_time():
         stopping = asyncio.create_task(bridge.service.stop())
         async for _ in stream:
             pass

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import INITIALIZE, Running, StartBridge, events, last, message, peer, tool
+from tests.conftest import INITIALIZE, Running, StartBridge, events, in_time, last, message, peer, tool
 
 
 async def test_initialize_is_passed_on_verbatim_and_opens_a_session(bridge: Running) -> None:
@@ -172,7 +172,7 @@ async def test_a_child_killed_in_mid_call_ends_that_call_and_only_its_session(br
     pid = (await killed.call("pid"))["result"]["pid"]
     async with killed.post(tool("wait", "mine", key="k")) as waiting:
         os.kill(pid, 9)
-        async with asyncio.timeout(1):
+        async with in_time():
             answer = await last(waiting)
     assert answer["id"] == "mine"
     assert "killed by signal 9" in answer["error"]["message"]
@@ -192,14 +192,14 @@ async def test_a_child_that_ends_by_itself_says_its_last_words(bridge: Running) 
 
 async def test_an_exit_is_seen_although_a_grandchild_holds_the_pipe(bridge: Running) -> None:
     session = await bridge.session()
-    async with asyncio.timeout(2):
+    async with in_time():
         answer = await session.call("die_with_grandchild")
     assert "exited with code 7" in answer["error"]["message"]
 
 
 async def test_a_child_that_closes_its_stdout_has_ended(bridge: Running) -> None:
     session = await bridge.session()
-    async with asyncio.timeout(2):
+    async with in_time():
         answer = await session.call("close_stdout")
     assert "closed its output" in answer["error"]["message"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.children import policy
 from bridge.protocol.modern import LOG_LEVEL
-from tests.conftest import Running, StartBridge
+from tests.conftest import Running, StartBridge, in_time
 from tests.modern_client import ModernClient
 
 #: A server of either era. Clients that can be asked see one tool more. What headers repeat changes when a tool says so.
@@ -164,6 +164,6 @@ async def test_an_answer_does_not_wait_for_a_list_of_the_child_that_it_holds(
     client = ModernClient(bridge, "handshake", {"elicitation": {}})
     asked = (await client.call("ask"))["result"]
     retry = {"inputResponses": {"r0": {"action": "accept"}}, "requestState": asked["requestState"]}
-    async with asyncio.timeout(5):
+    async with in_time():
         answered = await client.ask("tools/call", 2, name="ask", arguments={}, **retry)
     assert answered["result"]["resultType"] == "complete"

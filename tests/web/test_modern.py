@@ -14,7 +14,7 @@ import pytest
 
 from bridge.protocol.modern import CAPABILITIES, CLIENT_INFO, LOG_LEVEL, SERVER_INFO, SUBSCRIPTION_ID, VERSION
 from bridge.sessions import parking
-from tests.conftest import INITIALIZE, PEERS, Running, StartBridge, events, message, peer
+from tests.conftest import INITIALIZE, PEERS, Running, StartBridge, events, in_time, message, peer
 from tests.modern_client import ModernClient
 
 SERVERS = {
@@ -508,7 +508,7 @@ async def test_a_shutdown_ends_subscriptions_in_good_order_and_does_not_wait_for
 ) -> None:
     bridge = await start_bridge({**SERVERS, "old": CHANGING}, SHUTDOWN_TIMEOUT_MS=30_000)
     async with listening(ModernClient(bridge, server), toolsListChanged=True) as stream:
-        async with asyncio.timeout(10):
+        async with in_time():
             await bridge.service.stop()
         rest = [each async for each in stream]
     assert rest == [{"jsonrpc": "2.0", "id": 1, "result": {"resultType": "complete", "_meta": {SUBSCRIPTION_ID: 1}}}]

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.protocol.states import SessionState
 from bridge.sessions.room import SessionEntry
-from tests.conftest import Running, Session, StartBridge, peer, sse, tool
+from tests.conftest import Running, Session, StartBridge, in_time, peer, sse, tool
 
 IDLE = 100.0  # seconds
 RICH = {"peer": {**peer(idleStopMs=IDLE * 1000), "args": [*peer()["args"], "--changes"]}}
@@ -35,7 +35,7 @@ def pass_time(bridge: Running, *sessions: Session) -> int:
 
 
 async def no_children(bridge: Running) -> None:
-    async with asyncio.timeout(10):
+    async with in_time():
         while await bridge.get("/children"):
             pass
 
@@ -65,7 +65,7 @@ async def test_a_call_in_flight_keeps_the_process(bridge: Running) -> None:
 async def test_a_question_keeps_the_process(bridge: Running) -> None:
     session = await bridge.session()
     await session.call("ask_later")  # a question that belongs to no call
-    async with asyncio.timeout(10):
+    async with in_time():
         while not (await bridge.get("/children"))[0]["open_questions"]:
             pass
     assert pass_time(bridge, session) == 0
@@ -90,7 +90,7 @@ async def test_a_stream_that_waits_for_updates_keeps_the_process(bridge: Running
     await session.ask("resources/subscribe", uri="file:///a")
     async with session.get():
         assert pass_time(bridge, session) == 0
-    async with asyncio.timeout(10):
+    async with in_time():
         while (await bridge.get("/sessions"))[0]["in_use"]:
             pass
     assert pass_time(bridge, session) == 1
@@ -116,7 +116,7 @@ async def test_a_session_that_is_deleted_while_it_wakes_leaves_no_process(bridge
 
 
 async def waking(bridge: Running) -> None:
-    async with asyncio.timeout(10):
+    async with in_time():
         while (await bridge.get("/sessions"))[0]["state"] != "opening":
             pass
 

@@ -16,7 +16,7 @@ import pytest
 from yarl import URL
 
 from bridge.web import reply
-from tests.conftest import ACCEPT, INITIALIZE, Running, StartBridge, events, last, message, peer, tool
+from tests.conftest import ACCEPT, INITIALIZE, Running, StartBridge, events, in_time, last, message, peer, tool
 
 ROOT = Path(__file__).parent.parent.parent
 MAIN = """
@@ -94,7 +94,7 @@ async def behind(
     async with aiohttp.ClientSession(headers=headers) as http:
         found = Behind(bridge.service, http)
         found.proxy = f"http://127.0.0.1:{port}/tools"
-        async with asyncio.timeout(30):
+        async with in_time():
             while True:
                 try:
                     async with http.get(f"{found.url}/health") as response:
@@ -141,7 +141,7 @@ async def test_a_get_stream_outlives_it_too_and_passes_each_event_at_once(behind
             if line == b": ping\n" and asyncio.get_running_loop().time() > begun + 2 * PATIENCE:
                 break
         await session.call("list_changed")
-        async with asyncio.timeout(5):
+        async with in_time():
             assert (await anext(events(stream)))["method"] == "notifications/tools/list_changed"
 
 
@@ -155,7 +155,7 @@ async def test_urls_that_the_bridge_makes_lead_back_through_the_proxy(behind: Be
         endpoint = URL(behind.url).join(URL(where))
         async with behind.http.post(endpoint, json=message("initialize", 1, **INITIALIZE)) as response:
             assert response.status == 202
-        async with asyncio.timeout(5):
+        async with in_time():
             assert (await anext(events(stream)))["result"]["protocolVersion"]
 
 

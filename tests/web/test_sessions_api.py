@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from tests.conftest import INITIALIZE, Running, Session, StartBridge, last, message, peer, tool
+from tests.conftest import INITIALIZE, Running, Session, StartBridge, in_time, last, message, peer, tool
 
 API = "/api/v1/sessions"
 
@@ -210,7 +209,7 @@ async def test_a_store_that_is_required_and_not_there_is_503(start_bridge: Start
 async def test_a_short_time_to_live_is_kept_though_the_pool_looks_seldom(bridge: Running) -> None:
     made = await create(bridge, ttl_ms=300)
     session = as_session(bridge, made)
-    async with asyncio.timeout(10):
+    async with in_time():
         while (await bridge.get("/health"))["sessions"]["streamable"]:  # each a round trip; the reaper runs meanwhile
             pass
     async with session.post(tool("count")) as response:

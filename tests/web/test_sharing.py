@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import INITIALIZE, Running, Session, StartBridge, events, last, message, peer, tool
+from tests.conftest import INITIALIZE, Running, Session, StartBridge, events, in_time, last, message, peer, tool
 
 
 async def _shared(start_bridge: StartBridge, sharing: Any, **settings: Any) -> Running:
@@ -217,13 +217,13 @@ async def test_warm_children_wait_for_sessions(
     session = await bridge.session(capabilities={"roots": {}})
     assert await _pid(session) in waited
     assert session.greeting["result"]["saw"]["capabilities"] == {"roots": {}}  # its own initialize, verbatim
-    async with asyncio.timeout(10):
+    async with in_time():
         while len(await bridge.get("/children")) != 3:  # two wait again, soon
             pass
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with in_time():
         while not holds():  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.001)
 
@@ -241,7 +241,7 @@ async def test_a_call_that_ends_while_it_waits_for_a_child_takes_none(start_brid
         assert response.status == 204
     async with cancelled.post(message("notifications/cancelled", requestId=2)) as response:
         assert response.status == 202
-    async with asyncio.timeout(5):
+    async with in_time():
         assert "session ended" in (await first)["error"]["message"]
         assert "cancelled" in (await second)["error"]["message"]
         child.connection.transport.kill()

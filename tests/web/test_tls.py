@@ -17,7 +17,7 @@ import trustme
 from bridge.config.errors import ConfigError
 from bridge.web import tls
 from bridge.web.tls import Certificate
-from tests.conftest import Running, StartBridge, tool
+from tests.conftest import Running, StartBridge, in_time, tool
 
 
 class Pair:
@@ -106,7 +106,7 @@ async def test_a_renewed_certificate_is_used_without_a_restart(
     old = pair.trusting()
     assert await _health(bridge, old) == 200
     pair.renew(trustme.CA())
-    async with asyncio.timeout(5):
+    async with in_time():
         while True:
             with contextlib.suppress(aiohttp.ClientConnectorCertificateError):
                 assert await _health(bridge, pair.trusting()) == 200

@@ -15,7 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from bridge.auth import tokens
 from bridge.web import tools as face
-from tests.conftest import PEERS, Running, StartBridge
+from tests.conftest import PEERS, Running, StartBridge, in_time
 from tests.web.test_mirrored import SERVERS
 
 WHO = {
@@ -217,7 +217,7 @@ async def test_a_server_that_does_not_answer_costs_its_time_only(
     monkeypatch.setattr(face, "PATIENCE", 1.0)
     silent = {"command": "sleep", "args": ["1000"]}
     bridge = await start_bridge({"s": listed(file), "silent": silent, "mute": silent})
-    async with asyncio.timeout(5):
+    async with in_time():
         document = await bridge.get("/openapi.json")
     assert set(document["x-unavailable"]) == {"silent", "mute"}
     assert len(document["paths"]) == 2 + len(ODD)
