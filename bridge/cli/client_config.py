@@ -19,6 +19,8 @@ from bridge.cli.errors import CommandError, UsageError
 from bridge.cli.options import add_configuration, configuration_of, settings_of
 
 PLACEHOLDER = "YOUR_TOKEN"
+#: What the endpoint of all servers is called in a client.
+ALL = "mcp-bridge"
 #: The variable in which clients that read one find the token.
 VARIABLE = "MCP_BRIDGE_TOKEN"
 
@@ -45,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", metavar="URL", help="how the client reaches the bridge, such as https://mcp.example.com"
     )
+    parser.add_argument("--one-url", action="store_true", help=f"one entry called {ALL}, with all of them at /mcp")
     parser.add_argument("--show-token", action="store_true", help=f"print the token, and not {PLACEHOLDER}")
 
 
@@ -76,7 +79,11 @@ def _targets(options: argparse.Namespace) -> list[Target]:
     host = anywhere.get(settings.host, settings.host)
     scheme = "http" if settings.ssl_certfile is None else "https"
     base = options.url or f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}{settings.base_path}"
-    return [Target(name, f"{base.rstrip('/')}/mcp/{name}", token) for name in options.servers or known]
+    url = f"{base.rstrip('/')}/mcp"
+    if options.one_url:
+        chosen = f"?servers={','.join(options.servers)}" if options.servers else ""
+        return [Target(ALL, url + chosen, token)]
+    return [Target(name, f"{url}/{name}", token) for name in options.servers or known]
 
 
 def _json(document: Any) -> str:

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 #: Principals, and what they see, whose names are known at once.
 MOST_REMEMBERED = 1024
 
+#: Seconds that instructions are waited for: the Python SDK takes who is silent for 10 for a server of the older era.
+DISCOVER_PATIENCE = 5.0
+
 _OURS = Raw(messages.encode({SERVER_INFO: {"name": "mcp-bridge", "version": __version__}}))
 
 
@@ -131,7 +134,7 @@ class AggregateCalls:
     async def _discover(self, view: View, asked: ModernRequest, headers: Headers, principal: str) -> bytes:
         servers = self.roster.servers(view)
         asking = [self._greeting(server, asked, headers, principal) for server in servers]
-        found = await self._gathering.all(asking, self._came_late)
+        found = await self._gathering.all(asking, self._came_late, DISCOVER_PATIENCE)
         greetings = {server: greeting for server, greeting in zip(servers, found, strict=True) if greeting}
         result = {
             **_CACHED,

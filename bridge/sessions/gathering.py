@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from math import inf
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,14 +17,18 @@ class Gathering:
         self._patience = patience
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def all(self, work: Iterable[Coroutine[Any, Any, T]], on_late: Callable[[], object]) -> list[T | None]:
-        """Do this at once; None for what fails, or takes too long. ``on_late`` is called when that has an outcome."""
+    async def all(
+        self, work: Iterable[Coroutine[Any, Any, T]], on_late: Callable[[], object], at_most: float = inf
+    ) -> list[T | None]:
+        """Do this at once; None for what fails, or takes too long: ``at_most`` so many seconds. ``on_late`` is called
+        when that has an outcome.
+        """
         tasks = [asyncio.create_task(each) for each in work]
         for task in tasks:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         if tasks:
-            await asyncio.wait(tasks, timeout=self._patience)
+            await asyncio.wait(tasks, timeout=min(self._patience, at_most))
         for task in tasks:
             if not task.done():
                 task.add_done_callback(lambda late: on_late() if _outcome(late) is not None else None)

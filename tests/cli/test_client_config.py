@@ -55,6 +55,15 @@ async def test_a_client_gets_every_enabled_server_and_no_token(tmp_path: Path, c
     assert entries(client, out)["peer"]["url"] == URL.replace("/mcp", "/b/mcp")
 
 
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_all_servers_are_one_entry(tmp_path: Path, client: str) -> None:
+    (tmp_path / "servers.json").write_text(json.dumps(SERVERS))
+    for chosen, query in (([], ""), (["a.b", "peer"], "?servers=a.b,peer")):
+        code, out, _ = await run(tmp_path, "client-config", client, *chosen, "--one-url", BASE_PATH="/b")
+        assert code == 0
+        assert entries(client, out) == {"mcp-bridge": {"url": f"http://127.0.0.1:3000/b/mcp{query}", "auth": None}}
+
+
 async def test_a_snippet_reaches_the_server(tmp_path: Path, serve: Serve, http: aiohttp.ClientSession) -> None:
     served = await serve(servers=SERVERS, ACCESS_TOKEN="sesame")
     where = ["--port", served.url.rpartition(":")[2]]
@@ -62,6 +71,8 @@ async def test_a_snippet_reaches_the_server(tmp_path: Path, serve: Serve, http: 
     entry = json.loads(out)["mcpServers"]["peer"]
     http.headers.update(entry["headers"])
     assert await initialize(http, entry["url"])
+    _, out, _ = await run(tmp_path, "client-config", "cursor", "--one-url", *where)
+    assert await initialize(http, json.loads(out)["mcpServers"]["mcp-bridge"]["url"])
 
 
 @pytest.mark.parametrize(

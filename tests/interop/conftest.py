@@ -217,11 +217,11 @@ class Client:
         return finish(self.start(url, scenario, **options))
 
 
-def finish(process: subprocess.Popen[str], word: str | None = None) -> dict[str, Any]:
+def finish(process: subprocess.Popen[str], word: str | None = None, patience: float = PATIENCE) -> dict[str, Any]:
     """Wait for the end of a client, after telling it to go on, if it waits for that; return what it saw."""
     with process:
         try:
-            out, err = process.communicate(word, PATIENCE)
+            out, err = process.communicate(word, patience)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

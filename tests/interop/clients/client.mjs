@@ -140,6 +140,20 @@ const scenarios = {
     seen.changed = await toolNames();
     await text("test_trigger_tool_change");
   },
+  async tour() {
+    const outcome = (doing) => doing.catch((error) => ({ raised: String(error) }));
+    const each = async (names, act) => {
+      const found = {};
+      for (const name of names) found[name] = await outcome(act(name));
+      return found;
+    };
+    const tools = (await client.listTools()).tools.map((tool) => tool.name);
+    const prompts = (await client.listPrompts()).prompts.map((prompt) => prompt.name);
+    const resources = (await client.listResources()).resources.map((resource) => resource.uri);
+    seen.tools = await each(tools, (name) => call(name, options.tools[name] ?? {}));
+    seen.prompts = await each(prompts, (name) => client.getPrompt({ name, arguments: options.prompts[name] }));
+    seen.resources = await each([...resources, ...options.resources], (uri) => client.readResource({ uri }));
+  },
   async fetch() {
     const { page, closed } = options;
     seen.tools = await toolNames();

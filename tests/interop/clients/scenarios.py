@@ -235,6 +235,27 @@ async def inputs(client: Client) -> None:
     await client.text("test_trigger_tool_change")
 
 
+async def tour(client: Client) -> None:
+    """Call every tool, get every prompt, read every resource; ``OPTIONS`` has the arguments of those that need some."""
+    session, options = client.session, client.options
+
+    async def outcome(doing: Awaitable[Any]) -> Any:
+        try:
+            return wire_form(await doing)
+        except Exception as error:
+            return {"raised": words(error)}
+
+    seen = client.seen
+    tools = [each["name"] for each in wire_form(await session.list_tools())["tools"]]
+    seen["tools"] = {each: await outcome(session.call_tool(each, options["tools"].get(each, {}))) for each in tools}
+    seen["prompts"] = {
+        each: await outcome(session.get_prompt(each, options["prompts"].get(each)))
+        for each in await client.names("prompts")
+    }
+    uris = [*await client.names("resources", "uri"), *options["resources"]]
+    seen["resources"] = {each: await outcome(session.read_resource(each)) for each in uris}
+
+
 async def fetch(client: Client) -> None:
     """Read a page whole, in part and as it is; and one that robots may not read, which a person may."""
     page, closed = client.options["page"], client.options["closed"]
@@ -306,6 +327,7 @@ SCENARIOS: dict[str, Callable[[Client], Awaitable[None]]] = {
         remember,
         git,
         inputs,
+        tour,
         fetch,
         time,
         introduce,
