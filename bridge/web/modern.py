@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
 from aiohttp import web
+from msgspec import structs
 from multidict import CIMultiDictProxy
 
 from bridge.children.silence import SilenceWatch
@@ -43,8 +44,10 @@ class ModernFace:
             headers = _Headers(request.headers)
             asked = check_envelope(message, headers)
             call = self._followed.begin(request, server, message)
-            handling = self._answer(request, server, asked, headers, call)
-            return await (handling if call is None else call.handled(handling))
+            if call is None:
+                return await self._answer(request, server, asked, headers, None)
+            asked = structs.replace(asked, request=call.message)
+            return await call.handled(self._answer(request, server, asked, headers, call))
 
     async def _answer(
         self, request: web.BaseRequest, server: str, asked: ModernRequest, headers: _Headers, call: Call | None
@@ -70,6 +73,15 @@ class ModernFace:
         self._drain.check()
         headers = _Headers(request.headers)
         asked = check_envelope(message, headers)
+        call = self._followed.begin(request, server, message)
+        if call is None:
+            return await self._subscribe(request, server, asked, headers)
+        asked = structs.replace(asked, request=call.message)
+        return await call.handled(self._subscribe(request, server, asked, headers))
+
+    async def _subscribe(
+        self, request: web.BaseRequest, server: str, asked: ModernRequest, headers: _Headers
+    ) -> web.StreamResponse:
         answer = await self._calls.answer(server, asked, headers, owner_of(request))
         try:
             return await _events(request, answer, self._silence)
