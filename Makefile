@@ -66,8 +66,8 @@ browser: | .venv/.test
 
 lock: | .venv/.test        ## resolve the lock files anew from pyproject.toml, those of the clients and of other bridges
 	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install -q 'uv>=0.9,<1'
-	$(LOCK) --upgrade pyproject.toml --extra demo --extra oauth requirements/build.in -o requirements/run.txt
-	$(LOCK) -c requirements/run.txt pyproject.toml --extra demo --extra oauth --group test requirements/build.in -o requirements/test.txt
+	$(LOCK) --upgrade pyproject.toml --extra demo --extra oauth --extra otel requirements/build.in -o requirements/run.txt
+	$(LOCK) -c requirements/run.txt pyproject.toml --extra demo --extra oauth --extra otel --group test requirements/build.in -o requirements/test.txt
 	$(LOCK) --upgrade $(CLIENTS)/sdk1.in -o $(CLIENTS)/sdk1.txt
 	$(LOCK) --upgrade $(CLIENTS)/sdk2.in -o $(CLIENTS)/sdk2.txt
 	$(NPM) update --package-lock-only --omit-lockfile-registry-resolved --prefix $(CLIENTS)

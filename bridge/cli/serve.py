@@ -22,7 +22,7 @@ from bridge.cli.reload import Reloading
 from bridge.config.advice import advice
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
-from bridge.config.settings import Settings
+from bridge.config.settings import Settings, load_environment
 from bridge.observe.logs import Logs
 from bridge.process.memory import keep_heap
 from bridge.process.systemd import Notifier
@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run until a signal; return the exit code."""
     settings, servers = configuration_of(options)
+    if settings.wants_traces:  # OpenTelemetry reads nothing but the environment
+        environ = load_environment(os.environ, options.env_file)
+        os.environ.update({name: value for name, value in environ.items() if name.startswith("OTEL_")})
     try:
         return serve(settings, servers, options)
     except ConfigError as error:  # what only shows when it is used, such as a port that is taken

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 
+from bridge.config.extras import untraced
 from bridge.config.server import ServerConfig
 from bridge.config.settings import Settings
 from bridge.config.values import UNSET
@@ -24,6 +25,8 @@ def advice(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]
             "OAUTH_AUDIENCE is unset: what tokens must be for is taken from the Host of each request; set it to the "
             "address of this bridge"
         )
+    if why := untraced(settings):
+        found.append(why)
     if settings.redis_enabled and settings.session_store == "file":
         found.append("SESSION_STORE is file, but REDIS_ENABLED=true wins: sessions are kept in Redis")
     if settings.ttl_hours is not UNSET:

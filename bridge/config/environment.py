@@ -22,6 +22,7 @@ OUR_SECRETS = frozenset(
     (
         *("ACCESS_TOKEN", "AUTH_TOKEN", "MCP_BRIDGE_TOKEN", "TOKENS_FILE", "MCP_SERVERS", "REDIS_URL"),
         *("CLUSTER_KEY", "OAUTH_CLIENT_SECRET"),
+        *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"),  # keys of whoever takes the traces
     )
 )
 

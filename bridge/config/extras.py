@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from bridge.config.errors import ConfigError
-from bridge.config.settings import Settings
+from bridge.config.settings import HTTP_PROTOBUF, Settings
 
 
 def check_extras(settings: Settings) -> None:
@@ -14,3 +14,30 @@ def check_extras(settings: Settings) -> None:
         raise ConfigError(
             "OAUTH_ISSUER: needs PyJWT and cryptography; install them with: pip install 'mcp-stdio-bridge[oauth]'"
         )
+
+
+def untraced(settings: Settings) -> str:
+    """Say why there are no traces although they are wanted; empty where there are, or nobody wants any.
+
+    No reason not to start: such variables are often set for all programs of a machine.
+    """
+    if not settings.wants_traces:
+        return ""
+    if settings.otlp_protocol != HTTP_PROTOBUF:
+        return (
+            f"OTEL_EXPORTER_OTLP_PROTOCOL is {settings.otlp_protocol[:40]!r}: no traces, because the bridge sends "
+            f"{HTTP_PROTOBUF} only; set it to that, and the endpoint to its port (4318 of most collectors)"
+        )
+    if not (_is_there("opentelemetry.sdk") and _is_there("opentelemetry.exporter.otlp.proto.http")):
+        return (
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: no traces; install it with: "
+            "pip install 'mcp-stdio-bridge[otel]'"
+        )
+    return ""
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a package above it
+        return False

@@ -21,6 +21,8 @@ from bridge.config.redis_address import LOCAL, RedisAddress, redis_address
 from bridge.config.values import UNSET, Unset
 
 MIB = 1024 * 1024
+#: The one of OpenTelemetry's protocols that is spoken.
+HTTP_PROTOBUF = "http/protobuf"
 
 
 def _setting(name: str, default: Any, read: Callable[[Any], Any], **options: Any) -> Any:
@@ -54,6 +56,14 @@ class Settings:
     log_dir: Path = _setting("LOG_DIR", Path("logs"), values.path)
     log_format: str = _setting("LOG_FORMAT", "text", values.choice("text", "json"))
     audit_log: bool = _setting("AUDIT_LOG", False, values.flag)
+    otlp_endpoint: str | None = _setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", None, values.text, alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+    )
+    otlp_protocol: str = _setting(
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", HTTP_PROTOBUF, values.text, alias="OTEL_EXPORTER_OTLP_PROTOCOL"
+    )
+    traces_exporter: str = _setting("OTEL_TRACES_EXPORTER", "otlp", values.text)
+    otel_disabled: bool = _setting("OTEL_SDK_DISABLED", False, values.flag)
     servers_file: Path = _setting("SERVERS_FILE", Path("servers.json"), values.path)
     servers_inline: str | None = _setting("MCP_SERVERS", None, values.text, secret=True)
     stream_ttl: float | Unset | None = _setting("STREAM_SESSION_TTL_MS", UNSET, values.milliseconds_or_never)
@@ -97,6 +107,11 @@ class Settings:
     def needs_token(self) -> bool:
         """Whether callers have to say who they are."""
         return self.access_token is not None or self.tokens_file is not None or self.oauth_issuer is not None
+
+    @property
+    def wants_traces(self) -> bool:
+        """Whether spans are to be sent somewhere, as OpenTelemetry's own variables say."""
+        return self.otlp_endpoint is not None and self.traces_exporter == "otlp" and not self.otel_disabled
 
     @property
     def pins_path(self) -> Path:

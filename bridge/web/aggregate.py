@@ -111,23 +111,28 @@ class AggregateModernFace(ModernFace):
         if not isinstance(message, Request):
             return await super().post(request, server, message)
         view, headers, owner = view_of(request), Headers(request.headers), owner_of(request)
+        aggregate = self._aggregate
         asked = check_envelope(message, headers)
         if asked.method == DISCOVER:
-            check_view(request, view, self._aggregate.roster)
-        for each in self._aggregate.roster.servers(view):
+            check_view(request, view, aggregate.roster)
+        for each in aggregate.roster.servers(view):
             self._variables.refuse(request, each)
         if asked.method == LISTEN:
             self._drain.check()
-            return await self._listen(request, self._aggregate.listen(view, asked, headers, owner))
+            return await self._serve(
+                request, ALL_SERVERS, asked, lambda asked: aggregate.listen(view, asked, headers, owner)
+            )
         with self._drain:
-            routed = await self._aggregate.routed(view, asked, headers, owner)
+            routed = await aggregate.routed(view, asked, headers, owner)
             if routed is None:
-                return await self._answer(request, self._aggregate.answer(view, asked, headers, owner), None)
+                return await self._serve(
+                    request, ALL_SERVERS, asked, lambda asked: aggregate.answer(view, asked, headers, owner)
+                )
             server, inner = routed
             self._limits.check_server(request, server)
-            call = self._followed.begin(request, server, inner.request)
-            handling = self._answer(request, self._calls.answer(server, inner, headers, owner), call)
-            return await (handling if call is None else call.handled(handling))
+            return await self._serve(
+                request, server, inner, lambda asked: self._calls.answer(server, asked, headers, owner)
+            )
 
 
 def view_of(request: web.BaseRequest) -> View:

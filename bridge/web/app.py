@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -20,7 +21,7 @@ from bridge.children.owner import ChildLimits
 from bridge.children.pinbook import PinBook
 from bridge.children.registry import Registry
 from bridge.config.errors import ConfigError
-from bridge.config.extras import check_extras
+from bridge.config.extras import check_extras, untraced
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.config.values import Rate
@@ -69,6 +70,9 @@ from bridge.web.status import StatusFace
 from bridge.web.tls import Certificate
 from bridge.web.tools import ToolsFace
 from bridge.web.variables import ClientVariables
+
+if TYPE_CHECKING:
+    from bridge.web.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +159,8 @@ class Service:
         )
         self._limits = Limits(settings.rate_limit, _rates(servers), self._guards.open_paths)
         silence = keep_alive()
-        self._counted = calls = Calls(_most_concurrent(servers))
+        self._traces = _traces(settings)
+        self._counted = calls = Calls(_most_concurrent(servers), self._traces)
         variables = ClientVariables(self.registry.entries)
         self._mcp = McpFace(
             self.registry,
@@ -351,6 +356,8 @@ class Service:
         await self._routes.cleanup()
         await self.registry.close()
         await self.pins.close()
+        if self._traces is not None:
+            await self._traces.close()
 
     def kill(self) -> None:
         """End every child at once, without asking it."""
@@ -363,6 +370,14 @@ def _keyring(settings: Settings) -> Keyring:
         return Keyring(settings.access_token, settings.tokens_file)
     except BadTokens as error:
         raise ConfigError(f"TOKENS_FILE: {error}") from None
+
+
+def _traces(settings: Settings) -> Traces | None:
+    if not settings.wants_traces or untraced(settings):
+        return None
+    from bridge.web.traces import Traces  # with OpenTelemetry, which is an extra and takes its time
+
+    return Traces()
 
 
 def _rates(servers: Servers) -> dict[str, Rate]:

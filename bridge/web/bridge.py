@@ -112,13 +112,15 @@ class BridgeFace:
                 return web.Response(status=202)
             return _answer(await self.ask(request, server, message), is_bare)
         except BridgeError as rejection:
+            if isinstance(message, Request):
+                self._calls.refused(request, server, message, rejection)
             return refusal(rejection, None if is_bare or isinstance(message, Notification) else message.id)
 
     async def ask(self, request: web.BaseRequest, server: str, message: Request) -> bytes:
         """Send what a caller wants to know, and return the answer. Raises :class:`BridgeError` where there is none."""
         with self._drain:
             call = self._calls.begin(request, server, message)
-            asking = self._ask(server, owner_of(request), message, call)
+            asking = self._ask(server, owner_of(request), message if call is None else call.message, call)
             return await (asking if call is None else call.handled(asking))
 
     async def tools(self, request: web.BaseRequest, server: str, catalogue: Catalogue, *, anew: bool = False) -> Tools:
@@ -136,7 +138,7 @@ class BridgeFace:
             exchange = await client.call(message, self._timing.bridge_silence(server))
             answer = await last(exchange)
         if call is not None:
-            call.answered(answer)
+            call.ended(exchange)
         if exchange.failure is not None:
             raise exchange.failure
         return answer

@@ -31,7 +31,7 @@ from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.web import reply
 from bridge.web.body import check_accept, read_json
-from bridge.web.calls import Calls
+from bridge.web.calls import Call, Calls
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
 from bridge.web.modern import ModernFace
@@ -109,6 +109,8 @@ class McpFace:
                     return await self._call(request, server, message)
             return self._take(request, server, message)
         except BridgeError as error:
+            if isinstance(message, Request):
+                self._calls.refused(request, server, message, error)
             request_id = message.id if isinstance(message, Request) else None
             return refusal(error, request_id, status=200 if error.fault in OF_THE_SERVER else None)
 
@@ -188,12 +190,12 @@ class McpFace:
             try:
                 if self._route is not None:
                     server, message = await self._route(request, session, message)
-                call = self._calls.begin(request, server, message)
+                call = self._calls.begin(request, server, message, session)
             except Rejection as rejection:
                 batch.refuse(rejection, message.id)
                 return
             if call is not None:
-                on_end = call.before(on_end)
+                on_end, message = call.before(on_end), call.message
         silence = self._timing.silence(server)
         await session.take(message, silence=silence, into=batch, on_end=on_end)
 
@@ -214,12 +216,12 @@ class McpFace:
                 session.variables = session.variables or self._variables.take(request, server)
         if self._route is not None:
             server, message = await self._route(request, session, message)
-        call = self._calls.begin(request, server, message)
+        call = self._calls.begin(request, server, message, session)
         silence = self._timing.silence(server)
         if call is None:
             exchange = await session.call(message, silence=silence)
         else:
-            exchange = await call.sent(session.call(message, silence=silence, on_end=call.ended))
+            exchange = await call.sent(session.call(call.message, silence=silence, on_end=call.ended))
         return await self._follow(request, session, exchange, Prebuilt)
 
     async def _open(self, request: web.BaseRequest, server: str) -> SessionEntry:
@@ -238,13 +240,24 @@ class McpFace:
             raise Rejection(Fault.NOT_A_MESSAGE, why)
         session = entry.session
         session.variables = session.variables or self._variables.take(request, session.server)
-        exchange = await self._sessions.initialize(entry, message, self._timing.start(entry.session.server))
+        call = self._calls.begin(request, session.server, message, session)
+        exchange = await self._greeting(entry, message, call)
         return await self._follow(request, entry.session, exchange, as_json)
 
+    async def _greeting(self, entry: SessionEntry, message: Request, call: Call | None) -> Exchange:
+        silence = self._timing.start(entry.session.server)
+        if call is None:
+            return await self._sessions.initialize(entry, message, silence)
+        exchange = await call.sent(self._sessions.initialize(entry, message, silence))
+        call.greets(exchange, entry.session)
+        return exchange
+
     async def _initialize(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
-        entry = await self._open(request, server)
+        call = self._calls.begin(request, server, message)
+        opening = self._open(request, server)
+        entry = await (opening if call is None else call.sent(opening))
         try:
-            exchange = await self._sessions.initialize(entry, message, self._timing.start(server))
+            exchange = await self._greeting(entry, message, call)
             response = await self._follow(request, entry.session, exchange, as_json)
         except BaseException:
             # The client has gone before it could learn the id: nobody will ever use this session.

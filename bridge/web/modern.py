@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from aiohttp import web
+from msgspec import structs
 from multidict import CIMultiDictProxy
 
 from bridge.children.silence import SilenceWatch
@@ -13,7 +14,7 @@ from bridge.children.stream import Kind, Stream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Message, Notification, Response
-from bridge.protocol.modern import LISTEN, check_envelope, status_of
+from bridge.protocol.modern import LISTEN, ModernRequest, check_envelope, status_of
 from bridge.sessions.modern import ModernAnswer, ModernCalls
 from bridge.web.calls import Call, Calls
 from bridge.web.drain import Drain
@@ -37,17 +38,32 @@ class ModernFace:
             return web.Response(status=202)  # clients of this era have none; they cancel by closing the stream
         if isinstance(message, Response):
             raise Rejection(Fault.NOT_A_MESSAGE, "no request of the server waits for an answer in this era")
-        if message.method == LISTEN:
+        headers, owner = Headers(request.headers), owner_of(request)
+        asked = check_envelope(message, headers)
+
+        def serve(asked: ModernRequest) -> Awaitable[ModernAnswer]:
+            return self._calls.answer(server, asked, headers, owner)
+
+        if message.method == LISTEN:  # the way out waits for calls, and ends these
             self._drain.check()
-            headers = Headers(request.headers)
-            asked = check_envelope(message, headers)
-            return await self._listen(request, self._calls.answer(server, asked, headers, owner_of(request)))
+            return await self._serve(request, server, asked, serve)
         with self._drain:
-            headers = Headers(request.headers)
-            asked = check_envelope(message, headers)
-            call = self._followed.begin(request, server, message)
-            handling = self._answer(request, self._calls.answer(server, asked, headers, owner_of(request)), call)
-            return await (handling if call is None else call.handled(handling))
+            return await self._serve(request, server, asked, serve)
+
+    async def _serve(
+        self,
+        request: web.BaseRequest,
+        server: str,
+        asked: ModernRequest,
+        serve: Callable[[ModernRequest], Awaitable[ModernAnswer]],
+    ) -> web.StreamResponse:
+        """Answer with what ``serve`` gives, followed by whoever wants to know of such calls."""
+        reply = self._listen if asked.method == LISTEN else self._answer
+        call = self._followed.begin(request, server, asked.request)
+        if call is None:
+            return await reply(request, serve(asked), None)
+        asked = structs.replace(asked, request=call.message)
+        return await call.handled(reply(request, serve(asked), call))
 
     async def _answer(
         self, request: web.BaseRequest, coming: Awaitable[ModernAnswer], call: Call | None
@@ -68,8 +84,10 @@ class ModernFace:
             if not answer.stream.ended:
                 answer.cancel()
 
-    async def _listen(self, request: web.BaseRequest, coming: Awaitable[ModernAnswer]) -> web.StreamResponse:
-        """A subscription. The way out waits for calls, and ends these."""
+    async def _listen(
+        self, request: web.BaseRequest, coming: Awaitable[ModernAnswer], _: Call | None
+    ) -> web.StreamResponse:
+        """A subscription: events, whatever comes first."""
         answer = await coming
         try:
             return await _events(request, answer, self._silence)

@@ -88,12 +88,24 @@ class SseFace:
         stream = self._streams[entry.session.id]
         if isinstance(message, Request):
             self._drain.check()
-            if message.method == "initialize" and not entry.session.version:
-                await self._sessions.initialize(entry, message, self._timing.start(entry.session.server), stream)
-                return web.Response(status=202)
-        silence = self._timing.silence(entry.session.server)
-        call = self._calls.begin(request, entry.session.server, message) if isinstance(message, Request) else None
-        await entry.session.take(message, silence=silence, into=stream, on_end=None if call is None else call.ended)
+            return await self._ask(request, entry, message, stream)
+        await entry.session.take(message, silence=None, into=stream)
+        return web.Response(status=202)
+
+    async def _ask(
+        self, request: web.Request, entry: SessionEntry, message: Request, stream: RequestStream
+    ) -> web.Response:
+        session = entry.session
+        call = self._calls.begin(request, session.server, message, session)
+        if message.method == "initialize" and not session.version:
+            greeting = self._sessions.initialize(entry, message, self._timing.start(session.server), stream)
+            if call is None:
+                await greeting
+            else:
+                call.greets(await call.sent(greeting), session)
+        else:
+            on_end, message = (None, message) if call is None else (call.ended, call.message)
+            await session.take(message, silence=self._timing.silence(session.server), into=stream, on_end=on_end)
         return web.Response(status=202)
 
     def _session(self, request: web.Request) -> SessionEntry:
