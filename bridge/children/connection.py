@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from bridge.children.silence import SilenceWatch
-from bridge.children.stream import Kind, RequestStream
+from bridge.children.stream import Kind, RequestStream, Stream
 from bridge.children.traffic import OTHER, Traffic
 from bridge.children.transport import Connect, Hearing
 from bridge.process.child import ChildStalled
@@ -98,7 +98,7 @@ class Exchange(RequestStream):
     def put(self, message: bytes, kind: Kind = Kind.ANSWER) -> None:
         """Add a message, to the stream that is read for this exchange."""
         if self.into is None:
-            super().put(message, kind)
+            Stream.put(self, message, kind)  # super() would be made for each
         else:
             self.into.put(message, kind)
 
@@ -303,12 +303,16 @@ class ChildConnection:
             self._line(line)
 
     def _obey(self, message: Message | LargeResult) -> None:
-        match self._mux.receive(message):
-            case Deliver(exchange, text, True):
+        decision = self._mux.receive(message)
+        if isinstance(decision, Deliver):  # not in the match, which takes as long as all the mux has done
+            exchange, text = decision.exchange, decision.message
+            if decision.final:
                 self._count(exchange, messages.error_in(text, exchange.request.id))
                 exchange.finish(text)
-            case Deliver(exchange, text):
+            else:
                 self._pass_on(exchange, text)
+            return
+        match decision:
             case Undirected() as undirected:
                 self._undirected(undirected)
             case Reply(text):

@@ -72,7 +72,7 @@ class GuardedConnection(ChildConnection):
         """Send a request, unless it calls what is not there for clients."""
         method = exchange.request.method
         if method not in self._methods:
-            super().exchange(exchange, silence)
+            ChildConnection.exchange(self, exchange, silence)  # super() would be made for each call
         elif method == tools.LIST:
             listing = _Listing(exchange, self._guard)
             super().exchange(listing, silence)

@@ -55,17 +55,20 @@ class Stream:
         self._bytes += len(message)
         if self._bytes > self._room:
             self._shed()
-        self.wake()
+        if self._waiter is not None:
+            self.wake()
 
     def wake(self) -> None:
         """Let the reader look again."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def end(self) -> None:
         """Nothing more will come; what waits can still be read."""
         self.ended = True
-        self.wake()
+        if self._waiter is not None:
+            self.wake()
 
     def take_over(self) -> int:
         """Become the reader: whoever read so far gets :class:`StreamEnded`. Return the token to read with."""

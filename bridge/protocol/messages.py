@@ -99,7 +99,7 @@ def parse_line(line: bytes) -> Message | LargeResult:
     found = _read(line)
     if not isinstance(found, _Envelope):
         return found
-    if len(line) >= LARGE and _is_plain_result(found) and not _has_line_end(line):
+    if len(line) >= LARGE and _is_plain_result(found) and _CR not in line and _LF not in line:
         return LargeResult(bytes(found.id), found.result)
     return _message(found)
 
@@ -168,6 +168,8 @@ def _message(envelope: _Envelope) -> Message:
         if not is_id(id_):
             raise Rejection(Fault.NOT_A_MESSAGE, 'not a JSON-RPC message: "id" must be a string or an integer')
         return Request(id_, envelope.method, params)
+    if id_ and envelope.error is ABSENT and envelope.result is not ABSENT:  # nearly all are
+        return Response(id_, bytes(envelope.result))
     result, error = bytes(envelope.result), bytes(envelope.error)
     if error == _NULL:  # loose servers write both
         error = b""
@@ -362,15 +364,11 @@ def error_line(id_: bytes | None, code: int, message: str, data: Any = None) -> 
 
 def _one_line(raw: bytes) -> bytes:
     """Without the newlines that pretty-printed JSON has between its tokens (a string can hold none unescaped)."""
-    return raw.replace(b"\r", b"").replace(b"\n", b"") if _has_line_end(raw) else raw
+    return raw.replace(b"\r", b"").replace(b"\n", b"") if _LF in raw or _CR in raw else raw
 
 
 #: Numbers, because ``b"x" in raw`` first tries to read its left side as one: an exception, which costs a microsecond.
 _CR, _LF = b"\r\n"
-
-
-def _has_line_end(raw: bytes) -> bool:
-    return _LF in raw or _CR in raw
 
 
 _VERSION = rb'"jsonrpc"\s*:\s*"?[\d.]{1,4}"?\s*,\s*'

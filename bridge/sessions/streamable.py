@@ -121,7 +121,8 @@ class StreamableSession:
             if request.method in RECORDED:
                 self.recording.hear(exchange)
                 self.on_recorded()
-            self._settle(exchange.carrier)
+            if self._left:
+                self._settle(exchange.carrier)
             self.leave()
 
         exchange = Exchange(request, ended, into)

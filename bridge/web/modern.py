@@ -118,7 +118,7 @@ def _json(answer: bytes) -> web.Response:
 
 
 def _status(answer: bytes) -> int:
-    if b'"error"' not in answer:
+    if answer.find(b'"error"') < 0:
         return 200
     error = messages.fields(messages.member(answer, "error"))
     code = messages.decode(bytes(error.get("code", b"0")))
