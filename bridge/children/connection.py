@@ -30,6 +30,7 @@ from bridge.protocol.framing import Oversized
 from bridge.protocol.messages import LargeResult, Message, Request, Response
 from bridge.protocol.modern import LISTEN
 from bridge.protocol.mux import Deliver, Drop, Mux, Refuse, Reply, Undirected
+from bridge.protocol.subscriptions import named, wants
 
 log = logging.getLogger(__name__)
 
@@ -270,6 +271,15 @@ class ChildConnection:
         line = self._mux.refuse(question, METHOD_NOT_FOUND, why)
         if line is not None:
             self.send(line)
+
+    def announce(self, message: Undirected) -> None:
+        """Tell its owner, and clients who have subscribed, of a list that has changed though it has not said so."""
+        if self.on_undirected is not None and self.on_announcement is None:  # else its audience is told once for all
+            self.on_undirected(message)
+        for exchange in self._mux.exchanges:
+            request = exchange.request
+            if request.method == LISTEN and exchange.into is None and wants(request, message.method):
+                exchange.put(named(message.method, b"", request.id), Kind.NOTE)
 
     def obituary(self) -> str:
         """How the child ended, in words."""

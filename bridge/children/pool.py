@@ -23,7 +23,9 @@ from bridge.children.starts import Starts
 from bridge.children.traffic import Traffic
 from bridge.children.watch import Watch
 from bridge.config.server import ServerConfig
+from bridge.protocol import messages
 from bridge.protocol.errors import AtCapacity, ChildUnavailable, Resting
+from bridge.protocol.mux import Undirected
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +172,17 @@ class ChildPool:
         if watch is None:
             watch = self._watches[sharing] = Watch()
         return watch
+
+    def announce(self, method: str) -> None:
+        """Tell whoever has a child here that a list has changed: the bridge has changed it, and no child says so.
+
+        Who listens in two ways hears of it twice, which costs a list that is read once more.
+        """
+        message = Undirected(method, messages.notification_line(method))
+        for watch in list(self._watches.values()):
+            watch.hear(message)
+        for child in list(self.children):
+            child.connection.announce(message)
 
     @property
     def traffic(self) -> Traffic:

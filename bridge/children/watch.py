@@ -12,6 +12,7 @@ from bridge.children.audience import Audience, Member
 from bridge.children.connection import ChildConnection
 from bridge.children.crowd import SUBSCRIBE, UNSUBSCRIBE, subscription
 from bridge.protocol.errors import BridgeError
+from bridge.protocol.mux import Undirected
 
 
 class Watch:
@@ -30,6 +31,10 @@ class Watch:
         child.on_closed.append(lambda: self._children.pop(child, None))
         for uri in self._audience.subscriptions:
             self._want(child, uri)
+
+    def hear(self, message: Undirected) -> None:
+        """Tell all of them of a change that no child has announced."""
+        self._audience.hear(message)
 
     def join(self, member: Member) -> None:
         """One more who listens."""

@@ -56,6 +56,12 @@ def acknowledges(message: Message, uri: str) -> bool:
     return isinstance(uris, list) and uri in uris
 
 
+def wants(listen: Request, method: str) -> bool:
+    """Whether a ``subscriptions/listen`` asks for this announcement of a list."""
+    asked = messages.fields(messages.member(listen.params, "notifications"))
+    return any(CHANGED[key] == method and asked.get(key) == Raw(b"true") for key in KINDS)
+
+
 def end_of(subscription: bytes) -> bytes:
     """Return the line that ends a subscription in good order: the answer to the request that opened it."""
     result = with_meta(b'{"resultType":"complete"}', {SUBSCRIPTION_ID: subscription})

@@ -20,6 +20,7 @@ from bridge.observe.ids import shorten
 from bridge.protocol import handshake, messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Request, Response
+from bridge.protocol.mux import Undirected
 from bridge.protocol.states import SessionState
 from bridge.sessions.graves import Graves
 from bridge.sessions.ids import mint
@@ -239,6 +240,13 @@ class SessionDirectory:
             label = entry.session.label
             log.info("Session closed by client DELETE request session_id=%s total_sessions=%d", label, len(self.pool))
             entry.session.end("the client deleted it")
+
+    def announce(self, server: str, method: str) -> None:
+        """Tell all clients of a server that a list has changed, also those whose session has no child."""
+        self._registry.pool(server).announce(method)
+        for entry in self.pool.entries():
+            if entry.session.server == server and entry.state is SessionState.DORMANT:
+                entry.session.announce(Undirected(method, messages.notification_line(method)))
 
     async def close(self, why: str) -> None:
         """End every session and wait for their children. Kept ones stay in the store, as they are now."""

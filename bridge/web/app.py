@@ -218,7 +218,7 @@ class Service:
             status,
             sessions,
             AdminFace(self.registry, self.drain, lambda: self.on_reload()),
-            PinsFace(self.registry, self.pins),
+            PinsFace(self.registry, self.pins, self._sessions.announce),
             LogsFace(self.registry, settings.log_dir, self._drain),
             MetadataFace(self._oauth, settings.base_path),
             MetricsFace(self.registry, (bridge_pool, stream_pool), self._parking),

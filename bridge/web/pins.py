@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -11,15 +12,19 @@ from bridge.children.pins import Pin, ServerPins
 from bridge.children.registry import Registry
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
+from bridge.protocol.subscriptions import CHANGED
 from bridge.web.body import read_json
 from bridge.web.principal import check_admin
 from bridge.web.reply import json_answer
 
 
 class PinsFace:
-    """The handlers of pins. What is withheld from clients is for operators only."""
+    """The handlers of pins. What is withheld from clients is for operators only. ``tell`` announces to the clients of a
+    server that a list has changed.
+    """
 
-    def __init__(self, registry: Registry, pins: PinBook) -> None:
+    def __init__(self, registry: Registry, pins: PinBook, tell: Callable[[str, str], None]) -> None:
+        self._tell = tell
         self._registry = registry
         self._pins = pins
 
@@ -55,7 +60,10 @@ class PinsFace:
             raise Rejection(Fault.BAD_PARAMS, 'the body must be {"tool"?: name, "sha256"?: fingerprint}')
         pins = self._pins.find(server)
         names = [] if pins is None else [tool] if tool is not None else sorted(pins.news)
-        return json_answer({"server": server, "approved": [] if pins is None else pins.approve(names, sha256)})
+        approved = [] if pins is None else pins.approve(names, sha256)
+        if approved and pins is not None and pins.blocks:  # else clients see them already
+            self._tell(server, CHANGED["toolsListChanged"])
+        return json_answer({"server": server, "approved": approved})
 
 
 def _row(server: str, pins: ServerPins, name: str, pin: Pin) -> dict[str, Any]:

@@ -45,6 +45,12 @@ def answer(method: str, params: dict[str, object]) -> str:
 
 for line in sys.stdin:
     message = json.loads(line, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
+    if MODERN and message["method"] == "subscriptions/listen":  # granted, and that is all that ever comes
+        meta = {"io.modelcontextprotocol/subscriptionId": message["id"]}
+        granted = {"notifications": message["params"]["notifications"], "_meta": meta}
+        acknowledged = {"method": "notifications/subscriptions/acknowledged", "params": granted}
+        print(json.dumps({"jsonrpc": "2.0", **acknowledged}), flush=True)
+        continue
     try:
         outcome = '"result":' + answer(message["method"], message.get("params", {}))
     except KeyError as unknown:
