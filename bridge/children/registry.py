@@ -43,8 +43,9 @@ class Registry:
         self.entries: dict[str, ServerConfig] = {}
         #: Those of before as well: what still runs on them has to end by their rules. And what stands for all of them.
         self.known: dict[str, ServerConfig] = {ALL_SERVERS: ServerConfig(ALL_SERVERS, (), {})}
-        #: Called when servers have come, gone or changed, with the ids of those whose children take no new client.
-        self.on_change: list[Callable[[frozenset[str]], None]] = []
+        #: Called when servers have come, gone, changed, stopped or started, with the ids of these, and of those among
+        #: them whose children take no new client.
+        self.on_change: list[Callable[[frozenset[str], frozenset[str]], None]] = []
         self._modern: dict[str, bool] = {}
         self._modern_only: set[str] = set()
         self._pools: dict[str, ChildPool] = {}
@@ -55,7 +56,7 @@ class Registry:
         """Make these the servers. Children of ``restarted`` ones, or of those that are gone, serve who holds them."""
         active = {server for server, config in entries.items() if not config.disabled}
         gone = frozenset({*restarted, *(self._pools.keys() - active)})
-        changes = bool(gone or active - self._pools.keys())
+        concerned = gone | (active - self._pools.keys())
         for server in gone:
             pool = self._pools.pop(server)
             pool.retire()
@@ -70,12 +71,12 @@ class Registry:
                 self._pools[server].config = entries[server]
             else:
                 self._pools[server] = self._new_pool(entries[server])
-        if changes:
-            self._tell(gone)
+        if concerned:
+            self._tell(concerned, gone)
 
-    def _tell(self, gone: frozenset[str]) -> None:
+    def _tell(self, concerned: frozenset[str], gone: frozenset[str] = frozenset()) -> None:
         for hear in list(self.on_change):
-            hear(gone)
+            hear(concerned, gone)
 
     def _new_pool(self, config: ServerConfig) -> ChildPool:
         guard = guard_of(config, None if self._pins is None else self._pins.of(config))
@@ -156,14 +157,14 @@ class Registry:
         """
         earlier = [pool for pool in self._retired if pool.config.id == server]
         await asyncio.gather(*(pool.halt() for pool in (self.pool(server), *earlier)))
-        self._tell(frozenset())
+        self._tell(frozenset([server]))
 
     def start(self, server: str) -> None:
         """Let children of a server start again, whatever has happened. Raises :class:`Rejection`."""
         pool = self.pool(server)
         pool.resume()
         pool.keep_warm(choose(self.entries[server], Need.SESSION))
-        self._tell(frozenset())
+        self._tell(frozenset([server]))
 
     def restarts(self, server: str) -> Restarts | None:
         """What became of the last starts of a server; None for one that is disabled."""

@@ -11,8 +11,9 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
+from bridge.children.audience import uri_of
 from bridge.children.connection import Exchange
-from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, accept
+from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
 from bridge.children.seat import Listener, Seat
 from bridge.children.variables import OwnVariables
 from bridge.protocol import merged, messages
@@ -142,8 +143,9 @@ class AggregateSeat:
     async def _forward(self, exchange: Exchange, request: Routed) -> None:
         exchange.request = request
         if request.method == SUBSCRIBE:
-            uri = messages.string(messages.member(request.params, "uri")) or ""
-            self._spelled[request.server, uri] = request.public
+            self._spelled[request.server, uri_of(request.params)] = request.public
+        elif request.method == UNSUBSCRIBE:
+            self._spelled.pop((request.server, uri_of(request.params)), None)
         try:
             await self._member(request.server).send(exchange, self._timing.silence(request.server))
         except BridgeError as error:
@@ -168,13 +170,15 @@ class AggregateSeat:
         if member is not None:
             member.refuse(question, why)
 
-    def change(self, gone: frozenset[str]) -> None:
-        """Servers have come or gone; children of those that are ``gone`` serve what they are at."""
+    def change(self, concerned: frozenset[str], gone: frozenset[str]) -> None:
+        """Servers have come, gone or changed; children of those that are ``gone`` serve what they are at."""
+        concerns = not concerned.isdisjoint([*self._members, *self._roster.servers(self.view)])
+        self._retired = [member for member in self._retired if not member.is_released]
         for server in gone & self._members.keys():
-            member = self._members.pop(server)
-            self._retired = [*self._retired, member]
-            member.retire()
-        self._announce(LIST_CHANGED)
+            self._retired.append(self._members.pop(server))
+            self._retired[-1].retire()
+        if concerns:
+            self._announce(LIST_CHANGED)
 
     def release(self) -> None:
         """Give back everything."""

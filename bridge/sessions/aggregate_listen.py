@@ -71,10 +71,11 @@ class AggregateListen(Answered):
         for line in early:
             self._send(line)
 
-    def change(self) -> None:
-        """Servers have come or gone."""
+    def change(self, concerned: frozenset[str]) -> None:
+        """Servers have come, gone or changed."""
         self._follow_all()
-        self.announce()
+        if not concerned.isdisjoint(self._following):
+            self.announce()
 
     def announce(self) -> None:
         """Every list may be another one now."""

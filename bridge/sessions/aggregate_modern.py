@@ -210,11 +210,11 @@ class AggregateCalls:
         for listen in list(self._listens):
             listen.announce()
 
-    def _change(self, _: frozenset[str]) -> None:
+    def _change(self, concerned: frozenset[str], _: frozenset[str]) -> None:
         for index in self._indexes.values():
             index.stale.update(LISTINGS.values())
         for listen in list(self._listens):
-            listen.change()
+            listen.change(concerned)
 
 
 _CACHED: dict[str, Any] = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private", "_meta": _OURS}

@@ -33,7 +33,7 @@ class Aggregates:
         entry = await self._sessions.open(ALL_SERVERS, owner, lasting=False, seat=seat)
         return await self._sessions.greeted(entry) if greets else entry
 
-    def _change(self, gone: frozenset[str]) -> None:
+    def _change(self, concerned: frozenset[str], gone: frozenset[str]) -> None:
         for entry in self._sessions.pool.entries():
             if isinstance(entry.session.seat, AggregateSeat):
-                entry.session.seat.change(gone)
+                entry.session.seat.change(concerned, gone)

@@ -45,7 +45,7 @@ class Member:
         self._opening: Flights[None, Seat] = Flights("member")
         self._exchanges: set[Exchange] = set()
         self._retires = False
-        self._released = False
+        self.is_released = False
 
     @property
     def pid(self) -> int | None:
@@ -70,7 +70,7 @@ class Member:
             seat, greeting = await self._take(self._come)
         finally:
             self._coming = None
-        if self._released:
+        if self.is_released:
             seat.release()
             raise Rejection(Fault.CHILD_FAILED, f'server "{self.server}" is not wanted any more')
         self.greeting, self._seat = greeting, seat
@@ -126,7 +126,7 @@ class Member:
 
     def release(self) -> None:
         """Give the child back."""
-        self._released = True
+        self.is_released = True
         if self._seat is not None:
             self._seat.on_closed = _nothing
             self._seat.release()

@@ -11,7 +11,7 @@ import pytest
 from bridge.protocol.modern import SUBSCRIPTION_ID
 from tests.conftest import PEERS, Running, StartBridge, events
 from tests.modern_client import ModernClient
-from tests.web.test_aggregate import BROKEN, FULL, many, read
+from tests.web.test_aggregate import BROKEN, FULL, late, many, read
 
 MODERN = {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "modern_peer.py")]}
 BOTH = {"modern": MODERN, **FULL}
@@ -169,3 +169,18 @@ async def test_a_subscription_that_is_closed_is_closed_at_all_servers(start_brid
         assert await open_ones() == before + 1
     while await open_ones() > before:
         pass
+
+
+async def test_a_slow_server_is_announced_when_it_is_there(start_bridge: StartBridge, tmp_path: Any) -> None:
+    slow = late(tmp_path / "gate", many("slow", tools=["t"]))
+    bridge = await start_bridge({"slow": slow, "b": many("b", tools=["t"])}, AGGREGATE_PATIENCE_MS=300)
+    one = client(bridge)
+    assert (await one.ask("server/discover"))["result"]["supportedVersions"] == ["2026-07-28"]
+    async with one.send(one.body("subscriptions/listen", notifications={"toolsListChanged": True})) as response:
+        stream = events(response)
+        assert (await anext(stream))["params"]["notifications"] == {"toolsListChanged": True}
+        while await names(one) != ["b__t"]:  # b itself takes longer than that on a busy machine
+            assert "list_changed" in (await anext(stream))["method"]
+        (tmp_path / "gate").touch()
+        while await names(one) != ["slow__t", "b__t"]:
+            assert "list_changed" in (await anext(stream))["method"]
