@@ -6,8 +6,11 @@ import asyncio
 
 from aiohttp import StreamReader, hdrs, web
 
+from bridge.children import connection
 from bridge.protocol.errors import Fault, Rejection
 
+#: Bytes of a message from which on others are served between two pieces of work on it.
+LARGE = connection.LARGE
 #: Seconds for the body of a request to come, after its head (Node.js has the same).
 PATIENCE = 300.0
 
@@ -21,9 +24,16 @@ async def read_json(request: web.BaseRequest) -> bytes:
         )
     content = request.content
     body = content.read_nowait() if content.is_eof() else await _read(content, request.client_max_size)
+    if len(body) >= LARGE:
+        await others_first()
     if len(body) > request.client_max_size:
         raise Rejection(Fault.BODY_TOO_LARGE, "the body is larger than MAX_REQUEST_BYTES allows")
     return body
+
+
+async def others_first() -> None:
+    """Between two pieces of work on a body that is ``LARGE``: whole calls of others, then go on."""
+    await asyncio.sleep(connection.PAUSE)
 
 
 async def _read(content: StreamReader, most: int) -> bytes:

@@ -17,7 +17,7 @@ from bridge.protocol.messages import Notification, Raw, Request, Response
 from bridge.sessions.bridge import BridgeClients, last
 from bridge.sessions.catalogue import Catalogue, Tools
 from bridge.sessions.timing import Timing
-from bridge.web.body import read_json
+from bridge.web.body import LARGE, others_first, read_json
 from bridge.web.calls import Call, Calls
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
@@ -101,7 +101,12 @@ class BridgeFace:
             raise _names_a_program(named)
         self._variables.refuse(request, server)
         is_bare = "jsonrpc" not in members and "id" not in members
-        message = messages.parse(_completed(members))
+        body = _completed(members)
+        if len(body) >= LARGE:
+            await others_first()
+        message = messages.parse(body)
+        if len(body) >= LARGE:
+            await others_first()
         if isinstance(message, Response):
             raise Rejection(Fault.NOT_A_MESSAGE, '"method" is missing')
         try:
@@ -110,7 +115,10 @@ class BridgeFace:
                 with self._drain:
                     await self._clients.client(server, owner_of(request))
                 return web.Response(status=202)
-            return _answer(await self.ask(request, server, message), is_bare)
+            line = await self.ask(request, server, message)
+            if is_bare and len(line) >= LARGE:
+                await others_first()
+            return _answer(line, is_bare)
         except BridgeError as rejection:
             if isinstance(message, Request):
                 self._calls.refused(request, server, message, rejection)

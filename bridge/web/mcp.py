@@ -30,7 +30,7 @@ from bridge.sessions.directory import SessionDirectory, SessionEntry
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.web import reply
-from bridge.web.body import check_accept, read_json
+from bridge.web.body import LARGE, check_accept, others_first, read_json
 from bridge.web.calls import Call, Calls
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
@@ -100,6 +100,8 @@ class McpFace:
         if body.lstrip()[:1] == b"[":
             return await self._batch(request, server, body)
         message = messages.parse(body)
+        if len(body) >= LARGE:
+            await others_first()
         try:
             if is_modern(request.headers.get(VERSION_HEADER), message):
                 self._variables.refuse(request, server)

@@ -18,7 +18,7 @@ from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
 from bridge.sessions.directory import SessionDirectory, SessionEntry
 from bridge.sessions.timing import Timing
-from bridge.web.body import read_json
+from bridge.web.body import LARGE, others_first, read_json
 from bridge.web.calls import Calls
 from bridge.web.drain import Drain
 from bridge.web.principal import owner_of
@@ -83,7 +83,10 @@ class SseFace:
     async def post(self, request: web.Request) -> web.Response:
         """Take one message; what answers it comes on the stream."""
         self._session(request)  # who has none is refused before the body is read
-        message = messages.parse(await read_json(request))
+        body = await read_json(request)
+        message = messages.parse(body)
+        if len(body) >= LARGE:
+            await others_first()
         entry = self._session(request)  # it may have ended meanwhile, and its stream with it
         stream = self._streams[entry.session.id]
         if isinstance(message, Request):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from typing import cast
 
 import pytest
@@ -9,7 +11,9 @@ import pytest
 from bridge.children.connection import LARGE, ChildConnection, Exchange
 from bridge.children.transport import Hearing, Transport
 from bridge.protocol.messages import Request
-from tests.conftest import in_time
+from bridge.web import body, mcp, sse
+from bridge.web import bridge as bridge_face
+from tests.conftest import ACCEPT, StartBridge, in_time, tool
 
 
 class Scripted:
@@ -68,3 +72,31 @@ async def test_messages_keep_their_order_and_none_is_lost_when_the_child_ends(
     assert ended == [1, 2, 3, *([4] if dies else [])]
     assert [len(each.answer) > size for each, size in zip(exchanges, sizes, strict=False)] == [True] * 3
     assert (b"signal 9" in exchanges[3].answer) == dies
+
+
+@pytest.mark.parametrize(("face", "turns"), [("mcp", 2), ("bridge", 3), ("sse", 2)])
+async def test_others_are_served_between_the_pieces_of_work_on_a_large_request(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch, face: str, turns: int
+) -> None:
+    bridge = await start_bridge(MAX_REQUEST_BYTES=2 * LARGE)
+    other = await bridge.session()
+    served: list[int] = []
+
+    async def others() -> None:
+        served.append((await other.call("count"))["result"]["count"])
+
+    for module in (body, mcp, bridge_face, sse):
+        monkeypatch.setattr(module, "others_first", others)
+    call = io.BytesIO(json.dumps(tool("echo", 1, text="x" * LARGE)).encode())
+    headers = {"Content-Type": "application/json", "Accept": ACCEPT}
+    if face == "sse":
+        async with bridge.http.get(bridge.url + "/sse/peer") as stream:
+            await stream.content.readuntil(b"data: ")
+            path = (await stream.content.readline()).decode().strip()
+            async with bridge.http.post(bridge.url + path, data=call, headers=headers) as response:
+                assert response.status == 202
+    else:
+        headers["Mcp-Session-Id"] = (await bridge.session()).id  # which means nothing to /bridge
+        async with bridge.http.post(f"{bridge.url}/{face}/peer", data=call, headers=headers) as response:
+            assert (await response.json())["result"]["text"] == "x" * LARGE
+    assert served == list(range(1, turns + 1))

@@ -30,7 +30,8 @@ import aiohttp
 
 from tests.conftest import PEERS, peer
 from tests.faults.chaos_clients import BOUND, Client, Violation
-from tests.faults.glass import Bridge, Holds, served
+from tests.faults.chaos_faces import FACES
+from tests.faults.glass import Bridge, Holds, configure, served
 
 CLIENTS = 32
 AT_ONCE = 24
@@ -38,32 +39,41 @@ AT_ONCE = 24
 WEIGHTS = {
     "echo": 30, "equal": 10, "progress": 6, "big": 4, "cancel": 3, "hang_up": 6, "listen": 6, "log": 4, "die": 2,
     "grandchild": 1, "delete": 6, "manage": 4, "bridge": 8, "modern": 8, "nonsense": 4, "stranger": 2,
-    "kill": 2, "freeze": 1, "start": 4, "restart": 1, "half_open": 2,
+    "sse": 4, "rest": 4, "ask": 3, "reply": 3, "resume": 4, "tear": 2,
+    "kill": 2, "freeze": 1, "start": 4, "restart": 1, "reload": 1, "half_open": 2,
 }  # fmt: skip
-ON_A_SERVER = frozenset({"kill", "freeze", "start", "restart", "half_open"})
+ON_A_SERVER = frozenset({"kill", "freeze", "start", "restart", "reload", "half_open"})
 #: ``requestTimeout`` ends what a child never answers; a crash loop is waited for, but not long.
 USUAL = {"requestTimeout": 2000, "restartDelay": 100}
+LISTED = {**peer(), "args": [*peer()["args"], "--tools"], **USUAL}
+MODERN = {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "modern_peer.py")], **USUAL}
 SERVERS: dict[str, dict[str, Any]] = {
-    "plain": peer(**USUAL),
-    "shared": peer(sharing="shared", **USUAL),
-    "pooled": peer(sharing={"holders": 1, "hold": "exchange", "warm": 0, "limit": 4}, **USUAL),
-    "modern": {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "modern_peer.py")], **USUAL},
-    "kept": peer(persistent=True, idleStopMs=500, **USUAL),
-    "idle": peer(idleStopMs=300, **USUAL),
-    "crashing": peer(**USUAL),
+    "plain": LISTED,
+    "shared": {**LISTED, "sharing": "shared"},
+    "pooled": {**LISTED, "sharing": {"holders": 1, "hold": "exchange", "warm": 0, "limit": 4}},
+    "modern": MODERN,
+    "kept": {**LISTED, "persistent": True, "idleStopMs": 500},
+    "idle": {**LISTED, "idleStopMs": 300},
+    "far": {"url": "{far}/mcp/plain", **USUAL},
+    "far-modern": {"url": "{far}/mcp/modern", **USUAL},
+    "crashing": LISTED,
 }
+#: What another bridge has, in front of which this one is, by the name that its servers have here.
+FAR = {"far": ("plain", LISTED), "far-modern": ("modern", MODERN)}
 SETTINGS = {
     "SESSION_STORE": "file",
     "BRIDGE_SESSION_TTL_MS": "2000",
     "STREAM_SESSION_TTL_MS": "600000",
     "LOG_LEVEL": "INFO",
 }
+#: A farewell that a busy machine does not take in time is lost between two bridges; then time ends the session.
+FAR_SETTINGS = {**SETTINGS, "STREAM_SESSION_TTL_MS": "20000"}
 #: What must not be in the log of a bridge, whatever happens to it.
 UNWANTED = ("\nTraceback", "never retrieved", "never awaited", "Task was destroyed", "Unclosed", " failed\n")
 #: How much more a bridge may hold in the end than before the run, when it had done a little of everything once.
 MORE_DESCRIPTORS = 10
 MORE_IN_USE = 4 * 2**20
-MORE_BLOCKS = 60_000  # reasons of ended sessions and other tables that have a bound, which a short run does not reach
+MORE_BLOCKS = 30_000  # reasons of ended sessions and other tables that have a bound; it does not grow with the run
 MORE_RESIDENT = 80 * 2**20  # 32 MiB are kept, and the rest goes back once it is 24 MiB (bridge/process/memory.py)
 #: Seconds that a bridge gets for its end: SHUTDOWN_TIMEOUT_MS and a little.
 END = 15.0
@@ -95,12 +105,22 @@ def decisions(seed: int) -> Iterator[Action]:
         yield Action(number, what, rng.choice(among), rng.getrandbits(32))
 
 
+def placed(far: Bridge) -> dict[str, dict[str, Any]]:
+    """All servers, with where the other bridge is."""
+    return {
+        name: {**entry, "url": entry["url"].format(far=far.url)} if "url" in entry else entry
+        for name, entry in SERVERS.items()
+    }
+
+
 class Run:
     """One run against one bridge process."""
 
-    def __init__(self, seed: int, bridge: Bridge, http: aiohttp.ClientSession) -> None:
+    def __init__(self, seed: int, bridge: Bridge, far: Bridge, http: aiohttp.ClientSession) -> None:
         self.seed = seed
         self.bridge = bridge
+        self.far = far
+        self.servers = placed(far)
         self.url = bridge.url
         self.http = http
         self.counts: collections.Counter[str] = collections.Counter()
@@ -127,21 +147,26 @@ class Run:
             if action.what in ON_A_SERVER:
                 await getattr(self, action.what)(rng, list(SERVERS)[action.whom])
             else:
-                await getattr(self.clients[action.whom], action.what)(rng)
+                await self.do(self.clients[action.whom], action.what, rng)
             self.counts["actions"] += 1
         except TimeoutError:
             self.broken.append(f"{action}: no end within {BOUND:.0f} s")
         except Exception as error:
             self.broken.append(f"{action}: {type(error).__name__}: {error}")
 
-    async def get(self, path: str) -> Any:
-        async with self.http.get(self.url + path) as response:
+    async def do(self, client: Client, what: str, rng: random.Random) -> None:
+        """One client does one thing."""
+        await (FACES[what](client, rng) if what in FACES else getattr(client, what)(rng))
+
+    async def get(self, path: str, url: str = "") -> Any:
+        async with self.http.get((url or self.url) + path) as response:
             if response.status != 200:
                 raise Violation(f"GET {path}: {response.status}")
             return await response.json()
 
     async def _pid(self, rng: random.Random, server: str) -> int | None:
-        pids = [row["pid"] for row in await self.get("/children") if row["server"] == server and row["pid"]]
+        name, url = (FAR[server][0], self.far.url) if server in FAR else (server, self.url)
+        pids = [row["pid"] for row in await self.get("/children", url) if row["server"] == name and row["pid"]]
         return rng.choice(pids) if pids else None
 
     async def kill(self, rng: random.Random, server: str) -> None:
@@ -171,8 +196,30 @@ class Run:
 
     async def _operate(self, server: str, what: str) -> None:
         async with self.http.post(f"{self.url}/api/v1/servers/{server}/{what}") as response:
-            if response.status != 200:
+            if response.status != 200 and (response.status != 404 or server in self.servers):
                 raise Violation(f"{what} {server}: {response.status} {await response.text():.300}")
+
+    async def reload(self, rng: random.Random, server: str) -> None:
+        """The configuration of a server changes: a little, so much that it starts anew, or it goes and comes back."""
+        entry = placed(self.far)[server]
+        self.servers[server] = {
+            "adjusted": {**entry, "requestTimeout": 2500},
+            "restarted": {**entry, "sharing": "session"},
+            "replaced": {**entry, "headers" if "url" in entry else "env": {"ROUND": str(rng.random())}},
+        }.get(how := rng.choice(("adjusted", "restarted", "replaced", "removed")), {})
+        if how == "removed":
+            del self.servers[server]
+        await self._reload()
+        await asyncio.sleep(rng.random())
+        self.servers[server] = entry
+        await self._reload()
+        self.counts["reloaded"] += 1
+
+    async def _reload(self) -> None:
+        configure(self.bridge.folder, self.servers)
+        async with self.http.post(f"{self.url}/api/v1/reload") as response:
+            if response.status != 200:
+                raise Violation(f"reload: {response.status} {await response.text():.300}")
 
     async def half_open(self, rng: random.Random, server: str) -> None:
         """A client that never finishes what it says."""
@@ -187,29 +234,35 @@ class Run:
         """Delete every session, and wait until all counts are what they have to be."""
         for client in self.clients:
             await client.delete(random.Random(0))
-        for what in ("stop", "start"):  # a child that is lent per call lingers for half a minute
-            await self._operate("pooled", what)
+        for server in SERVERS:  # children that are lent per call linger for half a minute, parked calls much longer
+            for what in ("stop", "start"):
+                await self._operate(server, what)
+        for url in (self.url, self.far.url):
+            await self._nothing_left(url)
+
+    async def _nothing_left(self, url: str) -> None:
         deadline = time.monotonic() + BOUND
         while True:
-            health, children = await self.get("/health"), await self.get("/children")
-            sessions = await self.get("/sessions")
+            health, children, sessions = [await self.get(path, url) for path in ("/health", "/children", "/sessions")]
             left = {**health["sessions"], "children": len(children), "listed": len(sessions)}
             if not any(left.values()):
                 return
             if time.monotonic() > deadline:
-                raise Violation(f"left when all sessions were deleted: {left} {children} {sessions}")
+                raise Violation(f"left at {url} when all sessions were deleted: {left} {children} {sessions}")
             await asyncio.sleep(0.1)
 
 
 async def chaos(seed: int, seconds: float, folder: Path) -> dict[str, Any]:
     """Run; return what there is to tell. Raises :class:`Violation`, which names the seed and the last actions."""
+    (beyond := folder / "far").mkdir()
     async with (
-        served(folder, SERVERS, **SETTINGS) as bridge,
+        served(beyond, dict(FAR.values()), **FAR_SETTINGS) as far,
+        served(folder, placed(far), **SETTINGS) as bridge,
         aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=1), timeout=aiohttp.ClientTimeout(BOUND)
         ) as http,
     ):
-        run = Run(seed, bridge, http)
+        run = Run(seed, bridge, far, http)
         try:
             return await _run(run, seconds)
         except Violation as violation:
@@ -220,7 +273,7 @@ async def chaos(seed: int, seconds: float, folder: Path) -> dict[str, Any]:
 async def _run(run: Run, seconds: float) -> dict[str, Any]:
     for client in run.clients:  # what every bridge has once it has worked is no growth
         for what in WARMING:
-            await getattr(client, what)(random.Random(1))
+            await run.do(client, what, random.Random(1))
     await run.end()
     before = await _settled(run.bridge, None)
     await run.go(seconds)
@@ -231,15 +284,15 @@ async def _run(run: Run, seconds: float) -> dict[str, Any]:
     if more := _more(before, after):
         raise Violation(f"more than before: {', '.join(more)}\nbefore {before}\nafter {after}")
     await _stop(run)
-    for unwanted in UNWANTED:
-        if unwanted in (said := run.bridge.said):
+    for said, unwanted in itertools.product((run.bridge.said, run.far.said), UNWANTED):
+        if unwanted in said:
             at = said.index(unwanted)
             raise Violation(f"{unwanted!r} in the log: {said[max(0, at - 300) : at + 1500]}")
     return {"seed": run.seed, "before": before, "after": after, **run.counts}
 
 
 #: What each client does once before anything is counted.
-WARMING = ("echo", "bridge", "modern", "big", "progress", "manage", "log", "listen")
+WARMING = ("echo", "bridge", "modern", "big", "progress", "manage", "log", "listen", "sse", "rest", "resume")
 
 
 def _more(before: Holds, after: Holds) -> list[str]:

@@ -12,7 +12,7 @@ import io
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -28,6 +28,9 @@ BOUND = LEASE_PATIENCE + 15
 REFUSALS = frozenset({404, 429, 502, 503, 504})
 JSON_HEADERS = {"Accept": ACCEPT, "Content-Type": "application/json"}
 IDS = (7, "7", 0, 2**53 - 1, "", "ключ")
+
+
+Reply = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Violation(AssertionError):
@@ -75,14 +78,18 @@ async def events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, An
         raise Violation(f"an event stream that ends in the middle: {rest!r:.300}")
 
 
-async def final(response: aiohttp.ClientResponse, id_: Any, token: Any = None) -> tuple[dict[str, Any], list[Any]]:
-    """The one answer of a response, and the progress that came before it."""
+async def final(
+    response: aiohttp.ClientResponse, id_: Any, token: Any = None, reply: Reply | None = None
+) -> tuple[dict[str, Any], list[Any]]:
+    """The one answer of a response, and the progress that came before it. Questions go to ``reply``."""
     answers, progress = [], []
     async for event in events(response):
         if answers:
             raise Violation(f"something after the answer: {event!r:.300}")
         if "method" not in event:
             answers.append(event)
+        elif "id" in event and reply is not None:
+            await reply(event)
         elif event["method"] == "notifications/progress":
             if event["params"]["progressToken"] != token:
                 raise Violation(f"progress of another: {event!r:.300}, not of {token!r}")
@@ -97,6 +104,9 @@ async def final(response: aiohttp.ClientResponse, id_: Any, token: Any = None) -
 class Client:
     """One slot. ``counts`` is where it says how its requests have ended."""
 
+    #: Servers that speak the modern era only, so that what they ask goes to no session.
+    MODERN = frozenset({"modern", "far-modern"})
+
     def __init__(self, http: aiohttp.ClientSession, url: str, server: str, counts: Counter[str]) -> None:
         self.http = http
         self.base = url
@@ -104,6 +114,8 @@ class Client:
         self.url = f"{url}/mcp/{server}"
         self.counts = counts
         self.session: str | None = None
+        #: What has been answered to the questions of children.
+        self.replies: set[float] = set()
         self._opening = asyncio.Lock()
 
     @contextlib.asynccontextmanager
@@ -124,13 +136,24 @@ class Client:
             if await refused(response):
                 self.counts[str(response.status)] += 1
                 return None, []
-            answer, progress = await final(response, body["id"], token)
+            answer, progress = await final(response, body["id"], token, self._replying(self.session))
         if "error" in answer:
             check_error(answer["error"])
             self.counts["error"] += 1
             return None, progress
         self.counts["result"] += 1
         return answer, progress
+
+    def _replying(self, session: str | None) -> Reply:
+        """What answers the questions of a session's child, on whichever of its streams they come."""
+
+        async def reply(question: dict[str, Any]) -> None:
+            self.replies.add(said := random.random())
+            body = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline", "said": said}}
+            async with self.post(body, **({} if session is None else {"Mcp_Session_Id": session})) as response:
+                await self.lost_or(response, 202)
+
+        return reply
 
     async def open(self, rng: random.Random) -> None:
         """Make sure that there is a session, opened by one of the two ways."""
@@ -154,10 +177,10 @@ class Client:
                         self.session = response.headers["Mcp-Session-Id"]
                         self.counts["opened"] += 1
             if self.session is None and made is not None:
-                await self._end(made, 204, 404)
+                await self.end(made, 204, 404)
             if self.session is not None:
                 async with self.post(message("notifications/initialized")) as response:
-                    await self._lost_or(response, 202)
+                    await self.lost_or(response, 202)
 
     async def _create(self, rng: random.Random) -> str | None:
         body = {"server": self.server, "persistent": rng.random() < 0.5, "metadata": {"n": rng.random()}}
@@ -167,7 +190,7 @@ class Client:
             await refused(response)
             return None
 
-    async def _lost_or(self, response: aiohttp.ClientResponse, *wanted: int) -> None:
+    async def lost_or(self, response: aiohttp.ClientResponse, *wanted: int) -> None:
         if response.status not in wanted and not await refused(response):
             raise Violation(f"status {response.status}, wanted {wanted}: {await response.text():.300}")
 
@@ -176,11 +199,11 @@ class Client:
         await self.open(rng)
         sent = payload(rng)
         answer, _ = await self.request(tool("echo", rng.choice(IDS), **sent))
-        self._own(answer, sent)
+        self.own(answer, sent)
         if answer is None and rng.random() < 0.5:
             await self.delete(rng)
 
-    def _own(self, answer: dict[str, Any] | None, sent: dict[str, Any]) -> None:
+    def own(self, answer: dict[str, Any] | None, sent: dict[str, Any]) -> None:
         if answer is None:
             return
         result = answer["result"].get("structuredContent", answer["result"])
@@ -209,7 +232,7 @@ class Client:
         calls = [payload(rng) for _ in range(rng.randrange(2, 20))]
         answers = await asyncio.gather(*(self.request(tool("echo", 7, **sent)) for sent in calls))
         for sent, (answer, _) in zip(calls, answers, strict=True):
-            self._own(answer, sent)
+            self.own(answer, sent)
 
     async def cancel(self, rng: random.Random) -> None:
         """A call that its client cancels: it may still be answered, and ends in any case."""
@@ -218,7 +241,7 @@ class Client:
         waiting = asyncio.create_task(self.request(tool("never", id_)))
         await asyncio.sleep(rng.random() / 20)
         async with self.post(message("notifications/cancelled", requestId=id_)) as response:
-            await self._lost_or(response, 202)
+            await self.lost_or(response, 202)
         answer, _ = await waiting
         if answer is not None:
             raise Violation(f"an answer that the child has not given: {answer!r:.200}")
@@ -246,9 +269,12 @@ class Client:
                     return
                 if rng.random() < 0.5:
                     await self.request(tool("log", 7, text="heard"))
+                reply = self._replying(self.session)
                 async for event in events(response):
                     if "method" not in event:
                         raise Violation(f"an answer on a GET stream: {event!r:.200}")
+                    if "id" in event:
+                        await reply(event)
                 self.counts["stream ended"] += 1
 
     async def log(self, rng: random.Random) -> None:
@@ -277,16 +303,16 @@ class Client:
         if rng.random() < 0.5:
             calling = asyncio.create_task(self.request(tool(rng.choice(("never", "echo")), 7)))
             await asyncio.sleep(rng.random() / 50)
-        await self._end(session)
-        if self.session == session:
-            self.session = None
+        await self.end(session)
         if calling is not None:
             await calling
 
-    async def _end(self, session: str, *wanted: int) -> None:
+    async def end(self, session: str, *wanted: int) -> None:
         async with self.http.delete(self.url, headers={"Mcp-Session-Id": session}) as response:
-            await self._lost_or(response, *(wanted or (204, 404)))
+            await self.lost_or(response, *(wanted or (204, 404)))
             self.counts[f"deleted {response.status}"] += 1
+        if self.session == session:
+            self.session = None
 
     async def manage(self, rng: random.Random) -> None:
         """A session as a thing: looked at, changed, touched, ended."""
@@ -295,11 +321,11 @@ class Client:
             return
         url = f"{self.base}/api/v1/sessions/{self.session}"
         async with self.http.get(url) as response:
-            await self._lost_or(response, 200)
+            await self.lost_or(response, 200)
         async with self.http.patch(url, json={"metadata": {"n": rng.random()}}) as response:
-            await self._lost_or(response, 200)
+            await self.lost_or(response, 200)
         async with self.http.post(f"{url}/touch") as response:
-            await self._lost_or(response, 200, 204)
+            await self.lost_or(response, 200, 204)
 
     async def bridge(self, rng: random.Random) -> None:
         """A call without a session."""
@@ -314,24 +340,27 @@ class Client:
         if "error" in answer:
             check_error(answer["error"])
         else:
-            self._own(answer, sent)
+            self.own(answer, sent)
             self.counts["bridge result"] += 1
 
     async def modern(self, rng: random.Random) -> None:
         """A call of a client of the modern era, sometimes cut, which cancels it."""
         sent = payload(rng)
-        envelope = {VERSION: "2026-07-28", CAPABILITIES: {}, CLIENT_INFO: {"name": "chaos", "version": "1"}}
-        body = message("tools/call", rng.choice(IDS), name="echo", arguments=sent, _meta=envelope)
-        client = Client(self.http, self.base, self.server, self.counts)
-        calling = asyncio.create_task(
-            client.request(body, MCP_Protocol_Version="2026-07-28", Mcp_Method="tools/call", Mcp_Name="echo")
-        )
+        calling = asyncio.create_task(self.modern_call(rng.choice(IDS), {"name": "echo", "arguments": sent}))
         if rng.random() < 0.2:
             await asyncio.sleep(rng.random() / 50)
             calling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            answer, _ = await calling
-            self._own(answer, sent)
+            self.own(await calling, sent)
+
+    async def modern_call(self, id_: Any, params: dict[str, Any], **capabilities: Any) -> dict[str, Any] | None:
+        """A tools/call of the modern era, which has no session."""
+        envelope = {VERSION: "2026-07-28", CAPABILITIES: capabilities, CLIENT_INFO: {"name": "chaos", "version": "1"}}
+        body = message("tools/call", id_, **params, _meta=envelope)
+        client = Client(self.http, self.base, self.server, self.counts)
+        headers = {"MCP_Protocol_Version": "2026-07-28", "Mcp_Method": "tools/call", "Mcp_Name": params["name"]}
+        answer, _ = await client.request(body, **headers)
+        return answer
 
     async def nonsense(self, rng: random.Random) -> None:
         """What is no request at all is refused, and costs nobody anything."""

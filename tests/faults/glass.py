@@ -116,10 +116,16 @@ class Bridge:
         return [*wrong, *(f"left after the end: {each}" for each in left)]
 
 
+def configure(folder: Path, servers: dict[str, Any]) -> None:
+    """Write, at once, which servers a bridge has."""
+    (folder / "servers.part").write_text(json.dumps({"mcpServers": servers}))
+    (folder / "servers.part").replace(folder / "servers.json")
+
+
 @contextlib.asynccontextmanager
 async def served(folder: Path, servers: dict[str, Any], **settings: str) -> AsyncIterator[Bridge]:
     """A bridge that serves these servers. It is killed if it is still there in the end."""
-    (folder / "servers.json").write_text(json.dumps({"mcpServers": servers}))
+    configure(folder, servers)
     environment = {**os.environ, **settings, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     with (folder / "stderr").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

@@ -145,7 +145,11 @@ def request(id_: object, method: str, params: dict[str, object]) -> None:
             levels.append(params["level"])
             result = {}
         case "tools/list":
-            result = {"tools": []}
+            named = (
+                {"name": "echo", "inputSchema": {"type": "object"}},
+                {"name": "ask", "inputSchema": {"type": "object"}},
+            )
+            result = {"tools": named if "--tools" in sys.argv else []}
         case "tools/call":
             try:
                 result = call(
