@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import Any
 
 #: May operate the bridge, see what others have, and use every server.
 ADMIN = "admin"
@@ -39,7 +40,18 @@ class Principal:
     which alone can be operated.
     """
 
-    __slots__ = ("_any", "_globs", "_servers", "expires", "is_admin", "may_persist", "name", "owner", "uses_all")
+    __slots__ = (
+        "_any",
+        "_globs",
+        "_servers",
+        "expires",
+        "is_admin",
+        "may_persist",
+        "name",
+        "owner",
+        "scopes",
+        "uses_all",
+    )
 
     def __init__(
         self,
@@ -48,7 +60,7 @@ class Principal:
         expires: float | None = None,
         servers: frozenset[str] | None = None,
     ) -> None:
-        scopes = frozenset(scopes)
+        self.scopes = scopes = frozenset(scopes)
         operates = ADMIN in scopes
         self.name = name
         self.owner = digest(name)
@@ -63,6 +75,12 @@ class Principal:
 
     def __repr__(self) -> str:
         return f"<Principal {self.name}>"
+
+    @property
+    def words(self) -> list[object]:
+        """What another node makes the same principal of (:func:`principal_from`), fit for JSON."""
+        servers = None if self._servers is None else sorted(self._servers)
+        return [self.name, sorted(self.scopes), self.expires, servers, self is ANYONE or self is NOBODY]
 
     def may_use(self, server: str) -> bool:
         """Whether it may call this server, and know that it exists."""
@@ -94,3 +112,11 @@ def digest(name: str) -> str:
 ANYONE = Principal("anonymous", [ADMIN])
 #: Whoever brings no token where one is needed: probes are answered, and nothing else.
 NOBODY = Principal("nobody", [])
+
+
+def principal_from(words: list[Any]) -> Principal:
+    """Return the principal that has these :attr:`Principal.words`."""
+    name, scopes, expires, servers, is_no_token = words
+    if is_no_token:
+        return ANYONE if name == ANYONE.name else NOBODY
+    return Principal(name, scopes, expires, None if servers is None else frozenset(servers))

@@ -18,6 +18,7 @@ _FLAG_SETTINGS = {
     "config": "SERVERS_FILE",
     "log_level": "LOG_LEVEL",
     "watch": "WATCH",
+    "workers": "WORKERS",
     "ssl_certfile": "SSL_CERTFILE",
     "ssl_keyfile": "SSL_KEYFILE",
 }

@@ -19,6 +19,9 @@ from collections.abc import Callable
 from bridge.cli.errors import EXIT_ERROR, CommandError
 from bridge.cli.options import add_configuration, configuration_of, env_file_of
 from bridge.cli.reload import Reloading
+from bridge.cli.worker import follow_parent, own_share, place, sockets_of, tell_ready
+from bridge.cluster.board import name_of
+from bridge.cluster.hosting import Place
 from bridge.config.advice import advice
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
@@ -44,40 +47,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Every setting can also stand in the environment or in .env: see .env.example."
     )
     add_configuration(parser)
+    parser.add_argument(
+        "--workers", metavar="N", help="processes that serve the port together, on one host (WORKERS, default 1)"
+    )
     parser.add_argument("--watch", action="store_true", default=None, help="reload when servers.json changes (WATCH)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run until a signal; return the exit code."""
-    settings, servers = configuration_of(options)
+    own = place()
+    settings, servers = _configuration(options, own)
     if settings.wants_traces:  # OpenTelemetry reads nothing but the environment
         environ = load_environment(os.environ, options.env_file)
         os.environ.update({name: value for name, value in environ.items() if name.startswith("OTEL_")})
     try:
-        return serve(settings, servers, options)
+        if settings.workers > 1 and own is None:
+            return _serve_with_workers(settings, servers, options)
+        return serve(settings, servers, options, own)
     except ConfigError as error:  # what only shows when it is used, such as a port that is taken
         raise CommandError(str(error)) from None
 
 
-def serve(settings: Settings, servers: Servers, options: argparse.Namespace) -> int:
+def _configuration(options: argparse.Namespace, own: Place | None) -> tuple[Settings, Servers]:
+    settings, servers = configuration_of(options)
+    return settings if own is None else own_share(settings, own.index, own.workers), servers
+
+
+def _serve_with_workers(settings: Settings, servers: Servers, options: argparse.Namespace) -> int:
+    """Run the parent of workers until a signal; return the exit code."""
+    if sys.platform == "win32":
+        raise ConfigError("WORKERS: several processes cannot share a port on Windows; leave it at 1")
+    from bridge.cli.workers import Parent  # most bridges are one process
+
+    async def run() -> int:
+        return await Parent(settings, options.arguments).run()
+
+    with _logs(settings, "parent"):
+        _say_problems(settings, servers)
+        return asyncio.run(run())
+
+
+def _logs(settings: Settings, node: str | None) -> Logs:
+    return Logs(settings.log_level, settings.log_dir, settings.log_format, audits=settings.audit_log, node=node)
+
+
+def _say_problems(settings: Settings, servers: Servers) -> None:
+    for problem in servers.problems:
+        log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s", problem.text)
+    for line in advice(settings, servers.entries):
+        log.warning("%s", line)
+
+
+def serve(settings: Settings, servers: Servers, options: argparse.Namespace, own: Place | None = None) -> int:
     """Run until a signal; return the exit code. Raises :class:`bridge.config.errors.ConfigError`.
 
-    ``options`` are what the configuration was read by, and will be again.
+    ``options`` are what the configuration was read by, and will be again. ``own`` is the place of a worker.
     """
-    with Logs(settings.log_level, settings.log_dir, settings.log_format, audits=settings.audit_log) as logs:
-        for problem in servers.problems:
-            log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s", problem.text)
-        for line in advice(settings, servers.entries):
-            log.warning("%s", line)
+    with _logs(settings, None if own is None else name_of(own.index)) as logs:
+        if own is None:
+            _say_problems(settings, servers)
         keep_heap()
         left = sweep()
         if left:
             log.warning("ended %d process(es) that an earlier bridge had left behind", left)
         with Watchdog(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_run(settings, servers, options, logs))
+            return runner.run(_run(settings, servers, options, logs, own))
 
 
-async def _run(settings: Settings, servers: Servers, options: argparse.Namespace, logs: Logs) -> int:
+async def _run(settings: Settings, servers: Servers, options: argparse.Namespace, logs: Logs, own: Place | None) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal(name: str) -> None:
@@ -90,17 +127,23 @@ async def _run(settings: Settings, servers: Servers, options: argparse.Namespace
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
-    service = Service(settings, servers, logs.stderr_sink)
+    members = None if own is None else own.members()
+    node = None if own is None or members is None else own.node(members)
+    service = Service(settings, servers, logs.stderr_sink, node)
     loop.add_signal_handler(signal.SIGUSR1, service.drain)
-    reloading = Reloading(service, logs, settings, servers, lambda: configuration_of(options), env_file_of(options))
+    reloading = Reloading(service, logs, settings, servers, lambda: _configuration(options, own), env_file_of(options))
     service.on_reload = reloading.reload
     loop.add_signal_handler(signal.SIGHUP, reloading.try_reload)
-    await service.start()
+    await service.start([] if own is None else sockets_of(own))
+    if members is not None:
+        follow_parent(loop, lambda: on_signal("the parent of the workers has ended"))
+        tell_ready(members)
     notifier = Notifier(os.environ)
     notifier.say("READY=1", f"STATUS=listens on {service.url}")
     watched = asyncio.create_task(notifier.keep_watched())
     watching = asyncio.create_task(reloading.watch()) if settings.watch else None
-    _announce(settings, servers, service)
+    if own is None:
+        _announce(settings, servers, service)
     # What lives now lives as long as the bridge: the collector need not look at it again.
     gc.collect()
     gc.freeze()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 from pathlib import Path
 
 from bridge.cluster.ids import Birth
@@ -36,8 +37,9 @@ class Board:
     @classmethod
     def make(cls, workers: int) -> Board:
         """Make a new one, with every row empty."""
-        descriptor = os.memfd_create("mcp-bridge-workers")
-        os.ftruncate(descriptor, workers * _COLUMNS * _WORD)
+        with tempfile.TemporaryFile() as file:
+            file.truncate(workers * _COLUMNS * _WORD)
+            descriptor = os.dup(file.fileno())
         return cls(descriptor, workers)
 
     def close(self) -> None:
@@ -77,7 +79,9 @@ class Workers:
         self._directory = directory
         self._index = index
         self.birth = Birth(name_of(index), epoch)
-        self._numbers = {name_of(each): each for each in range(1, board.workers + 1)}
+        self._names = [name_of(each) for each in range(1, board.workers + 1)]
+        self._numbers = {name: index for index, name in enumerate(self._names, 1)}
+        self._addresses: dict[tuple[int, int], str] = {}
 
     @property
     def socket(self) -> Path:
@@ -104,6 +108,10 @@ class Workers:
         """Return where a new session should go."""
         return emptiest(self.own, self.others())
 
+    def missing(self) -> list[str]:
+        """Return the workers that do not listen."""
+        return [node for node, index in self._numbers.items() if not self._board.epoch(index)]
+
     def publish(self, children: int) -> None:
         """Say how many children this worker has."""
         self._board.set_children(self._index, children)
@@ -113,8 +121,10 @@ class Workers:
         self._board.set_epoch(self._index, self.birth.epoch)
 
     def _member(self, index: int, epoch: int) -> Member:
-        birth = Birth(name_of(index), epoch)
-        return Member(birth.node, epoch, f"unix:{_socket(self._directory, birth)}", self._board.children(index))
+        address = self._addresses.get((index, epoch))
+        if address is None:
+            address = self._addresses[index, epoch] = f"unix:{_socket(self._directory, Birth(name_of(index), epoch))}"
+        return Member(self._names[index - 1], epoch, address, self._board.children(index))
 
 
 def _socket(directory: Path, birth: Birth) -> Path:

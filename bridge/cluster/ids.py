@@ -14,6 +14,8 @@ from bridge.cluster.keys import Sealer
 
 #: What a node may be called: visible ASCII that means nothing in an id, an URL or a file name.
 NODE = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
+#: Ids that have been checked and are remembered.
+MOST_REMEMBERED = 10_000
 _ID = re.compile(rf"(({NODE.pattern})\.([0-9]{{1,16}})\.[\w-]{{22}})\.([\w-]{{22}})", re.ASCII)
 
 
@@ -31,6 +33,7 @@ class SessionIds:
     def __init__(self, birth: Birth, key: bytes) -> None:
         self._prefix = f"{birth.node}.{birth.epoch}"
         self._sealer = Sealer(key, "session id")
+        self._good: dict[str, Birth] = {}
 
     def mint(self) -> str:
         """Return a new id: 128 random bits, visible ASCII, good in URLs."""
@@ -39,7 +42,13 @@ class SessionIds:
 
     def birth_of(self, session_id: str) -> Birth | None:
         """Return who minted an id; None for one that no node of this cluster has."""
+        birth = self._good.get(session_id)
+        if birth is not None:
+            return birth
         found = _ID.fullmatch(session_id)
         if found is None or not self._sealer.is_good(found[1], found[4]):
             return None
-        return Birth(found[2], int(found[3]))
+        if len(self._good) >= MOST_REMEMBERED:
+            self._good.clear()
+        birth = self._good[session_id] = Birth(found[2], int(found[3]))
+        return birth

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +42,10 @@ class Members(Protocol):
         """Return where a new session should go: mostly this node, see :func:`emptiest`."""
         ...
 
+    def missing(self) -> list[str]:
+        """Return the names of nodes that should live, as far as anybody knows."""
+        ...
+
     def publish(self, children: int) -> None:
         """Say how many children this node has now."""
         ...
@@ -52,3 +56,9 @@ def emptiest(own: Member, others: Iterable[Member]) -> Member:
     least = min(others, key=lambda member: member.children, default=own)
     allowed = least.children + max(SLACK, int(least.children * SLACK_PART))
     return own if own.children <= allowed else least
+
+
+def absent(members: Members, found: Container[str]) -> list[str]:
+    """Return the nodes that live, or should, and are not among those that were ``found``."""
+    living = [members.own.node, *(member.node for member in members.others()), *members.missing()]
+    return sorted({node for node in living if node not in found})

@@ -88,6 +88,8 @@ class Settings:
     start_timeout: float = _setting("START_TIMEOUT_MS", 60.0, values.milliseconds)
     shutdown_timeout: float = _setting("SHUTDOWN_TIMEOUT_MS", 10.0, values.milliseconds)
 
+    workers: int = _setting("WORKERS", 1, values.whole(1, 256))
+    cluster_key: str | None = _setting("CLUSTER_KEY", None, values.key, secret=True)
     watch: bool = _setting("WATCH", False, values.flag)
     aggregate_separator: str = _setting("AGGREGATE_SEPARATOR", "__", values.separator)
     aggregate_patience: float = _setting("AGGREGATE_PATIENCE_MS", 10.0, values.milliseconds)
@@ -102,6 +104,12 @@ class Settings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    def url(self, port: int) -> str:
+        """Return where the bridge is to be found that listens on this port."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        scheme = "http" if self.ssl_certfile is None else "https"
+        return f"{scheme}://{name}:{port}{self.base_path}"
 
     @property
     def needs_token(self) -> bool:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", ""})
 _NEVER = frozenset({"null", "none", "never"})
+#: Characters of a key.
+SHORTEST_KEY = 16
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -155,6 +157,14 @@ def modules(value: Any) -> tuple[str, ...] | None:
         return () if flag(value) else None
     except Wanted:
         raise Wanted("true, false or a list of names of Python modules") from None
+
+
+def key(value: Any) -> str:
+    """Read something that is signed with."""
+    found = text(value)
+    if len(found) < SHORTEST_KEY:
+        raise Wanted(f"at least {SHORTEST_KEY} characters that nobody can guess, such as openssl rand -hex 32 prints")
+    return found
 
 
 def names(value: Any) -> tuple[str, ...]:

@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from bridge.observe import audit
+from bridge.observe.shared import ROTATE_BYTES, ROTATE_KEEP, SharedFile
 
-#: A file is rotated at this size, and so many old ones are kept.
-ROTATE_BYTES = 10 * 1024 * 1024
-ROTATE_KEEP = 5
 #: Records that may wait for the disk.
 QUEUE_RECORDS = 10_000
 #: Longest line of a child's stderr in its log, in bytes.
@@ -37,16 +35,24 @@ _UNPRINTABLE = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), *
 
 
 class _Text(logging.Formatter):
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self._node = f"{node} " if node else ""
+
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         text = record.getMessage().translate(_UNPRINTABLE)
         if record.exc_info:  # the only text that has lines of its own
             lines = self.formatException(record.exc_info).split("\n")
             text = "\n".join([text, *(line.translate(_UNPRINTABLE) for line in lines)])
-        return f"{stamp}.{int(record.msecs):03d}Z [{record.levelname}] {text}"
+        return f"{stamp}.{int(record.msecs):03d}Z [{record.levelname}] {self._node}{text}"
 
 
 class _Json(logging.Formatter):
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self._node = node
+
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = {
@@ -55,6 +61,8 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._node:
+            line["node"] = self._node
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
@@ -88,9 +96,10 @@ class _Listener(logging.handlers.QueueListener):
 class _ChildFiles(logging.Handler):
     """One file per server, opened with its first line."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, open_file: Callable[[Path], logging.Handler]) -> None:
         super().__init__()
         self._directory = directory
+        self._open_file = open_file
         self._files: dict[str, logging.Handler] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -104,7 +113,7 @@ class _ChildFiles(logging.Handler):
     def _open(self, server: str) -> logging.Handler:
         path = self._directory / f"{server}.log"
         try:
-            file = _file(path)
+            file = self._open_file(path)
         except OSError as error:
             logging.getLogger(__name__).warning("%s cannot be written: %s; its lines are lost", path, error.strerror)
             return logging.NullHandler()
@@ -121,16 +130,24 @@ class Logs:
     """Set up logging for the length of a ``with`` block.
 
     ``level`` is a logging level name, ``layout`` is ``text`` or ``json``. A directory that cannot be written costs a
-    warning and the files, nothing else.
+    warning and the files, nothing else. ``node`` is who of several processes writes this; they share the files.
     """
 
     def __init__(
-        self, level: str, directory: Path, layout: str, console: TextIO = sys.stderr, *, audits: bool = False
+        self,
+        level: str,
+        directory: Path,
+        layout: str,
+        console: TextIO = sys.stderr,
+        *,
+        audits: bool = False,
+        node: str | None = None,
     ) -> None:
+        self._open_file: Callable[[Path], logging.Handler] = _file if node is None else SharedFile
         self._audits = audits
         self._level = level
         self._directory = directory
-        self._formatter = _Json() if layout == "json" else _Text()
+        self._formatter = (_Json if layout == "json" else _Text)(node or "")
         self._console = console
         self._queue: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_RECORDS)
         self._entry = _BoundedQueueHandler(self._queue)
@@ -189,10 +206,10 @@ class Logs:
         files: list[logging.Handler] = []
         try:
             (self._directory / "servers").mkdir(parents=True, exist_ok=True)
-            files.append(_file(self._directory / "bridge.log"))
-            files.append(_file(self._directory / "error.log"))
+            files.append(self._open_file(self._directory / "bridge.log"))
+            files.append(self._open_file(self._directory / "error.log"))
             if self._audits:
-                files.append(_file(self._directory / "audit.log"))
+                files.append(self._open_file(self._directory / "audit.log"))
         except OSError as error:
             for file in files:
                 file.close()
@@ -204,7 +221,7 @@ class Logs:
         for file in files[2:]:
             file.addFilter(_is_audit)
             file.setFormatter(audit.AuditFormatter())
-        self._handlers += [*files, _ChildFiles(self._directory / "servers")]
+        self._handlers += [*files, _ChildFiles(self._directory / "servers", self._open_file)]
         return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from bridge.observe.logs import ROTATE_KEEP
+from bridge.observe.shared import ROTATE_KEEP
 
 #: Bytes that are read at a time, and at most for one answer: a log is looked at, not downloaded.
 BLOCK = 64 * 1024

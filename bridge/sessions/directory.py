@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from bridge.children.connection import Exchange
@@ -39,11 +40,18 @@ __all__ = ["SessionDirectory", "SessionEntry"]
 
 
 class SessionDirectory:
-    """All streamable sessions, with and without a child. ``kept`` is what outlives the bridge."""
+    """All streamable sessions, with and without a child. ``kept`` is what outlives the bridge, ``mint`` makes ids."""
 
     def __init__(
-        self, registry: Registry, pool: SessionPool[StreamableSession], timing: Timing, room: Room, kept: Kept
+        self,
+        registry: Registry,
+        pool: SessionPool[StreamableSession],
+        timing: Timing,
+        room: Room,
+        kept: Kept,
+        mint: Callable[[], str] = mint,
     ) -> None:
+        self._mint = mint
         self._registry = registry
         self.pool = pool
         self._timing = timing
@@ -76,7 +84,7 @@ class SessionDirectory:
         except BaseException:
             self._room.give_back(server, owner)
             raise
-        session = StreamableSession(mint(), server, seat, owner)
+        session = StreamableSession(self._mint(), server, seat, owner)
         session.variables = variables
         session.is_kept = kept and self.kept.is_lasting
         entry = self._enter(session, self._timing.stream_ttl(server, persistent=session.is_kept))
@@ -123,7 +131,7 @@ class SessionDirectory:
         if persistent:
             self.kept.check()
         self._room.take(server, owner, self.end)
-        session = StreamableSession(mint(), server, Vacant(_no_child), owner)
+        session = StreamableSession(self._mint(), server, Vacant(_no_child), owner)
         session.is_kept = persistent and self.kept.is_lasting
         session.metadata = metadata
         session.variables = variables

@@ -1,4 +1,4 @@
-"""Session ids are minted here and nowhere else."""
+"""Session ids of a bridge that is alone; those of one of several nodes are minted in :mod:`bridge.cluster.ids`."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from bridge.web.drain import Drain
 from bridge.web.limits import Limits
 from bridge.web.mcp import McpFace
 from bridge.web.modern import Headers, ModernFace
+from bridge.web.nodes import Nodes
 from bridge.web.principal import check_server, owner_of, principal_of
 from bridge.web.variables import ClientVariables
 
@@ -42,10 +43,11 @@ class AggregateFace(McpFace):
         variables: ClientVariables,
         aggregates: Aggregates,
         limits: Limits,
+        nodes: Nodes | None = None,
         *,
         implicit: bool,
     ) -> None:
-        super().__init__(registry, sessions, modern, timing, drain, silence, calls, variables, implicit=implicit)
+        super().__init__(registry, sessions, modern, timing, drain, silence, calls, variables, nodes, implicit=implicit)
         self._check = _anything
         self._route = self._routed
         self._aggregates = aggregates
@@ -100,8 +102,9 @@ class AggregateModernFace(ModernFace):
         aggregate: AggregateCalls,
         limits: Limits,
         variables: ClientVariables,
+        nodes: Nodes | None = None,
     ) -> None:
-        super().__init__(calls, drain, silence, followed)
+        super().__init__(calls, drain, silence, followed, nodes)
         self._aggregate = aggregate
         self._limits = limits
         self._variables = variables
@@ -110,6 +113,9 @@ class AggregateModernFace(ModernFace):
         """Take one message that claims to be modern. Raises :class:`BridgeError` for what cannot be served."""
         if not isinstance(message, Request):
             return await super().post(request, server, message)
+        message, there = await self._elsewhere(request, message)
+        if there is not None:
+            return there
         view, headers, owner = view_of(request), Headers(request.headers), owner_of(request)
         aggregate = self._aggregate
         asked = check_envelope(message, headers)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -20,6 +21,7 @@ from bridge.auth.tokens import BadTokens
 from bridge.children.owner import ChildLimits
 from bridge.children.pinbook import PinBook
 from bridge.children.registry import Registry
+from bridge.cluster.node import Node
 from bridge.config.errors import ConfigError
 from bridge.config.extras import check_extras, untraced
 from bridge.config.servers import Servers
@@ -32,6 +34,7 @@ from bridge.sessions.aggregates import Aggregates
 from bridge.sessions.bridge import BridgeClient, BridgeClients
 from bridge.sessions.catalogue import Catalogue
 from bridge.sessions.directory import SessionDirectory
+from bridge.sessions.ids import mint
 from bridge.sessions.keeper import Keeper
 from bridge.sessions.kept import Kept, store_of
 from bridge.sessions.modern import ModernCalls
@@ -47,8 +50,10 @@ from bridge.sessions.timing import Timing
 from bridge.sessions.upkeep import Upkeep
 from bridge.web.admin import AdminFace
 from bridge.web.aggregate import AggregateFace, AggregateModernFace
+from bridge.web.arrivals import has_arrived
 from bridge.web.bridge import BridgeFace
 from bridge.web.calls import Calls
+from bridge.web.cluster import Cluster
 from bridge.web.drain import Drain
 from bridge.web.events import EventsFace
 from bridge.web.front import Front
@@ -79,6 +84,9 @@ log = logging.getLogger(__name__)
 #: Seconds that connections get to send the errors with which a shutdown ends what still runs.
 LAST_WORDS = 2.0
 
+#: Connections that may wait to be taken.
+BACKLOG = 1024
+
 #: Seconds between two looks at whether the last session has ended.
 DRAIN_LOOK = 0.25
 
@@ -86,11 +94,16 @@ DRAIN_LOOK = 0.25
 class Service:
     """One bridge: :meth:`start` it, :meth:`stop` it. Must be made on the event loop that it runs on.
 
-    ``stderr_sink`` makes, for a server id, the function that takes each line its children write to stderr.
+    ``stderr_sink`` makes, for a server id, the function that takes each line its children write to stderr. ``node`` is
+    what this bridge is among others; None where it is alone.
     """
 
     def __init__(
-        self, settings: Settings, servers: Servers, stderr_sink: Callable[[str], Callable[[bytes], None]]
+        self,
+        settings: Settings,
+        servers: Servers,
+        stderr_sink: Callable[[str], Callable[[bytes], None]],
+        node: Node | None = None,
     ) -> None:
         check_extras(settings)
         self._settings = settings
@@ -114,7 +127,10 @@ class Service:
             lambda: self._sessions.kept.save_all(),
         )
         kept = Kept(self._keeper, self.registry, stream_pool, required=settings.persistence_required)
-        self._sessions = SessionDirectory(self.registry, stream_pool, timing, room, kept)
+        self._node = node
+        self._sessions = SessionDirectory(
+            self.registry, stream_pool, timing, room, kept, mint if node is None else node.ids.mint
+        )
         self._relief = Relief(
             stream_pool,
             self._sessions.seating,
@@ -145,6 +161,10 @@ class Service:
             ),
         )
         self._drain = Drain()
+        self._cluster = (
+            None if node is None else Cluster(node, self._drain, self._sessions.pool, self.registry, settings.base_path)
+        )
+        nodes = None if self._cluster is None else self._cluster.nodes
         self._parking = Parking()
         self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
         self._oauth = oauth_of(settings)
@@ -165,12 +185,13 @@ class Service:
         self._mcp = McpFace(
             self.registry,
             self._sessions,
-            ModernFace(self._calls, self._drain, silence, calls),
+            ModernFace(self._calls, self._drain, silence, calls, nodes),
             timing,
             self._drain,
             silence,
             calls,
             variables,
+            nodes,
             implicit=settings.implicit_initialize,
         )
         roster = Roster(self.registry, settings.aggregate_separator, settings.aggregate_patience)
@@ -178,7 +199,9 @@ class Service:
         aggregate = AggregateFace(
             self.registry,
             self._sessions,
-            AggregateModernFace(self._calls, self._drain, silence, calls, self._aggregate, self._limits, variables),
+            AggregateModernFace(
+                self._calls, self._drain, silence, calls, self._aggregate, self._limits, variables, nodes
+            ),
             timing,
             self._drain,
             silence,
@@ -186,6 +209,7 @@ class Service:
             variables,
             Aggregates(self.registry, self._sessions, timing, roster),
             self._limits,
+            nodes,
             implicit=settings.implicit_initialize,
         )
         self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain, self._limits, calls, variables)
@@ -201,7 +225,7 @@ class Service:
         sessions = SessionsFace(
             self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time, settings.base_path, variables
         )
-        self._events = EventsFace(status, sessions, self._guards.admit)
+        self._events = EventsFace(status, sessions, self._admit)
         faces: tuple[Face, ...] = (
             self._mcp,
             aggregate,
@@ -239,24 +263,31 @@ class Service:
         """Whether it has begun to stop."""
         return self._drain.begun
 
-    async def start(self) -> None:
-        """Listen and reap. Raises :class:`ConfigError` when the address cannot be had."""
+    async def start(self, listening: Sequence[socket.socket] = ()) -> None:
+        """Listen and reap; on sockets that listen already, where some are given. Raises :class:`ConfigError` when the
+        address cannot be had.
+        """
         host, port = self._settings.host, self._settings.port
         server = await self._server()
         context = None if self._certificate is None else self._certificate.context
         self._runner = web.ServerRunner(server, shutdown_timeout=LAST_WORDS)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port, backlog=1024, ssl_context=context).start()
+            if not listening:
+                await web.TCPSite(self._runner, host, port, backlog=BACKLOG, ssl_context=context).start()
+            for each in listening:
+                await web.SockSite(self._runner, each, backlog=BACKLOG, ssl_context=context).start()
+            if self._node is not None and self._node.socket is not None:
+                await web.UnixSite(self._runner, self._node.socket, backlog=BACKLOG).start()
         except OSError as error:
             await self._runner.cleanup()
             await self._routes.cleanup()
             raise ConfigError(
                 f"PORT: cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port"
             ) from None
-        name = f"[{host}]" if ":" in host else host
-        scheme = "http" if context is None else "https"
-        self.url = f"{scheme}://{name}:{self._runner.addresses[0][1]}{self._settings.base_path}"
+        if self._cluster is not None:
+            self._tasks.append(asyncio.create_task(self._cluster.run(), name="cluster"))
+        self.url = self._settings.url(self._runner.addresses[0][1])
         await self._keeper.start()
         self.registry.keep_warm()
         self._tasks.append(asyncio.create_task(server.run(), name="connections"))
@@ -317,18 +348,22 @@ class Service:
         routes = self._routes.server
         assert routes is not None
         posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
+        servers, base = self.registry.entries, self._settings.base_path
+        answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+        if self._cluster is None:
+            answer = Front(self._guards, posts, servers, routes.request_handler, self._limits, base).answer
+        else:
+            answer = self._cluster.front(self._guards, posts, servers, routes.request_handler, self._limits)
         return Server(
-            Front(
-                self._guards,
-                posts,
-                self.registry.entries,
-                routes.request_handler,
-                self._limits,
-                self._settings.base_path,
-            ).answer,
+            answer,
             request_factory=routes.request_factory,
             handler_cancellation=True,
         )
+
+    async def _admit(self, request: web.BaseRequest) -> None:
+        """Raise :class:`Rejection` unless the client of a stream may still be here. Those of other nodes ask them."""
+        if self._cluster is None or not has_arrived(request):
+            await self._guards.admit(request)
 
     async def stop(self) -> None:
         """Refuse new work, give running calls their time, end every session, stop every child."""
@@ -351,6 +386,8 @@ class Service:
         await self._events.close()
         await asyncio.gather(self._sessions.close(why), self._clients.close(why), self._runner.cleanup())
         await self._keeper.close()
+        if self._cluster is not None:
+            self._cluster.close()
         if self._oauth is not None:
             await self._oauth.close()
         await self._routes.cleanup()

@@ -13,6 +13,7 @@ from bridge.protocol.errors import Fault, Rejection
 LARGE = connection.LARGE
 #: Seconds for the body of a request to come, after its head (Node.js has the same).
 PATIENCE = 300.0
+TOO_LARGE = "the body is larger than MAX_REQUEST_BYTES allows"
 
 
 async def read_json(request: web.BaseRequest) -> bytes:
@@ -27,7 +28,16 @@ async def read_json(request: web.BaseRequest) -> bytes:
     if len(body) >= LARGE:
         await others_first()
     if len(body) > request.client_max_size:
-        raise Rejection(Fault.BODY_TOO_LARGE, "the body is larger than MAX_REQUEST_BYTES allows")
+        raise Rejection(Fault.BODY_TOO_LARGE, TOO_LARGE)
+    return body
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """Return the body, whatever it is. Raises :class:`Rejection` when it is too large."""
+    content = request.content
+    body = content.read_nowait() if content.is_eof() else await _read(content, request.client_max_size)
+    if len(body) > request.client_max_size:
+        raise Rejection(Fault.BODY_TOO_LARGE, TOO_LARGE)
     return body
 
 

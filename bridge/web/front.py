@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Container, Mapping
+from typing import Protocol
 
 from aiohttp import hdrs, web
 
 from bridge.observe import audit
 from bridge.web.cors import is_preflight, preflight, share
 from bridge.web.errors import WHY, answer_to, shown_path
-from bridge.web.guards import FirstSight, Guards
+from bridge.web.guards import FirstSight
 from bridge.web.limits import Limits
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import Challenge, name_of
@@ -29,6 +30,34 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 ServerHandler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
 
+class Gate(Protocol):
+    """The checks before a request, as :class:`bridge.web.guards.Guards` has them; all raise :class:`Rejection`."""
+
+    def check_page(self, request: web.BaseRequest) -> None:
+        """Check Host and Origin."""
+        ...
+
+    def check(self, request: web.BaseRequest, server: str | None = None) -> None:
+        """Check everything, and say who asks. Raises :class:`FirstSight` when that cannot be said at once."""
+        ...
+
+    async def meet(self, request: web.BaseRequest, server: str | None, token: bytes) -> None:
+        """Check a token that was not seen before."""
+        ...
+
+    def check_target(self, request: web.BaseRequest) -> None:
+        """Check a target with a host of its own."""
+        ...
+
+    def lets_in(self, origin: str) -> bool:
+        """Whether pages of this origin get to see answers."""
+        ...
+
+    def challenge(self, challenge: Challenge, request: web.BaseRequest) -> Challenge:
+        """Complete a refusal."""
+        ...
+
+
 class Front:
     """Answers every request of a server. ``posts`` are the handlers of ``/{name}/{server_id}`` by name, ``servers``
     the ids that may follow, ``routes`` the handler of all that is neither. What stands below ``base`` is the same as
@@ -37,7 +66,7 @@ class Front:
 
     def __init__(
         self,
-        guards: Guards,
+        guards: Gate,
         posts: Mapping[str, ServerHandler],
         servers: Container[str],
         routes: Handler,

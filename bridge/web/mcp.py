@@ -35,6 +35,7 @@ from bridge.web.calls import Call, Calls
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
 from bridge.web.modern import ModernFace
+from bridge.web.nodes import Nodes
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import owner_of
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER, SSE_TYPE, as_events, as_json
@@ -65,11 +66,13 @@ class McpFace:
         silence: SilenceWatch[Stream],
         calls: Calls,
         variables: ClientVariables,
+        nodes: Nodes | None = None,
         *,
         implicit: bool,
     ) -> None:
         self._check: Callable[[str], object] = registry.pool
         self._route: Route | None = None
+        self._nodes = nodes
         self._modern = modern
         self._variables = variables
         self._implicit = implicit
@@ -205,7 +208,7 @@ class McpFace:
         if SESSION_HEADER not in request.headers and (message.method == "initialize" or self._implicit):
             self._drain.check_new_session()
             if message.method == "initialize":
-                return await self._initialize(request, server, message)
+                return await self._begin(request, server, message)
             session = (await self._open_greeted(request, server)).session
         else:
             entry = self._session(request, server)
@@ -253,6 +256,14 @@ class McpFace:
         exchange = await call.sent(self._sessions.initialize(entry, message, silence))
         call.greets(exchange, entry.session)
         return exchange
+
+    async def _begin(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
+        """Open a session here, or on the node that has the fewest children."""
+        member = None if self._nodes is None else self._nodes.for_a_new_session(request)
+        if self._nodes is None or member is None:
+            return await self._initialize(request, server, message)
+        line = messages.request_line(message.id, message.method, message.params)
+        return await self._nodes.send(request, member, line)
 
     async def _initialize(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         call = self._calls.begin(request, server, message)

@@ -13,11 +13,13 @@ from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind, Stream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.messages import Message, Notification, Response
+from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.modern import LISTEN, ModernRequest, check_envelope, status_of
 from bridge.sessions.modern import ModernAnswer, ModernCalls
+from bridge.web.arrivals import has_arrived
 from bridge.web.calls import Call, Calls
 from bridge.web.drain import Drain
+from bridge.web.nodes import Nodes
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import owner_of
 from bridge.web.reply import JSON_TYPE, event_stream, plain_event, pump
@@ -26,7 +28,15 @@ from bridge.web.reply import JSON_TYPE, event_stream, plain_event, pump
 class ModernFace:
     """The handler of modern requests."""
 
-    def __init__(self, calls: ModernCalls, drain: Drain, silence: SilenceWatch[Stream], followed: Calls) -> None:
+    def __init__(
+        self,
+        calls: ModernCalls,
+        drain: Drain,
+        silence: SilenceWatch[Stream],
+        followed: Calls,
+        nodes: Nodes | None = None,
+    ) -> None:
+        self._nodes = nodes
         self._followed = followed
         self._calls = calls
         self._drain = drain
@@ -38,6 +48,9 @@ class ModernFace:
             return web.Response(status=202)  # clients of this era have none; they cancel by closing the stream
         if isinstance(message, Response):
             raise Rejection(Fault.NOT_A_MESSAGE, "no request of the server waits for an answer in this era")
+        message, there = await self._elsewhere(request, message)
+        if there is not None:
+            return there
         headers, owner = Headers(request.headers), owner_of(request)
         asked = check_envelope(message, headers)
 
@@ -49,6 +62,16 @@ class ModernFace:
             return await self._serve(request, server, asked, serve)
         with self._drain:
             return await self._serve(request, server, asked, serve)
+
+    async def _elsewhere(self, request: web.BaseRequest, message: Request) -> tuple[Request, web.StreamResponse | None]:
+        """Return a request as it was meant, and its answer where it is a retry that another node waits for."""
+        if self._nodes is None:
+            return message, None
+        meant, member = self._nodes.states.read(message)
+        if member is None or has_arrived(request):
+            return meant, None
+        line = messages.request_line(message.id, message.method, message.params)
+        return meant, await self._nodes.send(request, member, line)
 
     async def _serve(
         self,
@@ -74,10 +97,11 @@ class ModernFace:
             if first is not None and first[1] is Kind.ANSWER:
                 if call is not None:
                     call.answered(first[0])
-                return _json(first[0])
+                return _json(first[0] if self._nodes is None else self._nodes.states.named(first[0]))
+            as_event = plain_event if self._nodes is None else self._nodes.states.event
             if call is None:
-                return await _events(request, answer, self._silence)
-            response = await _events(request, answer, self._silence, call.seeing(plain_event))
+                return await _events(request, answer, self._silence, as_event)
+            response = await _events(request, answer, self._silence, call.seeing(as_event))
             call.answered(call.last if answer.stream.is_over else None)
             return response
         finally:

@@ -79,6 +79,11 @@ class Proxies:
         return known
 
 
+def set_forwarded(request: web.BaseRequest, forwarded: Forwarded) -> None:
+    """Keep what another node says of a request; its ``X-Forwarded-For`` makes us look."""
+    request[_FORWARDED] = forwarded
+
+
 def client_of(request: web.BaseRequest) -> str:
     """The address that a request comes from: of the client of the proxy, where one is trusted."""
     if FORWARDED_FOR not in request.headers:  # so it is most often, and a look at what is kept costs more

@@ -1,0 +1,68 @@
+"""All that a bridge does because it is one of several nodes, wired: whose request it is, hops, answers of all nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Container, Mapping
+
+from aiohttp import web
+
+from bridge.children.registry import Registry
+from bridge.cluster.node import Node
+from bridge.sessions.pool import SessionPool
+from bridge.sessions.streamable import StreamableSession
+from bridge.web.arrivals import ArrivalGuards, Doors
+from bridge.web.drain import Drain
+from bridge.web.front import Front, ServerHandler
+from bridge.web.guards import Guards
+from bridge.web.hops import Hops
+from bridge.web.limits import Limits
+from bridge.web.merged import Merged
+from bridge.web.nodes import Nodes
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+#: Seconds between two times that the others are told how many children there are.
+PUBLISHED = 0.25
+
+
+class Cluster:
+    """What stands around the handlers of a bridge that is one of several nodes. Must be made on the event loop."""
+
+    def __init__(
+        self, node: Node, drain: Drain, pool: SessionPool[StreamableSession], registry: Registry, base: str
+    ) -> None:
+        self._node = node
+        self._base = base
+        self._registry = registry
+        self._hops = Hops(node)
+        self.nodes = Nodes(node, self._hops, drain, lambda key: pool.find(key) is not None, self._children, base)
+
+    def front(
+        self,
+        guards: Guards,
+        posts: Mapping[str, ServerHandler],
+        servers: Container[str],
+        routes: Handler,
+        limits: Limits,
+    ) -> Handler:
+        """Return what answers every request: those of clients for all nodes, those of nodes for this one."""
+        arrivals = Front(ArrivalGuards(self._node, guards), posts, servers, routes, Limits(None, {}), self._base)
+        merged = Merged(self._node, self._hops, guards.admit, self._base)
+        for_all = {**posts, "mcp": self.nodes.server_handler(posts["mcp"])}
+        clients = Front(guards, for_all, servers, merged.handler(self.nodes.handler(routes)), limits, self._base)
+        return Doors(arrivals.answer, clients.answer).answer
+
+    def _children(self) -> int:
+        return len(self._registry.children())
+
+    async def run(self) -> None:
+        """Tell the others how full this node is, for ever."""
+        while True:
+            self._node.members.publish(self._children())
+            self._hops.links.expire()
+            await asyncio.sleep(PUBLISHED)
+
+    def close(self) -> None:
+        """End every connection to other nodes."""
+        self._hops.links.close()

@@ -1,0 +1,137 @@
+"""One answer for all nodes: what every node lists and counts, put together, and what is done to all of them.
+
+Each node answers for itself as to any hop, this one too, and :mod:`bridge.web.rows` puts the answers together. A node
+that does not answer is left out, and makes health degraded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from bridge.cluster.members import Member, absent
+from bridge.cluster.node import Node
+from bridge.protocol import messages
+from bridge.protocol.errors import Fault, Rejection
+from bridge.web import rows
+from bridge.web.body import read_body
+from bridge.web.hops import Hops
+from bridge.web.links import Broken
+from bridge.web.merged_events import MergedEvents
+from bridge.web.reply import json_answer
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Merge = Callable[[Mapping[str, Any]], Any]
+
+_LISTS: dict[str, Merge] = {
+    "/sessions": rows.listed,
+    "/children": rows.listed,
+    "/servers": rows.servers,
+    "/api/v1/sessions/stats": rows.added,
+    "/api/v1/pins": rows.pins,
+}
+_LISTS |= {f"/api/v1{path}": _LISTS[path] for path in ("/sessions", "/children", "/servers")}
+_DONE_TO_ALL = re.compile(r"/api/v1/(drain|reload|servers/[^/]+/(stop|start|restart|pins/approve))")
+#: Seconds that another node may take for its part.
+PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a node has answered, whole."""
+
+    node: str
+    status: int
+    content_type: str
+    body: bytes
+
+
+class Merged:
+    """Answers for all nodes what concerns all. ``admit`` raises :class:`Rejection` when a client may stay no more."""
+
+    def __init__(self, node: Node, hops: Hops, admit: Callable[[web.BaseRequest], Awaitable[None]], base: str) -> None:
+        self._node = node
+        self._hops = hops
+        self._base = base
+        self._events = MergedEvents(node, hops, admit)
+
+    def handler(self, handler: Handler) -> Handler:
+        """Return a handler that answers such requests for all nodes, and leaves all others to ``handler``."""
+
+        async def serve(request: web.BaseRequest) -> web.StreamResponse:
+            path = request.path.removeprefix(self._base)
+            if request.method == "GET":
+                if path in _LISTS:
+                    return await self._list(request, _LISTS[path])
+                if path == "/health":
+                    return await self._health(request)
+                if path == "/metrics":
+                    return await self._metrics(request)
+                if path == "/api/v1/events":
+                    return await self._events.connect(request)
+            elif request.method == "POST" and _DONE_TO_ALL.fullmatch(path):
+                return await self._do(request, rows.approved if path.endswith("/approve") else None)
+            return await handler(request)
+
+        return serve
+
+    async def _list(self, request: web.BaseRequest, merge: Merge) -> web.StreamResponse:
+        found = await self._ask_all(request)
+        refused = _refused(found)
+        return refused or json_answer(merge({each.node: messages.decode(each.body) for each in found}))
+
+    async def _health(self, request: web.BaseRequest) -> web.StreamResponse:
+        found = {each.node: messages.decode(each.body) for each in await self._ask_all(request)}
+        return json_answer(rows.health(found, absent(self._node.members, found)))
+
+    async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+        found = await self._ask_all(request)
+        body = rows.metrics({each.node: each.body for each in found})
+        return _refused(found) or web.Response(body=body, headers={"Content-Type": found[0].content_type})
+
+    async def _do(self, request: web.BaseRequest, merge: Merge | None) -> web.StreamResponse:
+        """Do it on every node; the answer is the first that is a refusal, else the first."""
+        body = await read_body(request)
+        found = await self._ask_all(request, body, is_needed=True)
+        if merge is not None and _refused(found) is None:
+            return json_answer(merge({each.node: messages.decode(each.body) for each in found}))
+        return _refused(found) or _copy(found[0])
+
+    async def _ask_all(
+        self, request: web.BaseRequest, body: bytes | None = None, *, is_needed: bool = False
+    ) -> list[Answer]:
+        """Return the answers in the order of the nodes. Raises :class:`Rejection` where there is none, or where one
+        does not come and all are needed.
+        """
+        members = [self._node.members.own, *self._node.members.others()]
+        asking = (self._ask(request, member, body) for member in members)
+        found = await asyncio.gather(*asking, return_exceptions=True)
+        answers = [*rows.ordered({each.node: each for each in found if isinstance(each, Answer)}).values()]
+        for each in found:
+            if isinstance(each, BaseException) and (is_needed or not answers or not isinstance(each, Rejection)):
+                raise each
+        return answers
+
+    async def _ask(self, request: web.BaseRequest, member: Member, body: bytes | None) -> Answer:
+        try:
+            async with asyncio.timeout(PATIENCE if request.method == "GET" else None):
+                with contextlib.closing(await self._hops.open(request, member, body or b"")) as found:
+                    content_type = found.headers.get("Content-Type", "")
+                    return Answer(member.node, found.status, content_type, await found.read())
+        except (TimeoutError, Broken):
+            raise Rejection(Fault.UNAVAILABLE, f"node {member.node} does not answer", retry_in=1) from None
+
+
+def _refused(found: list[Answer]) -> web.Response | None:
+    """The first answer that is a refusal, None where there is none."""
+    return next((_copy(each) for each in found if each.status >= 400), None)
+
+
+def _copy(answer: Answer) -> web.Response:
+    return web.Response(status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type})
