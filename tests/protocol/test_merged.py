@@ -50,8 +50,9 @@ def test_a_resource_stays_with_the_first_server() -> None:
 
 def test_a_server_that_is_silent_is_remembered_and_one_that_answers_is_not() -> None:
     index = Index()
-    learn(index, RESOURCES, a=["x://1"], b=["x://2"])
+    learn(index, RESOURCES, a=["x://1", "x://3"], b=["x://2"])
     assert learn(index, RESOURCES, b=["x://1"]) == ["x://1"]
+    assert index.origin(RESOURCES, "x://3") == ("a", "x://3")
     assert index.origin(RESOURCES, "x://1") == ("b", "x://1")
     assert index.origin(RESOURCES, "x://2") is None
 

@@ -322,6 +322,7 @@ async def test_a_slow_server_is_announced_when_it_is_there(start_bridge: StartBr
         while await names(session) != ["b__t"]:  # b itself takes longer than that on a busy machine
             assert "list_changed" in (await anext(stream))["method"]
         gate.touch()
+        assert "list_changed" in (await anext(stream))["method"]
         while await names(session) != ["slow__t", "b__t"]:
             assert "list_changed" in (await anext(stream))["method"]
 

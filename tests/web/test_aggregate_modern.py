@@ -182,5 +182,6 @@ async def test_a_slow_server_is_announced_when_it_is_there(start_bridge: StartBr
         while await names(one) != ["b__t"]:  # b itself takes longer than that on a busy machine
             assert "list_changed" in (await anext(stream))["method"]
         (tmp_path / "gate").touch()
+        assert "list_changed" in (await anext(stream))["method"]
         while await names(one) != ["slow__t", "b__t"]:
             assert "list_changed" in (await anext(stream))["method"]
