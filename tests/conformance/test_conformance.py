@@ -15,7 +15,7 @@ from tests.conformance.all_servers import renamed
 from tests.conformance.report import Result, Score
 from tests.conformance.run import NEXT, TARGETS, VERSIONS, run
 from tests.conformance.suite import Check, read_checks
-from tests.conformance.targets import CHILDREN, FIXTURE, serve_bridge
+from tests.conformance.targets import CHILDREN, FIXTURE, serve_bridge, serve_control
 
 INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
 
@@ -43,22 +43,24 @@ def test_the_bridge_passes_all_that_the_control_passes(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
-async def test_the_endpoint_of_all_servers_passes_what_one_server_passes(version: str, tmp_path: Path) -> None:
+async def test_the_endpoint_of_all_servers_passes_all_that_the_control_passes(version: str, tmp_path: Path) -> None:
     """With names apart, which the suite knows without their server."""
     slots = asyncio.Semaphore(os.cpu_count() or 1)
-    async with serve_bridge([(version, "both eras")], tmp_path) as urls:
-        one = urls[version, "both eras"]
-        base, _, server = one.rpartition("/")
+    async with (
+        serve_control(version, tmp_path) as alone,
+        serve_bridge([(version, "both eras")], tmp_path) as urls,
+    ):
+        base, _, server = urls[version, "both eras"].rpartition("/")
         async with renamed(base, f"{server}__") as everything:
             control, score = await asyncio.gather(
                 *(
                     NEXT.run_all(url, version, tmp_path / name, slots)
-                    for name, url in (("one", one), ("all", everything))
+                    for name, url in (("control", alone), ("all", everything))
                 )
             )
     result = compare(control, score)
     passed, counted = result.control.passed
-    assert passed > 50, f"the server itself passes only {passed} of {counted}"
+    assert passed > 50, f"the control itself passes only {passed} of {counted}"
     assert not result.lost, "\n".join(result.lost)
 
 
