@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
 from yarl import URL
 
+from bridge.children.certificates import aiohttp, trusted
 from bridge.protocol import messages
 from bridge.protocol.errors import INTERNAL_ERROR
 from bridge.protocol.framing import HEAD_BYTES, Oversized
@@ -71,7 +71,7 @@ class HttpClient:
         self._session = aiohttp.ClientSession(
             headers={"User-Agent": f"mcp-stdio-bridge/{__version__}", **headers},
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_PATIENCE),
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=trusted()),
             proxy=proxy,
             trace_configs=[trace],
         )
