@@ -253,7 +253,7 @@ class McpFace:
         silence = self._timing.start(entry.session.server)
         if call is None:
             return await self._sessions.initialize(entry, message, silence)
-        exchange = await call.sent(self._sessions.initialize(entry, message, silence))
+        exchange = await call.sent(self._sessions.initialize(entry, call.message, silence))
         call.greets(exchange, entry.session)
         return exchange
 

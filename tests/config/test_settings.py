@@ -83,6 +83,8 @@ DEFAULTS: list[tuple[str, str, Any]] = [
     ("REQUEST_TIMEOUT_MS", "request_timeout", None),
     ("START_TIMEOUT_MS", "start_timeout", 60.0),
     ("SHUTDOWN_TIMEOUT_MS", "shutdown_timeout", 10.0),
+    ("WORKERS", "workers", 1),
+    ("CLUSTER_KEY", "cluster_key", None),
     ("WATCH", "watch", False),
     ("AGGREGATE_SEPARATOR", "aggregate_separator", "__"),
     ("AGGREGATE_PATIENCE_MS", "aggregate_patience", 10.0),
@@ -163,6 +165,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("REQUEST_TIMEOUT_MS", "30000", 30.0),
     ("START_TIMEOUT_MS", "250", 0.25),
     ("SHUTDOWN_TIMEOUT_MS", "1", 0.001),
+    ("WORKERS", "4", 4),
+    ("CLUSTER_KEY", "k" * 32, "k" * 32),
     ("WATCH", "on", True),
     ("AGGREGATE_SEPARATOR", "-", "-"),
     ("AGGREGATE_PATIENCE_MS", "500", 0.5),
@@ -220,6 +224,7 @@ BAD: list[tuple[str, str, str]] = [
     ("SERVERS_FILE", " ", "a text that is not empty"),
     ("DISABLE_STREAM_CLEANUP", "2", "true or false"),
     ("DISABLE_BRIDGE_CLEANUP", "never", "true or false"),
+    ("WORKERS", "0", whole(1, 256)),
     ("WATCH", "maybe", "true or false"),
     ("AGGREGATE_SEPARATOR", "::", "1 to 8 of the characters A-Z a-z 0-9 _ . / -"),
     ("AGGREGATE_SEPARATOR", "_________", "1 to 8 of the characters A-Z a-z 0-9 _ . / -"),
@@ -270,6 +275,7 @@ def test_the_tables_hold_every_setting() -> None:
         "OAUTH_AUDIENCE",
         "OAUTH_SCOPES",
         "OAUTH_CLIENT_SECRET",
+        "CLUSTER_KEY",
         "ACCESS_TOKEN",
         "MCP_SERVERS",
         "REDIS_URL",
@@ -295,7 +301,7 @@ def test_a_bad_value_is_refused_with_its_name_what_was_seen_and_what_is_wanted(n
     assert refusal({"ACCESS_TOKEN": TOKEN}, {name: text}) == f"command line: {name}: is {text!r}, must be {wish}"
 
 
-SECRETS = {"ACCESS_TOKEN", "AUTH_TOKEN", "MCP_SERVERS", "REDIS_URL", "OAUTH_CLIENT_SECRET"}
+SECRETS = {"ACCESS_TOKEN", "AUTH_TOKEN", "MCP_SERVERS", "REDIS_URL", "OAUTH_CLIENT_SECRET", "CLUSTER_KEY"}
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))

@@ -69,6 +69,7 @@ async def test_a_call_is_a_span_by_the_conventions(traced: Running, collector: C
     assert opened.attributes["mcp.protocol.version"] == "2025-06-18"
     assert called.resource["service.name"] == "mcp-bridge"
     assert collector.paths[0] == "/v1/traces"
+    assert "_meta" not in session.greeting["result"]["saw"]  # it is kept, and said again to the next process
     assert b"hunter2" not in collector.raw
     assert session.id.encode() not in collector.raw
 
