@@ -91,7 +91,10 @@ async def test_a_node_that_alone_cannot_reach_redis_stops_serving(nodes: Nodes) 
     server = await asyncio.start_server(relay, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     a, b = await nodes.start("a", REDIS_URL=f"redis://127.0.0.1:{port}"), await nodes.start("b")
-    session = await a.session()
+    session, _ = await a.session(), await b.session()
+    async with asyncio.timeout(20):
+        while {row["node"] for row in await a.get("/api/v1/sessions")} != {"a", "b"}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # until it has heard of b, whom it will ask
     server.close()
     for each in writer:
         each.close()
