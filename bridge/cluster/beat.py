@@ -30,14 +30,17 @@ else
 end
 local names, values = {}, {}
 if ARGV[6] == '1' then
-  local leases = {}
   local all = redis.call('SMEMBERS', KEYS[2])
-  for i, name in ipairs(all) do leases[i] = ARGV[5] .. name end
-  for i, value in ipairs(redis.call('MGET', unpack(leases))) do
-    if value then
-      names[#names + 1], values[#values + 1] = all[i], value
-    else
-      redis.call('SREM', KEYS[2], all[i])
+  for first = 1, #all, 1000 do  -- Lua cannot hand over more than some thousand at once
+    local leases = {}
+    for i = first, math.min(first + 999, #all) do leases[#leases + 1] = ARGV[5] .. all[i] end
+    for i, value in ipairs(redis.call('MGET', unpack(leases))) do
+      local name = all[first + i - 1]
+      if value then
+        names[#names + 1], values[#values + 1] = name, value
+      else
+        redis.call('SREM', KEYS[2], name)
+      end
     end
   end
 end

@@ -11,9 +11,10 @@ import secrets
 from dataclasses import dataclass
 
 from bridge.cluster.keys import Sealer
+from bridge.config.values import NODE
 
-#: What a node may be called: visible ASCII that means nothing in an id, an URL or a file name.
-NODE = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
+__all__ = ["NODE", "Birth", "SessionIds"]
+
 #: Ids that have been checked and are remembered.
 MOST_REMEMBERED = 10_000
 _ID = re.compile(rf"(({NODE.pattern})\.([0-9]{{1,16}})\.[\w-]{{22}})\.([\w-]{{22}})", re.ASCII)

@@ -22,8 +22,11 @@ from bridge.cluster.ids import Birth
 from bridge.cluster.members import Member
 from bridge.cluster.roll import Roll
 from bridge.config.errors import ConfigError
+from bridge.config.settings import Settings
 from bridge.stores.record import StoreUnavailable
+from bridge.stores.redis import cluster_prefix
 from bridge.stores.redis_link import RedisLink
+from bridge.stores.redis_owned import PATIENCE
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ log = logging.getLogger(__name__)
 LEASE = 3.0
 #: Nodes that are named to a node with each beat. Where there are more, names are read less often: all nodes reading all
 #: names each second is what would end first (docs/scaling.md).
-NAMES_PER_BEAT = 200
+NAMES_PER_BEAT = 50
 
 _TAKEN = "another node that lives has this NODE_ID"
 
@@ -42,6 +45,14 @@ AskOthers = Callable[[Sequence[Member]], Awaitable[bool]]
 def awake() -> float:
     """Seconds that also pass while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def lease_of(settings: Settings, *, now: Callable[[], float] = time.time) -> Lease:
+    """Return the lease of a node that begins now, by settings that have been checked (``CLUSTER``)."""
+    assert settings.node_url is not None
+    birth = Birth(settings.node_name, int(now() * 1000))
+    link = RedisLink(settings.redis_url, PATIENCE)
+    return Lease(link, cluster_prefix(settings.redis_prefix), birth, settings.node_url)
 
 
 class Lease:
@@ -62,6 +73,8 @@ class Lease:
     ) -> None:
         self._link = link
         self._birth = birth
+        #: How it is named where it owns something.
+        self.owner = f"{birth.node}.{birth.epoch}"
         self._seconds = seconds
         self._clock = clock
         self._sleep = sleep
@@ -69,7 +82,7 @@ class Lease:
         self._about = About(address)
         self.members = Roll(birth, self._about)
         self._until = self._promised = -1.0
-        self._has_begun = False
+        self._has_begun = self._has_left = False
         self._is_sure = True  # that nothing was taken while the lease had run out
         self._skipped = 0  # beats without names
         self._renewing: Flights[None, None] = Flights("lease")
@@ -91,8 +104,8 @@ class Lease:
 
     @property
     def may_take(self) -> bool:
-        """Whether it may take sessions of others: it has promised nothing to one that cannot reach Redis."""
-        return self.is_held and self._clock() >= self._promised
+        """Whether nothing was promised to a node that cannot reach Redis."""
+        return self._clock() >= self._promised
 
     def cannot_reach(self) -> bool:
         """Whether Redis cannot be reached from here; if so, this node takes nothing for the length of a lease."""
@@ -103,7 +116,6 @@ class Lease:
 
     async def begin(self) -> None:
         """Get the lease, if Redis can be reached. Raises :class:`ConfigError` where another node has this name."""
-        self._link.open()
         end = self._clock() + 1.5 * self._seconds  # the node that had the name may just have ended
         await self.renew()
         while self.problem is _TAKEN and self._clock() < end:
@@ -124,7 +136,8 @@ class Lease:
 
     async def renew(self) -> None:
         """Renew it now, or find out that it does not count any longer; many may wait for the same answer."""
-        await self._renewing.join(None, self._renew)
+        if not self._has_left:
+            await self._renewing.join(None, self._renew)
 
     async def look_up(self, node: str) -> Member | None:
         """Ask Redis for a node that was not named yet. Raises :class:`StoreUnavailable`."""
@@ -138,12 +151,18 @@ class Lease:
         self._about.takes = False
         await self.renew()
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether this node is about to end, and takes nothing more."""
+        return not self._about.takes
+
     async def leave(self) -> None:
         """Give it back at once, so that nobody waits until it has run out."""
-        self._until = -1.0
+        self._until, self._has_left = -1.0, True
         await self._renewing.close()
         try:
-            await self._link.ask(self._beats.leave)
+            if self._has_begun:
+                await self._link.ask(self._beats.leave)
         except StoreUnavailable as error:
             log.warning("node %s could not give back its lease: %s", self._birth.node, error)
         await self._link.close()
@@ -152,6 +171,7 @@ class Lease:
         begun = self._clock()
         names_all = self._skipped >= (len(self.members) - 1) // NAMES_PER_BEAT
         try:
+            self._link.open()
             heard = await self._link.ask(lambda client: self._beats.beat(client, self._about, names_all=names_all))
             if heard.holder != self._birth.epoch:
                 self._until, self._is_sure = -1.0, False

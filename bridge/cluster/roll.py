@@ -43,6 +43,10 @@ class Roll:
             return emptiest(self.own, takers)
         return min(takers, key=lambda member: member.children)
 
+    def missing(self) -> list[str]:
+        """Nobody knows which nodes should live."""
+        return []
+
     def publish(self, children: int) -> None:
         """Say how many children this node has, with the next beat."""
         self._about.children = children

@@ -48,6 +48,12 @@ def advice(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]
             f'SESSION_STORE is {settings.store}, but no server has "persistent": true: only sessions that are created '
             "as persistent by POST /api/v1/sessions are kept"
         )
+    if settings.cluster is None:
+        alone = [each.id for each in servers.values() if each.on_node_loss is not None and not each.disabled]
+        if alone:
+            found.append(f'{", ".join(alone)}: "onNodeLoss" does nothing without CLUSTER')
+        if settings.node_id is not None or settings.node_url is not None:
+            found.append("NODE_ID and NODE_URL do nothing without CLUSTER")
     found += [
         f'{server.id}: "idleStopMs" is not used where "restore" is refuse: another process would not be the same'
         for server in servers.values()

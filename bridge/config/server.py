@@ -60,6 +60,7 @@ class ServerConfig:
     bridge_ttl: float | Unset | None = UNSET
     persistent: bool = False
     restore: Literal["replay", "refuse"] = "replay"
+    on_node_loss: Literal["recreate", "end"] | None = None  # what becomes of its sessions with their node
     idle_stop: float | None = None  # a session idle for that long loses its child, and gets another when it calls
     max_sessions: int | None = None
     rate_limit: Rate | None = None  # requests of one caller
@@ -83,6 +84,11 @@ class ServerConfig:
     notes: tuple[str, ...] = ()
     url: str | None = field(default=None, repr=False)  # of a remote server, which has no argv; may hold a key
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # for its requests
+
+    @property
+    def survives_node(self) -> bool:
+        """Whether its sessions go on elsewhere when their node is lost: if nothing is said, those that are kept do."""
+        return self.on_node_loss == "recreate" or (self.on_node_loss is None and self.persistent)
 
     @property
     def digest(self) -> str:

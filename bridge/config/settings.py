@@ -7,6 +7,7 @@ it stands in ``.env.example`` and in the README.
 from __future__ import annotations
 
 import ipaddress
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -89,7 +90,10 @@ class Settings:
     shutdown_timeout: float = _setting("SHUTDOWN_TIMEOUT_MS", 10.0, values.milliseconds)
 
     workers: int = _setting("WORKERS", 1, values.whole(1, 256))
+    cluster: str | None = _setting("CLUSTER", None, values.choice("redis"))
     cluster_key: str | None = _setting("CLUSTER_KEY", None, values.key, secret=True)
+    node_id: str | None = _setting("NODE_ID", None, values.node_id)
+    node_url: str | None = _setting("NODE_URL", None, values.node_url)
     watch: bool = _setting("WATCH", False, values.flag)
     aggregate_separator: str = _setting("AGGREGATE_SEPARATOR", "__", values.separator)
     aggregate_patience: float = _setting("AGGREGATE_PATIENCE_MS", 10.0, values.milliseconds)
@@ -128,8 +132,13 @@ class Settings:
 
     @property
     def store(self) -> str:
-        """Where persistent sessions are kept: ``memory``, ``file`` or ``redis``. REDIS_ENABLED wins."""
-        return "redis" if self.redis_enabled else self.session_store
+        """Where persistent sessions are kept: ``memory``, ``file`` or ``redis``. REDIS_ENABLED and CLUSTER win."""
+        return "redis" if self.redis_enabled or self.cluster is not None else self.session_store
+
+    @property
+    def node_name(self) -> str:
+        """What this node is called: the name of its host, where nothing is said."""
+        return socket.gethostname() if self.node_id is None else self.node_id
 
 
 def setting_names() -> tuple[str, ...]:
@@ -199,6 +208,36 @@ def _check(settings: Settings) -> None:
             "servers"
         )
     _check_oauth(settings)
+    if settings.cluster is not None:
+        _check_cluster(settings)
+
+
+def _check_cluster(settings: Settings) -> None:
+    if settings.workers > 1:
+        raise ConfigError(
+            f"WORKERS: is {settings.workers}, and with CLUSTER=redis each node is one process; start more nodes instead"
+        )
+    if settings.redis_url is LOCAL:
+        raise ConfigError("REDIS_URL: is unset; CLUSTER=redis needs the Redis that all nodes share")
+    if settings.cluster_key is None:
+        raise ConfigError(
+            "CLUSTER_KEY: is unset; set it to the same secret on all nodes, which sign session ids and what they send "
+            "each other with it: openssl rand -hex 32"
+        )
+    if settings.node_url is None:
+        raise ConfigError(
+            "NODE_URL: is unset; set it to the address at which the other nodes reach this one, such as "
+            f"http://10.0.0.7:{settings.port or 3000}"
+        )
+    if not values.NODE.fullmatch(settings.node_name):
+        raise ConfigError(
+            f"NODE_ID: is unset, and the name of this host, {settings.node_name!r}, cannot be taken instead; set it to "
+            "1 to 63 of A-Z a-z 0-9 _ -, another for each node"
+        )
+    if settings.session_store == "file":
+        raise ConfigError(
+            "SESSION_STORE: is file, which no other node can read; leave it out, CLUSTER=redis means redis"
+        )
 
 
 def _check_oauth(settings: Settings) -> None:

@@ -16,6 +16,8 @@ _NEVER = frozenset({"null", "none", "never"})
 #: Characters of a key.
 SHORTEST_KEY = 16
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+#: What a node may be called: visible ASCII that means nothing in a session id, an URL or a file name.
+NODE = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -129,7 +131,7 @@ def choice(*words: str) -> Callable[[Any], str]:
         for word in words:
             if str(value).strip().lower() == word.lower():
                 return word
-        raise Wanted(f"one of {', '.join(words)}")
+        raise Wanted(f"one of {', '.join(words)}" if len(words) > 1 else words[0])
 
     return read
 
@@ -238,6 +240,28 @@ def issuer(value: Any) -> str:
     address = secure_url(value)
     if "?" in address:
         raise Wanted("the https:// address that the server calls itself, which has no ?")
+    return address
+
+
+def node_id(value: Any) -> str:
+    """Read the name of a node."""
+    name = text(value).strip()
+    if not NODE.fullmatch(name):
+        raise Wanted("1 to 63 of A-Z a-z 0-9 _ -, because it becomes part of session ids")
+    return name
+
+
+def node_url(value: Any) -> str:
+    """Read where a node is reached: an address without a path."""
+    address = text(value).strip().rstrip("/")
+    try:
+        parts = urlsplit(address)
+        is_good = bool(parts.hostname) and parts.port != 0 and address == f"{parts.scheme}://{parts.netloc}"
+        is_good = is_good and parts.scheme in ("http", "https") and "@" not in address and address.isprintable()
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise Wanted("an address without a path at which the other nodes reach this one, such as http://10.0.0.7:3000")
     return address
 
 

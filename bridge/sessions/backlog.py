@@ -84,7 +84,7 @@ class Backlog:
         """
         self.opened = opened
         for number, event, message in events:
-            asked = messages.items(message) if event == 0 else []
+            asked = [bytes(each) for each in messages.items(message)] if event == 0 else []
             track = self._tracks.get(number)
             if track is None:
                 self.opened = max(self.opened, number)

@@ -75,8 +75,8 @@ class SessionDirectory:
         ``lasting``: it may outlive the connection that opened it. With a ``seat`` no child is started. Raises
         :class:`Rejection` for a server that is not there or too many sessions, and what :meth:`ChildPool.lease` raises.
         """
-        kept = lasting and self.is_persistent(server)
-        if kept:
+        persistent = lasting and self.is_persistent(server)
+        if persistent:
             self.kept.check()
         self._room.take(server, owner, self.end)
         try:
@@ -86,8 +86,9 @@ class SessionDirectory:
             raise
         session = StreamableSession(self._mint(), server, seat, owner)
         session.variables = variables
-        session.is_kept = kept and self.kept.is_lasting
-        entry = self._enter(session, self._timing.stream_ttl(server, persistent=session.is_kept))
+        session.is_kept = self.kept.is_lasting and (persistent or (lasting and self._survives_node(server)))
+        ttl = self._timing.stream_ttl(server, persistent=persistent and session.is_kept)
+        entry = self._enter(session, ttl)
         self.seating.watch(entry)
         return entry
 
@@ -95,6 +96,9 @@ class SessionDirectory:
         """Whether sessions of a server are kept unless somebody says otherwise. Raises :class:`Rejection`."""
         self._registry.pool(server)
         return self._registry.entries[server].persistent
+
+    def _survives_node(self, server: str) -> bool:
+        return self.kept.is_shared and self._registry.entries[server].survives_node
 
     async def open_greeted(self, server: str, owner: str, variables: OwnVariables | None = None) -> SessionEntry:
         """Open a session that the bridge initializes itself, for a client that did not."""
@@ -284,15 +288,41 @@ class SessionDirectory:
         _record("session_open", session, "restored" if session.restored else "opened")
         return entry
 
-    def adopt(self, record: SessionRecord, events: list[Event]) -> None:
-        """Take in what the store has kept; a session that cannot go on is ended, with a reason for its client."""
+    def lose(self, session_id: str) -> None:
+        """End a session here that another node has taken; it goes on there."""
+        entry = self.pool.find(session_id)
+        if entry is None:
+            self.kept.keeper.drop(session_id)
+        else:
+            self.kept.disown(entry)
+            self.end(entry, "another node has taken it over")
+        self._graves.forget(session_id)
+
+    def hand_over(self, entry: SessionEntry) -> None:
+        """End a kept session here, for another node to go on with it when its next request comes."""
+        self.kept.leave(entry)
+        self.end(entry, "it was handed over to another node")
+        self._graves.forget(entry.key)
+
+    def has_ended(self, session_id: str) -> bool:
+        """Whether a session is known to have ended here, in the store too or soon."""
+        return self._graves.reason(session_id) is not None or self.kept.keeper.owes(session_id)
+
+    def adopt(self, record: SessionRecord, events: list[Event], *, node_lost: bool = False) -> None:
+        """Take in what the store has kept; a session that cannot go on is ended, with a reason for its client.
+
+        ``node_lost``: the node that had it ended without giving it up.
+        """
+        what = "its node was lost" if node_lost else "the bridge was restarted"
         config = self._registry.entries.get(record.server)
         if config is None or config.disabled:
             why = "its server is not configured any longer"
         elif config.restore == "refuse":
-            why = "the bridge was restarted, and its server keeps its state in memory (restore: refuse)"
+            why = f"{what}, and its server keeps its state in memory (restore: refuse)"
         elif config.header_env:
-            why = "the bridge was restarted, and what headers of its client told its server is not kept (headerEnv)"
+            why = f"{what}, and what headers of its client told its server is not kept (headerEnv)"
+        elif node_lost and not config.survives_node:
+            why = f"{what} (onNodeLoss: end)"
         elif config.digest != record.config:
             why = "the configuration of its server has changed"
         else:

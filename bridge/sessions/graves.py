@@ -31,6 +31,10 @@ class Graves:
         while len(self._reasons) > REMEMBERED:
             self._reasons.popitem(last=False)
 
+    def forget(self, session_id: str) -> None:
+        """Remember nothing of a session: it has not ended, but is elsewhere."""
+        self._reasons.pop(session_id, None)
+
     def reason(self, session_id: str) -> str | None:
         """Why a session ended that a client asks for; None when there was none, or it is forgotten.
 

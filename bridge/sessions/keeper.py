@@ -52,6 +52,7 @@ class Keeper:
         self._events: dict[str, list[Event]] = {}
         self._stored: set[str] = set()
         self._writer: asyncio.Task[None] | None = None
+        self._resting: asyncio.Future[None] | None = None
         self._closing = False
         self._work = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
@@ -83,6 +84,25 @@ class Keeper:
         self._events.pop(session_id, None)
         self._stored.discard(session_id)
         self._work.set()
+
+    def owes(self, session_id: str) -> bool:
+        """Whether something of a session waits to be written."""
+        return session_id in self._records or session_id in self._events
+
+    def found(self, session_id: str) -> None:
+        """A session was read from the store."""
+        self._stored.add(session_id)
+
+    def drop(self, session_id: str) -> None:
+        """Owe nothing more of a session: it is written elsewhere from now on."""
+        self._records.pop(session_id, None)
+        self._events.pop(session_id, None)
+        self._stored.discard(session_id)
+
+    def hurry(self) -> None:
+        """Try at once to reach a store that is away."""
+        if self._resting is not None:
+            self._resting.cancel()
 
     def append(self, session_id: str, event: Event) -> None:
         """Write an event of a session soon."""
@@ -122,11 +142,19 @@ class Keeper:
                 await self._write()
             except StoreUnavailable as error:
                 self._failed(error)
-                await self._sleep(delay)
+                await self._rest(delay)
                 delay = min(2 * delay, LAST_RETRY)
             except Exception:
                 log.exception("%s session store: unexpected error; it is tried again", self.name)
                 await self._sleep(LAST_RETRY)
+
+    async def _rest(self, seconds: float) -> None:
+        self._resting = asyncio.ensure_future(self._sleep(seconds))
+        try:
+            await asyncio.wait([self._resting])
+        finally:
+            self._resting.cancel()
+            self._resting = None
 
     async def close(self) -> None:
         """Write what is owed, as far as it goes, and close the store."""
@@ -148,7 +176,7 @@ class Keeper:
             found = 0
             async for record in self._store.scan():
                 if record.id not in self._records:  # else it is known here, and newer
-                    self._stored.add(record.id)
+                    self.found(record.id)
                     events = await self._store.events(record.id) if record.last_event else []
                     self._adopt(record, events)
                     found += 1

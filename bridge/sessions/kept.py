@@ -25,7 +25,8 @@ from bridge.stores.record import Event, SessionRecord, SessionStore
 class Kept:
     """Keeps sessions in a store. ``required``: a session that was to be kept and cannot be is refused.
 
-    ``wall`` is the time of day in seconds, for records only.
+    ``wall`` is the time of day in seconds, for records only. ``release`` gives sessions up, for other nodes to take;
+    None where the bridge is alone.
     """
 
     def __init__(
@@ -36,18 +37,25 @@ class Kept:
         *,
         required: bool,
         wall: Callable[[], float] = time.time,
+        release: Callable[[str], object] | None = None,
     ) -> None:
         self.keeper = keeper
         self._registry = registry
         self._pool = pool
         self._required = required
         self._wall = wall
+        self._release = release
         self._saved: dict[str, float] = {}  # id -> last use, as it was written
 
     @property
     def is_lasting(self) -> bool:
         """Whether there is a store that a restart does not empty."""
         return self.keeper.name != "memory"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other nodes may go on with what is kept."""
+        return self._release is not None
 
     @property
     def is_known(self) -> bool:
@@ -144,9 +152,20 @@ class Kept:
         """Write a session for the last time: its end here is none in the store."""
         if entry.session.is_kept:
             record = self._record(entry)
+            if self._release is not None:
+                self._release(entry.key)
             self.keeper.save(entry.key, lambda: record)
-            entry.session.is_kept = False
-            entry.session.backlog.on_event = None
+            self._let_go(entry)
+
+    def disown(self, entry: SessionEntry) -> None:
+        """Write a session no longer: another node has it."""
+        self.keeper.drop(entry.key)
+        self._let_go(entry)
+
+    def _let_go(self, entry: SessionEntry) -> None:
+        self._saved.pop(entry.key, None)
+        entry.session.is_kept = False
+        entry.session.backlog.on_event = None
 
     def idle(self, record: SessionRecord) -> float:
         """Seconds since a session was last used."""

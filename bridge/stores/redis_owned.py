@@ -107,6 +107,7 @@ class OwnedRedisStore(RedisStore):
         known because leases are missing after Redis was away.
         """
         keys = (self._owner_key(id), self._prefix + id, self._events_prefix + id)
+        self._link.open()  # a request may come before the store has been opened
         found = await self._link.ask(lambda client: client.eval(_TAKE, len(keys), *keys, self._node, self._cluster))
         if found == [NOBODY.encode()]:
             raise StoreUnavailable("it was away, and nodes are still coming back to it")

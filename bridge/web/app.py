@@ -77,6 +77,7 @@ from bridge.web.tools import ToolsFace
 from bridge.web.variables import ClientVariables
 
 if TYPE_CHECKING:
+    from bridge.web.joined import Joined
     from bridge.web.traces import Traces
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ LAST_WORDS = 2.0
 #: Connections that may wait to be taken.
 BACKLOG = 1024
 
+#: Seconds that clients of a node which ends have to close their connections.
+SEEN_OFF = 2.0
 #: Seconds between two looks at whether the last session has ended.
 DRAIN_LOOK = 0.25
 
@@ -121,12 +124,21 @@ class Service:
             per_user=settings.max_sessions_per_user,
             per_server=lambda server: self.registry.known[server].max_sessions,
         )
+        self._joined = joined = _joined(settings)
+        if joined is not None:
+            node = joined.node
         self._keeper = Keeper(
-            store_of(settings),
+            store_of(settings) if joined is None else joined.store,
             lambda record, events: self._sessions.adopt(record, events),
             lambda: self._sessions.kept.save_all(),
         )
-        kept = Kept(self._keeper, self.registry, stream_pool, required=settings.persistence_required)
+        kept = Kept(
+            self._keeper,
+            self.registry,
+            stream_pool,
+            required=settings.persistence_required,
+            release=None if joined is None else joined.store.release,
+        )
         self._node = node
         self._sessions = SessionDirectory(
             self.registry, stream_pool, timing, room, kept, mint if node is None else node.ids.mint
@@ -162,7 +174,16 @@ class Service:
         )
         self._drain = Drain()
         self._cluster = (
-            None if node is None else Cluster(node, self._drain, self._sessions.pool, self.registry, settings.base_path)
+            None
+            if node is None
+            else Cluster(
+                node,
+                self._drain,
+                stream_pool,
+                self.registry,
+                settings.base_path,
+                None if joined is None else joined.connect(self._sessions),
+            )
         )
         nodes = None if self._cluster is None else self._cluster.nodes
         self._parking = Parking()
@@ -249,6 +270,8 @@ class Service:
             self._events,
             page,
         )
+        if joined is not None:
+            faces += (joined.peers,)
         self._routes = web.AppRunner(application(settings, faces, self._limits))
         self._runner: web.ServerRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -289,6 +312,12 @@ class Service:
             self._tasks.append(asyncio.create_task(self._cluster.run(), name="cluster"))
         self.url = self._settings.url(self._runner.addresses[0][1])
         await self._keeper.start()
+        if self._joined is not None:
+            try:
+                await self._joined.start()
+            except ConfigError:
+                await self.stop()
+                raise
         self.registry.keep_warm()
         self._tasks.append(asyncio.create_task(server.run(), name="connections"))
         if self._certificate is not None:
@@ -309,6 +338,8 @@ class Service:
         troubles = [f"{text} in use" for text in self._relief.reasons]
         if self._sessions.kept.problem is not None:
             troubles.append(self._sessions.kept.problem)
+        if self._joined is not None and self._joined.problem is not None:
+            troubles.append(self._joined.problem)
         if self._oauth is not None and self._oauth.problem is not None:
             troubles.append(self._oauth.problem)
         troubles += self.registry.troubles()
@@ -367,6 +398,10 @@ class Service:
 
     async def stop(self) -> None:
         """Refuse new work, give running calls their time, end every session, stop every child."""
+        if self._joined is not None:
+            self._drain.hands_over = True
+            await self._joined.hand_over(self._settings.shutdown_timeout)
+            await self._see_off()
         running = self._drain.begin()
         self._aggregate.finish_listens()
         self._calls.finish_listens()
@@ -386,6 +421,8 @@ class Service:
         await self._events.close()
         await asyncio.gather(self._sessions.close(why), self._clients.close(why), self._runner.cleanup())
         await self._keeper.close()
+        if self._joined is not None:
+            await self._joined.leave()
         if self._cluster is not None:
             self._cluster.close()
         if self._oauth is not None:
@@ -396,10 +433,30 @@ class Service:
         if self._traces is not None:
             await self._traces.close()
 
+    async def _see_off(self) -> None:
+        """Wait for clients to close their connections: each answer asks them to, load balancers see that this node is
+        not ready, and what is sent meanwhile is passed on. A request that crosses with a connection that we close would
+        get no answer, and so would one that waits to be accepted when we stop listening.
+        """
+        assert self._runner is not None
+        end = asyncio.get_running_loop().time() + SEEN_OFF
+        server = self._runner.server
+        while server is not None and server.connections and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
     def kill(self) -> None:
         """End every child at once, without asking it."""
         for child in self.registry.children():
             child.connection.transport.kill()
+
+
+def _joined(settings: Settings) -> Joined | None:
+    """What it takes to be a node, which most bridges are not."""
+    if settings.cluster is None:
+        return None
+    from bridge.web.joined import Joined
+
+    return Joined(settings)
 
 
 def _keyring(settings: Settings) -> Keyring:

@@ -6,12 +6,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from bridge.auth.principal import Principal, principal_from
 from bridge.cluster.node import Node
 from bridge.observe import audit
 from bridge.protocol.errors import Fault, Rejection
+from bridge.web.drain import Drain
 from bridge.web.guards import Guards
 from bridge.web.hops import HOP_HEADER
 from bridge.web.principal import Challenge, check_server, set_principal
@@ -94,17 +95,23 @@ class ArrivalGuards:
 
 
 class Doors:
-    """Tells requests of other nodes from those of clients. ``arrivals`` and ``clients`` answer them."""
+    """Tells requests of other nodes from those of clients. ``arrivals`` and ``clients`` answer them.
 
-    def __init__(self, arrivals: Handler, clients: Handler) -> None:
+    While this node is on its way out, each answer asks for the end of its connection, so that the next request goes
+    elsewhere and does not cross with the end of this one.
+    """
+
+    def __init__(self, arrivals: Handler, clients: Handler, drain: Drain) -> None:
+        self._drain = drain
         self._arrivals = arrivals
         self._clients = clients
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
-        if HOP_HEADER in request.headers:
-            return await self._arrivals(request)
-        return await self._clients(request)
+        response = await (self._arrivals if HOP_HEADER in request.headers else self._clients)(request)
+        if not self._drain.is_ready and not response.prepared:
+            response.headers[hdrs.CONNECTION] = "close"
+        return response
 
 
 def has_arrived(request: web.BaseRequest) -> bool:

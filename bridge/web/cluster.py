@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Mapping
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -20,6 +21,9 @@ from bridge.web.limits import Limits
 from bridge.web.merged import Merged
 from bridge.web.nodes import Nodes
 
+if TYPE_CHECKING:
+    from bridge.sessions.takeover import Takeover  # which needs Redis
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 #: Seconds between two times that the others are told how many children there are.
@@ -30,13 +34,23 @@ class Cluster:
     """What stands around the handlers of a bridge that is one of several nodes. Must be made on the event loop."""
 
     def __init__(
-        self, node: Node, drain: Drain, pool: SessionPool[StreamableSession], registry: Registry, base: str
+        self,
+        node: Node,
+        drain: Drain,
+        pool: SessionPool[StreamableSession],
+        registry: Registry,
+        base: str,
+        takeover: Takeover | None = None,
     ) -> None:
+        self._drain = drain
         self._node = node
         self._base = base
         self._registry = registry
         self._hops = Hops(node)
-        self.nodes = Nodes(node, self._hops, drain, lambda key: pool.find(key) is not None, self._children, base)
+        self._is_joined = takeover is not None
+        self.nodes = Nodes(
+            node, self._hops, drain, lambda key: pool.find(key) is not None, self._children, base, takeover
+        )
 
     def front(
         self,
@@ -47,11 +61,16 @@ class Cluster:
         limits: Limits,
     ) -> Handler:
         """Return what answers every request: those of clients for all nodes, those of nodes for this one."""
-        arrivals = Front(ArrivalGuards(self._node, guards), posts, servers, routes, Limits(None, {}), self._base)
+        arriving, arriving_posts = routes, posts
+        if self._is_joined:
+            arriving = self.nodes.arriving(routes)
+            arriving_posts = {**posts, "mcp": self.nodes.arriving_post(posts["mcp"])}
+        gate = ArrivalGuards(self._node, guards)
+        arrivals = Front(gate, arriving_posts, servers, arriving, Limits(None, {}), self._base)
         merged = Merged(self._node, self._hops, guards.admit, self._base)
         for_all = {**posts, "mcp": self.nodes.server_handler(posts["mcp"])}
         clients = Front(guards, for_all, servers, merged.handler(self.nodes.handler(routes)), limits, self._base)
-        return Doors(arrivals.answer, clients.answer).answer
+        return Doors(arrivals.answer, clients.answer, self._drain).answer
 
     def _children(self) -> int:
         return len(self._registry.children())
@@ -61,6 +80,7 @@ class Cluster:
         while True:
             self._node.members.publish(self._children())
             self._hops.links.expire()
+            self._hops.forget_the_dead()
             await asyncio.sleep(PUBLISHED)
 
     def close(self) -> None:

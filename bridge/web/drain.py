@@ -16,6 +16,7 @@ class Drain:
 
     def __init__(self) -> None:
         self.admits = True  # new sessions
+        self.hands_over = False  # its sessions to other nodes, and new ones too
         self.running = 0
         self._quiet = asyncio.Event()
         self.begun = False
@@ -30,6 +31,11 @@ class Drain:
         self.running -= 1
         if self.begun and self.running == 0:
             self._quiet.set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new work should be sent here."""
+        return self.admits and not self.begun and not self.hands_over
 
     def check(self) -> None:
         """Raise :class:`Rejection` (503) once draining has begun."""

@@ -59,7 +59,10 @@ class Hops:
         self._sealed: dict[tuple[object, ...], tuple[float, bytes]] = {}
 
     async def send(self, request: web.BaseRequest, member: Member, body: bytes | None = None) -> web.StreamResponse:
-        """Answer a request with what ``member`` says to it. ``body`` is what was read of it already."""
+        """Answer a request with what ``member`` says to it. ``body`` is what was read of it already.
+
+        Raises :class:`Unreachable` where another node might be asked as well.
+        """
         if body is None:
             body = await read_body(request)
         try:
@@ -68,8 +71,13 @@ class Hops:
                 return await self._relay(request, member, body, answer)
             finally:
                 answer.close()
-        except (Unreachable, Broken) as error:  # it is not tried again: whether it was done is not known
-            return refusal(_lost(member, error), _asked(body) if request.method == "POST" else None)
+        except Broken as error:  # it is not tried again: whether it was done is not known
+            return lost(request, member, body, error)
+
+    def forget_the_dead(self) -> None:
+        """Cut connections to nodes that live no longer: what still waits for their answers ends."""
+        members = self._node.members
+        self.links.keep({member.address for member in (members.own, *members.others())})
 
     async def open(self, request: web.BaseRequest, member: Member, body: bytes = b"") -> Reply:
         """Begin to read the answer of ``member``, which the caller closes. Raises :class:`Rejection`."""
@@ -154,6 +162,11 @@ def _lost(member: Member, error: Unreachable | Broken) -> Rejection:
         return Rejection(Fault.UNAVAILABLE, why, retry_in=RETRY)
     why = f"node {member.node} ended before it answered; whether it did what was asked is not known"
     return Rejection(Fault.CHILD_FAILED, why)
+
+
+def lost(request: web.BaseRequest, member: Member, body: bytes, error: Unreachable | Broken) -> web.Response:
+    """Return the answer to what no other node has answered."""
+    return refusal(_lost(member, error), _asked(body) if request.method == "POST" else None)
 
 
 def _asked(body: bytes) -> bytes | None:

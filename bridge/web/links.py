@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass
 
 import aiohttp
@@ -102,6 +103,7 @@ class Links:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._idle: dict[str, deque[_Idle]] = {}
+        self._used: dict[ResponseHandler, str] = {}
 
     async def ask(self, address: str, head: bytes, body: bytes) -> Reply:
         """Send a request; return its answer when that has begun.
@@ -111,6 +113,7 @@ class Links:
         connection = self._take(address)
         if connection is None:  # and not "or": one without messages is empty
             connection = await self._connect(address)
+        self._used[connection] = address
         try:
             connection.set_response_params(
                 auto_decompress=False,
@@ -123,19 +126,26 @@ class Links:
             connection.transport.write(head + body)
             message, content = await connection.read()
         except (aiohttp.ClientError, OSError) as error:
-            connection.close()
+            self._end(connection)
             raise Broken(_reason(error)) from None
         except BaseException:
-            connection.close()
+            self._end(connection)
             raise
         return Reply(self, address, connection, message.code, message.headers).begin(content)
 
     def give_back(self, address: str, connection: ResponseHandler) -> None:
         """Keep a connection, if another request can go over it."""
         if connection.should_close or not connection.is_connected():
-            connection.close()
+            self._end(connection)
         else:
+            del self._used[connection]
             self._idle.setdefault(address, deque()).append(_Idle(self._loop.time(), connection))
+
+    def keep(self, addresses: Container[str]) -> None:
+        """Cut what waits for answers from any other address: nobody is there any longer who could give them."""
+        for connection, address in list(self._used.items()):
+            if address not in addresses and connection.transport is not None:
+                connection.transport.abort()
 
     def expire(self) -> None:
         """Close connections that nobody has used for long."""
@@ -152,6 +162,10 @@ class Links:
             for each in idle:
                 each.connection.close()
         self._idle.clear()
+
+    def _end(self, connection: ResponseHandler) -> None:
+        self._used.pop(connection, None)
+        connection.close()
 
     def _take(self, address: str) -> ResponseHandler | None:
         idle = self._idle.get(address)

@@ -5,22 +5,36 @@ Only requests of clients are looked at: what another node has sent here is answe
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from bridge.cluster.ids import Birth
 from bridge.cluster.members import Member
 from bridge.cluster.node import Node
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.arrivals import has_arrived
+from bridge.web.body import read_body
 from bridge.web.drain import Drain
-from bridge.web.hops import Hops
+from bridge.web.hops import Hops, lost
+from bridge.web.links import Unreachable
 from bridge.web.reply import SESSION_HEADER
 from bridge.web.states import States
 
+if TYPE_CHECKING:
+    from bridge.sessions.takeover import Takeover  # which needs Redis
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 ServerHandler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
+
+#: Seconds for which a session is followed whose node has just gone: until its lease has run out, and a little more.
+FOLLOWED = 5.0
+#: Seconds between two looks where it is.
+FOLLOW_LOOK = 0.1
 
 #: Where a session is named by the path; or only by the form that lists show, which names its node as well.
 _SESSION = re.compile(r"/api/v1/sessions/(?!stats$)([^/]+)(/touch)?")
@@ -40,7 +54,9 @@ class Nodes:
         holds: Callable[[str], bool],
         children: Callable[[], int],
         base: str,
+        takeover: Takeover | None = None,
     ) -> None:
+        self._takeover = takeover
         self._node = node
         self.states = States(node)
         self._hops = hops
@@ -53,8 +69,11 @@ class Nodes:
         """Return a handler of POSTs to a server that answers for all nodes, made of one that answers for this one."""
 
         async def serve(request: web.BaseRequest, server: str) -> web.StreamResponse:
-            member = self.holder(request.headers.get(SESSION_HEADER))
-            return await (handler(request, server) if member is None else self.send(request, member))
+            session_id = request.headers.get(SESSION_HEADER)
+            member = await self.holder(session_id)
+            if member is None:
+                return await handler(request, server)
+            return await self.send(request, member, session_id=session_id)
 
         return serve
 
@@ -62,48 +81,132 @@ class Nodes:
         """Do the same for a handler of all other requests."""
 
         async def serve(request: web.BaseRequest) -> web.StreamResponse:
-            member = self._place(request)
-            return await (handler(request) if member is None else self.send(request, member))
+            session_id = self._named(request)
+            member = self._place(request) if session_id is None else await self.holder(session_id)
+            return await (handler(request) if member is None else self.send(request, member, session_id=session_id))
 
         return serve
 
-    async def send(self, request: web.BaseRequest, member: Member, body: bytes | None = None) -> web.StreamResponse:
-        """Let another node answer. A call that runs there is a call that runs here."""
+    def arriving_post(self, handler: ServerHandler) -> ServerHandler:
+        """Return a handler of POSTs that another node has sent here, made of one that answers for this one."""
+
+        async def serve(request: web.BaseRequest, server: str) -> web.StreamResponse:
+            await self._check_arrival(request.headers.get(SESSION_HEADER))
+            return await handler(request, server)
+
+        return serve
+
+    def arriving(self, handler: Handler) -> Handler:
+        """Do the same for a handler of all other requests."""
+
+        async def serve(request: web.BaseRequest) -> web.StreamResponse:
+            await self._check_arrival(self._named(request))
+            return await handler(request)
+
+        return serve
+
+    async def send(
+        self, request: web.BaseRequest, member: Member, body: bytes | None = None, session_id: str | None = None
+    ) -> web.StreamResponse:
+        """Let another node answer; where ``session_id`` has moved on meanwhile, the one that has it then.
+
+        A call that runs there is a call that runs here.
+        """
         if request.method == "GET":
             self._drain.check()
-            return await self._hops.send(request, member, body)
+            return await self._sent(request, member, body, session_id)
         with self._drain:
-            return await self._hops.send(request, member, body)
+            return await self._sent(request, member, body, session_id)
 
-    def holder(self, session_id: str | None) -> Member | None:
+    async def _sent(
+        self, request: web.BaseRequest, member: Member, body: bytes | None, session_id: str | None
+    ) -> web.StreamResponse:
+        if body is None:
+            body = await read_body(request)
+        end = time.monotonic() + FOLLOWED
+        while True:
+            why = Unreachable("it does not have the session")
+            try:
+                response = await self._hops.send(request, member, body)
+                if response.status != Fault.ELSEWHERE.status:
+                    return response
+            except Unreachable as error:
+                why = error
+            own = self._node.members.own
+            if session_id is None and member.node != own.node:  # any node would do
+                member = own
+                continue
+            if self._takeover is None or session_id is None or time.monotonic() >= end:
+                return lost(request, member, body, why)
+            self._takeover.forget(session_id)
+            # Whoever has it now; this node answers itself as if it were another, because the body has been read.
+            member = await self._takeover.find(session_id) or own
+            if member.node != own.node:
+                await asyncio.sleep(FOLLOW_LOOK)
+
+    async def _check_arrival(self, session_id: str | None) -> None:
+        """Raise :class:`Rejection` when another node has a session: the sender asks that one."""
+        if self._takeover is None or session_id is None:
+            return
+        if not self._takeover.is_held:
+            await self._takeover.confirm()
+        if not self._holds(session_id) and self._node.ids.birth_of(session_id) is not None:
+            member = await self._takeover.find(session_id)
+            if member is not None:
+                raise Rejection(Fault.ELSEWHERE, f"node {member.node} has this session")
+
+    async def holder(self, session_id: str | None) -> Member | None:
         """Return the node that holds a session, None where that is this one, or nobody at all.
 
-        Raises :class:`Rejection` (404) when its node has gone.
+        Raises :class:`Rejection`: 404 when its node has gone, 503 while it cannot be known who has it.
         """
-        if session_id is None or self._holds(session_id):
+        if session_id is None:
+            return None
+        if self._takeover is not None and not self._takeover.is_held:
+            await self._takeover.confirm()
+        if self._holds(session_id):
             return None
         birth = self._node.ids.birth_of(session_id)
-        if birth is None or birth.node == self._node.members.own.node:
+        if birth is None:
+            return None
+        if self._takeover is not None:
+            member = self._takeover.known(session_id) or self._elsewhere(birth)
+            return member or await self._takeover.find(session_id)
+        if birth.node == self._node.members.own.node:
             return None
         member = self._node.members.find(birth.node)
         if member is None:
             raise Rejection(Fault.UNKNOWN_SESSION, "session ended: the node that held it has ended; initialize again")
         return member
 
+    def _elsewhere(self, birth: Birth) -> Member | None:
+        """The node that has minted an id, if it is another that still lives this life."""
+        member = self._node.members.find(birth.node)
+        is_it = member is not None and member.epoch == birth.epoch and birth.node != self._node.members.own.node
+        return member if is_it else None
+
     def for_a_new_session(self, request: web.BaseRequest) -> Member | None:
         """Return the node on which a session should begin, None where that is this one."""
         self._node.members.publish(self._children())
+        if self._takeover is not None and not self._takeover.is_held:
+            raise Rejection(Fault.UNAVAILABLE, "this node has lost its lease; try again", retry_in=1)
         if has_arrived(request):
             return None
         member = self._node.members.least_loaded()
         return None if member.node == self._node.members.own.node else member
 
-    def _place(self, request: web.BaseRequest) -> Member | None:
+    def _named(self, request: web.BaseRequest) -> str | None:
+        """The id of the session that a request is about."""
         path = request.path.removeprefix(self._base)
         if path == "/mcp" or path.startswith("/mcp/"):
-            return self.holder(request.headers.get(SESSION_HEADER))
+            return request.headers.get(SESSION_HEADER)
         if path.startswith("/messages/"):
-            return self.holder(request.query.get("session_id") or request.query.get("sessionId"))
+            return request.query.get("session_id") or request.query.get("sessionId")
+        found = _SESSION.fullmatch(path)
+        return None if found is None or _LABEL.fullmatch(found[1]) else found[1]
+
+    def _place(self, request: web.BaseRequest) -> Member | None:
+        path = request.path.removeprefix(self._base)
         if path.startswith("/sse/") and request.method == "GET":
             return self.for_a_new_session(request)
         if path == "/api/v1/sessions" and request.method == "POST":
@@ -112,5 +215,5 @@ class Nodes:
             return None
         label = _LABEL.fullmatch(found[1])
         if label is None:
-            return self.holder(found[1])
+            return None
         return None if label[1] == self._node.members.own.node else self._node.members.find(label[1])

@@ -90,7 +90,7 @@ class StatusFace:
 
     async def ready(self, _: web.Request) -> web.Response:
         """Answer a probe of whether new work may be sent here: not while the bridge is on its way out."""
-        if self._drain.begun or not self._drain.admits:
+        if not self._drain.is_ready:
             return json_answer({"status": "draining"}, status=503)
         return json_answer({"status": "ok"})
 

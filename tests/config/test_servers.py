@@ -468,11 +468,36 @@ def test_every_key_of_the_contract_is_known() -> None:
     contract = """
         command args env cwd envFile type transport transportType url headers disabled enabled description title tags
         icon sharing childEra sessionTtlMs bridgeTtlMs persistent restore requestTimeout startTimeout timeout warm
+        onNodeLoss
         preload maxSessions maxChildren idleStopMs maxRestarts restartDelay limits inheritEnv allowedTools disabledTools
         rateLimit maxConcurrent
         pinTools sandbox noNewPrivs headerEnv
     """
     assert set(contract.split()) == KNOWN_KEYS
+
+
+# Nodes
+
+
+@pytest.mark.parametrize(
+    ("keys", "survives"),
+    [
+        ({}, False),
+        ({"persistent": True}, True),
+        ({"persistent": True, "onNodeLoss": "end"}, False),
+        ({"onNodeLoss": "recreate"}, True),
+        ({"onNodeLoss": "END"}, False),
+    ],
+)
+def test_sessions_that_are_kept_survive_their_node_unless_something_is_said(
+    keys: dict[str, Any], survives: bool
+) -> None:
+    assert read_entry(**keys).survives_node is survives
+
+
+def test_what_becomes_of_sessions_is_one_of_two_words() -> None:
+    [(text, _)] = problems(onNodeLoss="replay")
+    assert '"onNodeLoss" is "replay", must be one of recreate, end' in text
 
 
 # Time

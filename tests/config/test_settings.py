@@ -18,7 +18,7 @@ from bridge.config.values import LOOPBACK, UNSET, Rate
 
 URL_WISH = "an https:// address (http:// on loopback) without user, password and #"
 NEVER_WISH = 'a number of milliseconds above 0, or "never"'
-TOKEN = "a-token-that-must-not-be-seen"
+TOKEN = "a-token-that-must-not-be-seen-by-anyone"
 
 
 def refusal(environ: dict[str, str], overrides: dict[str, Any] | None = None) -> str:
@@ -84,7 +84,10 @@ DEFAULTS: list[tuple[str, str, Any]] = [
     ("START_TIMEOUT_MS", "start_timeout", 60.0),
     ("SHUTDOWN_TIMEOUT_MS", "shutdown_timeout", 10.0),
     ("WORKERS", "workers", 1),
+    ("CLUSTER", "cluster", None),
     ("CLUSTER_KEY", "cluster_key", None),
+    ("NODE_ID", "node_id", None),
+    ("NODE_URL", "node_url", None),
     ("WATCH", "watch", False),
     ("AGGREGATE_SEPARATOR", "aggregate_separator", "__"),
     ("AGGREGATE_PATIENCE_MS", "aggregate_patience", 10.0),
@@ -92,6 +95,15 @@ DEFAULTS: list[tuple[str, str, Any]] = [
 ]
 #: One of them alone is refused.
 TLS = {"SSL_CERTFILE": "c", "SSL_KEYFILE": "k"}
+NODES = {
+    "CLUSTER": "redis",
+    "CLUSTER_KEY": "k" * 32,
+    "NODE_ID": "bridge-0",
+    "NODE_URL": "http://10.0.0.7:3000/",
+    "REDIS_URL": "redis://localhost",
+}
+NODE_WISH = "1 to 63 of A-Z a-z 0-9 _ -, because it becomes part of session ids"
+ADDRESS_WISH = "an address without a path at which the other nodes reach this one, such as http://10.0.0.7:3000"
 RATE_WISH = "a number of requests per minute from 1, or 10/second, 600/minute, 36000/hour"
 PROXIES_WISH = "true (proxies on this machine), false, or a list of addresses and networks: 127.0.0.1,10.0.0.0/8"
 FIELDS = {name: field for name, field, _ in DEFAULTS}
@@ -158,6 +170,11 @@ GOOD: list[tuple[str, str, Any]] = [
     ("REDIS_ENABLED", "true", True),
     ("REDIS_URL", "redis://r.example/3", RedisAddress(hosts=(("r.example", 6379),), database=3)),
     ("REDIS_PREFIX", "bridge:", "bridge:"),
+    ("WORKERS", "4", 4),
+    ("CLUSTER", " Redis ", "redis"),
+    ("CLUSTER_KEY", "k" * 32, "k" * 32),
+    ("NODE_ID", "A_b-9", "A_b-9"),
+    ("NODE_URL", "https://[::1]:3000/", "https://[::1]:3000"),
     ("MAX_SESSIONS", "1", 1),
     ("MAX_CHILDREN", "1000000", 1_000_000),
     ("MAX_REQUEST_BYTES", "1024", 1024),
@@ -238,6 +255,10 @@ BAD: list[tuple[str, str, str]] = [
     ("SESSION_TTL_HOURS", "0", 'a number of hours above 0, or "never"'),
     ("SESSION_TTL_HOURS", "-1", 'a number of hours above 0, or "never"'),
     ("SESSION_STORE", "postgres", "one of memory, file, redis"),
+    ("WORKERS", "0", whole(1, 256)),
+    ("CLUSTER", "etcd", "redis"),
+    *(("NODE_ID", text, NODE_WISH) for text in ("a.b", "n\u00f6de", "n" * 64, "a b")),
+    *(("NODE_URL", text, ADDRESS_WISH) for text in ("10.0.0.7:3000", "http://h/p", "http://u:p@h", "http://h:99999")),
     ("SESSION_DIR", " ", "a text that is not empty"),
     ("PINS_FILE", " ", "a text that is not empty"),
     ("REDIS_ENABLED", "redis", "true or false"),
@@ -290,8 +311,8 @@ def test_a_setting_that_is_not_set_has_its_default(name: str, field: str, defaul
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD)
 def test_a_good_value_is_read(name: str, text: str, value: Any) -> None:
-    assert getattr(read_settings({**TLS, name: text}), FIELDS[name]) == value
-    assert getattr(read_settings(TLS, {name: text}), FIELDS[name]) == value
+    assert getattr(read_settings({**TLS, **NODES, "CLUSTER": "", name: text}), FIELDS[name]) == value
+    assert getattr(read_settings({**TLS, **NODES, "CLUSTER": ""}, {name: text}), FIELDS[name]) == value
 
 
 @pytest.mark.parametrize(("name", "text", "wish"), BAD)
@@ -489,3 +510,37 @@ def test_a_host_that_others_reach_is_taken_with_a_token_or_by_express_wish(
     settings = read_settings({"HOST": host, **permission})
     assert settings.host == host
     assert not settings.is_loopback
+
+
+# Nodes
+
+
+def test_a_node_of_several_keeps_its_sessions_in_redis() -> None:
+    settings = read_settings(NODES)
+    assert (settings.store, settings.node_name, settings.node_url) == ("redis", "bridge-0", "http://10.0.0.7:3000")
+    assert NODES["CLUSTER_KEY"] not in repr(settings)
+
+
+@pytest.mark.parametrize("name", ["bridge-0", "A_b-9"])
+def test_a_node_is_called_what_its_host_is_called(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: name)
+    assert read_settings({**NODES, "NODE_ID": ""}).node_name == name
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"REDIS_URL": ""}, "REDIS_URL: is unset; CLUSTER=redis needs"),
+        ({"CLUSTER_KEY": ""}, "CLUSTER_KEY: is unset; set it to the same secret on all nodes"),
+        ({"CLUSTER_KEY": "short"}, "environment: CLUSTER_KEY: is (hidden), must be at least 16 characters"),
+        ({"NODE_URL": ""}, "NODE_URL: is unset; set it to the address"),
+        ({"NODE_ID": ""}, "NODE_ID: is unset, and the name of this host, 'a.b.example'"),
+        ({"WORKERS": "2"}, "WORKERS: is 2, and with CLUSTER=redis each node is one process"),
+        ({"SESSION_STORE": "file"}, "SESSION_STORE: is file, which no other node can read"),
+    ],
+)
+def test_nodes_that_could_not_work_together_are_refused(
+    changed: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "a.b.example")
+    assert refusal({**NODES, **changed}).startswith(said)

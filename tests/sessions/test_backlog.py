@@ -84,3 +84,14 @@ def test_what_is_found_is_right_or_refused_and_the_limits_hold(sent: list[tuple[
             assert messages  # it had something to forget
         else:
             assert [message for _, message in found] == messages
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_restored_stream_ends_with_an_error_for_each_request_that_was_not_answered(answered: bool) -> None:
+    answer = b'{"jsonrpc":"2.0","id":7,"result":{}}'
+    backlog = Backlog()
+    backlog.restore(1, [(1, 0, b"[7]"), *([(1, 1, answer)] if answered else [])])
+    _, [*missed] = backlog.find("1-0")
+    [(_, message)] = missed
+    assert (message == answer) is answered
+    assert (b"send the request again" in message) is not answered

@@ -1,0 +1,153 @@
+"""Nodes as processes, with a real Redis between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from tests.cli.conftest import LISTENS, Served, below_of, environment
+from tests.conftest import Running, Session, last, peer, tool
+from tests.faults.conftest import until
+from tests.stores.conftest import redis, shared_redis, start_redis  # noqa: F401 - fixtures
+from tests.stores.redis_server import RedisServer
+
+#: Seconds of a lease here.
+LEASE = 0.9
+#: Each node is a process that takes its time to start, most of all where many tests run at once.
+SLOW = [pytest.mark.slow, pytest.mark.timeout(180)]
+KEY = "a key that is for tests and for nobody else"
+KEPT = {"peer": peer(persistent=True)}
+
+
+def free_port() -> int:
+    """A port that is no outgoing connection's meanwhile: those are given higher ones."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+class Node(Running):
+    """One node, and a client of it."""
+
+    def __init__(self, name: str, url: str, served: Served) -> None:
+        self.name = name
+        self.http = aiohttp.ClientSession()
+        self.served = served
+        self._url = url
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def at(self, session: Session) -> Session:
+        """The same session, for a client that asks this node."""
+        return Session(self.http, f"{self.url}/mcp/peer", session.id, session.greeting)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.served.process.send_signal(number)
+
+    async def kill(self) -> None:
+        """End it without a word, and wait until it is gone."""
+        self.served.process.kill()
+        await self.served.process.wait()
+
+    def children(self) -> list[psutil.Process]:
+        return below_of(self.served)
+
+    async def own_sessions(self) -> list[str]:
+        """The sessions that this node itself holds, by their short ids."""
+        return [row["session_id"] for row in await self.get("/api/v1/sessions") if row["node"] == self.name]
+
+
+class Nodes:
+    """Nodes that share a Redis. At the end none may have left a process behind."""
+
+    def __init__(self, folder: Path, server: RedisServer) -> None:
+        self._folder = folder
+        self.redis = server
+        self.all: list[Node] = []
+        self.below: set[psutil.Process] = set()
+
+    async def start(self, name: str, servers: dict[str, Any] | None = None, **settings: str) -> Node:
+        """Start a node; one that had this name before keeps its port."""
+        before = [node for node in self.all if node.name == name]
+        port = before[-1].url.rpartition(":")[2] if before else str(free_port())
+        folder = self._folder / f"{name}{len(before)}"
+        folder.mkdir()
+        (folder / "servers.json").write_text(json.dumps({"mcpServers": servers or KEPT}))
+        url = f"http://127.0.0.1:{port}"
+        common = {
+            "LEASE": str(LEASE),
+            "CLUSTER": "redis",
+            "CLUSTER_KEY": KEY,
+            "NODE_ID": name,
+            "NODE_URL": url,
+            "REDIS_URL": self.redis.url,
+        }
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(Path(__file__).with_name("node.py")), "serve", "--port", port),
+            cwd=folder,
+            env=environment(**{**common, **settings}),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        node = Node(name, url, Served(process))
+        self.all.append(node)
+        assert LISTENS.search(await node.served.line_with("listens on"))
+        return node
+
+    async def start_all(self, names: str, servers: dict[str, Any] | None = None, **settings: str) -> list[Node]:
+        """Start several, called by one letter each."""
+        return await asyncio.gather(*(self.start(name, servers, **settings) for name in names))
+
+    async def end(self, node: Node) -> int:
+        """Ask a node to end; return its exit code. None of its processes may be left."""
+        self.below.update(node.children())
+        node.signal(signal.SIGTERM)
+        return await node.served.process.wait()
+
+    async def close(self) -> None:
+        for node in self.all:
+            await node.http.close()
+            if node.served.process.returncode is None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    self.below.update(node.children())
+                node.signal(signal.SIGCONT)
+                node.served.process.terminate()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(20):
+                        await node.served.process.wait()
+                if node.served.process.returncode is None:
+                    node.served.process.kill()
+            assert node.served.process.stderr is not None
+            node.served.lines.append((await node.served.process.stderr.read()).decode())
+            sys.stdout.write(f"--- {node.name}\n{''.join(node.served.lines)}")
+        await until(lambda: not [each for each in self.below if each.is_running()], "processes are left", 10)
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path, start_redis: Callable[..., RedisServer]) -> AsyncIterator[Nodes]:  # noqa: F811
+    """No node yet, and a Redis of their own."""
+    found = Nodes(tmp_path, start_redis())
+    yield found
+    await found.close()
+
+
+async def answer_of(session: Session, name: str = "count", id_: Any = 1) -> tuple[int, dict[str, Any]]:
+    """Status and last message of one call, without a second try."""
+    async with session.post(tool(name, id_)) as response:
+        return response.status, await last(response)

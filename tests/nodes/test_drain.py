@@ -1,0 +1,143 @@
+"""Nodes that are ended one after the other, while clients call: each request is answered, no kept session is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+
+import aiohttp
+import pytest
+
+from tests.conftest import Session, peer
+from tests.nodes.conftest import KEPT, SLOW, Node, Nodes, answer_of
+
+pytestmark = SLOW
+
+
+class Client:
+    """Calls over and over, as if through a load balancer: at any node that is ready. Counts how calls end."""
+
+    def __init__(self, nodes: list[Node], session: Session, seed: int) -> None:
+        self.nodes = nodes
+        self.session = session
+        self.ends: Counter[str] = Counter()
+        self._random = random.Random(seed)
+        self.stopping = False
+        self.ready = {node.name for node in nodes}
+
+    async def watch(self) -> None:
+        """Look which nodes are ready, as load balancers do."""
+        while not self.stopping:
+            for node in self.nodes:
+                try:
+                    ready = await is_ready(node)
+                except aiohttp.ClientError:
+                    ready = False
+                (self.ready.add if ready else self.ready.discard)(node.name)
+            await asyncio.sleep(0.1)
+
+    async def run(self) -> None:
+        for number in itertools.count():
+            if self.stopping:
+                return
+            self.ends[await self._call(number)] += 1
+
+    async def _call(self, number: int) -> str:
+        for node in self._random.sample(self.nodes, len(self.nodes)):
+            if node.name not in self.ready:
+                continue
+            try:
+                status, said = await answer_of(node.at(self.session), id_=number)
+            except aiohttp.ClientConnectorError:
+                continue  # it took no connection, so nobody has read the call
+            except aiohttp.ClientError as error:
+                return f"lost: {error!r}"
+            if status == 200 and said["id"] == number and "result" in said:
+                return "answered"
+            is_told = status in (502, 503) and said["id"] in (number, None)
+            return f"{status} {said['error']['message']}" if is_told else f"wrong: {status} {said}"
+        return "nobody is there"
+
+
+async def is_ready(node: Node) -> bool:
+    async with node.http.get(f"{node.url}/readyz") as response:
+        return response.status == 200
+
+
+async def test_rolling_restart_loses_no_request_and_no_session(nodes: Nodes) -> None:
+    living = await nodes.start_all("abc")
+    clients = [Client(living, await living[number % 3].session(), number) for number in range(6)]
+    running = [asyncio.create_task(each) for client in clients for each in (client.run(), client.watch())]
+    for place, name in enumerate("abc"):
+        node = living[place]
+        assert await nodes.end(node) == 0
+        living[place] = await nodes.start(name)
+    for client in clients:
+        client.stopping = True
+    await asyncio.gather(*running)
+    ends = sum((client.ends for client in clients), Counter())
+    assert ends["answered"] > 100, ends
+    assert not [end for end in ends if end.startswith(("lost", "wrong", "nobody"))], ends
+    for client in clients:
+        assert "result" in await living[0].at(client.session).call("count")
+    assert sum(len(node.children()) for node in living) == len(clients)
+
+
+async def test_a_call_that_runs_is_finished_and_its_session_goes_on(nodes: Nodes) -> None:
+    a, b = await nodes.start_all("ab")
+    session = await a.session()
+    waiting = asyncio.create_task(a.at(session).call("wait", key="k"))
+    async with a.at(session).get():  # an open stream holds nothing up
+        while not any(row["in_use"] == 2 for row in await a.get("/api/v1/sessions")):
+            pass
+        ending = asyncio.create_task(nodes.end(a))
+        while await is_ready(a):
+            pass
+        new = await a.session()
+        assert [row["node"] for row in await b.get("/api/v1/sessions") if row["state"] != "dormant"].count("b") == 1
+        await b.at(session).call("release", 2, key="k")
+    assert (await waiting)["result"] == {"released": "k"}
+    assert await ending == 0
+    assert (await b.at(session).call("count"))["result"]["count"] == 1
+    assert (await b.at(new).call("count"))["result"]["count"] == 1
+
+
+async def test_what_waits_longer_than_allowed_ends_with_an_error(nodes: Nodes) -> None:
+    a = await nodes.start("a", SHUTDOWN_TIMEOUT_MS="300")
+    b = await nodes.start("b")
+    session = await a.session()
+    call = asyncio.create_task(answer_of(b.at(session), "never"))
+    while not any(row["in_use"] for row in await a.get("/api/v1/sessions")):
+        pass
+    assert await nodes.end(a) == 0
+    _, said = await call
+    assert "error" in said
+    assert (await b.at(session).call("count"))["result"]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        ({"NODE_URL": "http://127.0.0.1:1"}, 1, "NODE_URL: http://127.0.0.1:1 does not lead to this node"),
+        ({"NODE_ID": "a"}, 1, "NODE_ID: another node called a lives"),
+        ({"CLUSTER_KEY": ""}, 2, "CLUSTER_KEY: is unset"),
+        ({"WORKERS": "2"}, 2, "WORKERS: is 2, and with CLUSTER=redis each node is one process"),
+    ],
+)
+async def test_a_node_that_could_not_work_is_refused(
+    nodes: Nodes, settings: dict[str, str], code: int, said: str
+) -> None:
+    await nodes.start("a")
+    with pytest.raises(AssertionError) as caught:
+        await nodes.start("b", KEPT, **settings)
+    assert said in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert await nodes.all[-1].served.process.wait() == code
+
+
+async def test_a_node_url_that_leads_to_another_node_is_refused(nodes: Nodes) -> None:
+    a = await nodes.start("a")
+    with pytest.raises(AssertionError, match=r"does not lead to this node.*it answers 403"):
+        await nodes.start("b", {"peer": peer()}, NODE_URL=a.url)
