@@ -203,6 +203,10 @@ async def test_what_was_sent_on_is_never_sent_on_again(start_workers: StartWorke
     header = HopSeals(KEY.encode()).write(_hop(method="POST", target="/mcp/peer"), time.time())
     async with through(session, workers.way("w1")).post(tool("echo"), **{HOP_HEADER: header}) as response:
         assert response.status == 404
+    greeting = message("initialize", 0, **INITIALIZE)
+    for _ in range(5):  # also where the other worker has fewer children by now
+        async with workers.way("w1").post("/mcp/peer", greeting, **{HOP_HEADER: header}) as response:
+            assert response.headers["Mcp-Session-Id"].startswith("w1.")
 
 
 async def test_a_token_counts_on_the_other_worker_too(start_workers: StartWorkers, tmp_path: Path) -> None:
