@@ -10,7 +10,7 @@ SUITE   := tests/conformance
 # The other bridges that the benchmark compares with; it installs them when it needs them.
 PEERS   := bench/peers
 
-.PHONY: audit run test lint types unit redis proxies bubblewrap browser bench chaos fuzz endurance conformance lock clean
+.PHONY: audit run test lint types unit redis proxies bubblewrap browser bench chaos fuzz fuzz-guided endurance conformance lock clean
 
 run: .venv/.run            ## start the bridge on 127.0.0.1:3000 with the shipped servers.json
 	@.venv/bin/mcp-bridge serve --watch $(ARGS)
@@ -70,6 +70,7 @@ lock: | .venv/.test        ## resolve the lock files anew from pyproject.toml, t
 	$(LOCK) -c requirements/run.txt pyproject.toml --extra demo --extra oauth --extra otel --group test requirements/build.in -o requirements/test.txt
 	$(LOCK) --upgrade $(CLIENTS)/sdk1.in -o $(CLIENTS)/sdk1.txt
 	$(LOCK) --upgrade $(CLIENTS)/sdk2.in -o $(CLIENTS)/sdk2.txt
+	$(LOCK) --upgrade tests/fuzz/guided.in -o tests/fuzz/guided.txt
 	$(NPM) update --package-lock-only --omit-lockfile-registry-resolved --prefix $(CLIENTS)
 	$(NPM) update --package-lock-only --omit-lockfile-registry-resolved --prefix $(SUITE)
 	$(LOCK) --upgrade $(PEERS)/mcp_proxy.in -o $(PEERS)/mcp_proxy.txt
@@ -90,6 +91,10 @@ chaos: .venv/.test         ## clients and faults at random on a real bridge (SEE
 
 fuzz: .venv/.test          ## any bytes for whatever reads bytes, for so long (MINUTES=60)
 	@FUZZ_MINUTES=$(or $(MINUTES),10) .venv/bin/python -m pytest tests/fuzz -q
+
+fuzz-guided: .venv/.test   ## the same, led by coverage; Linux only (MINUTES=60, ARGS=--keep adds to the kept corpus)
+	@$(PIP) install --require-hashes -r tests/fuzz/guided.txt
+	@.venv/bin/python -m tests.fuzz.guided --minutes $(or $(MINUTES),60) $(ARGS)
 
 endurance: .venv/.test     ## the three numbers of docs/reliability.md, in full: some minutes (ARGS=--help)
 	@.venv/bin/python -m tests.faults.endurance $(ARGS)

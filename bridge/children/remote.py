@@ -40,6 +40,9 @@ BACKLOG = 64 * 1024 * 1024
 #: Seconds for which the answer of a cancelled request may still come. A server need not answer it at all
 #: (specification, cancellation), and its stream would stay open for ever.
 CANCEL_PATIENCE = 30.0
+#: Seconds for an answer to the first request that is on its way when the connection is stopped: it brings the session
+#: id, without which nothing can end the session that the server has made.
+LAST_WELCOME = 1.0
 
 INITIALIZED = "notifications/initialized"
 REQUEST_CANCELLED = -32800
@@ -63,6 +66,7 @@ class RemoteServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = 0
         self._spoken = False
+        self._opening: asyncio.Event | None = None  # set when the first request has ended
         self._ended = False
         self._closing: asyncio.Task[None] | None = None
         self._obituary = "the connection to it was closed"
@@ -113,6 +117,9 @@ class RemoteServer:
         if self._http is None:
             return
         try:
+            if self._opening is not None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._opening.wait(), min(patience, LAST_WELCOME))
             if tasks := self._cancel_tasks():
                 await asyncio.wait(tasks, timeout=patience)
             if self._wire is not None and self._closing is None and not self._ended:
@@ -191,6 +198,7 @@ class RemoteServer:
         """The first request, without whose answer nothing else can be sent."""
         assert self._http is not None
         self._spoken = True
+        self._opening = asyncio.Event()
         opening = Opening(self._name, self._http, self.hear, self._use, self._start_reading)
         try:
             await (opening.initialize(call) if call.request.method == "initialize" else opening.discover(call))
@@ -200,6 +208,7 @@ class RemoteServer:
         except Gone as gone:
             self._end(str(gone))
         finally:
+            self._opening.set()
             self._forget(call)
 
     def _use(self, wire: Wire) -> None:

@@ -156,12 +156,13 @@ class SessionDirectory:
         if entry.state is SessionState.DORMANT:  # it was created without a child
             await self.seating.seat_created(entry)
         session.introduce(request.params)
-        exchange = Exchange(request, None, into)
+        exchange = Exchange(request, session.has_opened, into)
         if session.greeting:  # a child that others hold too was greeted by the bridge
             session.own(self._finish_greeting(entry, exchange, session.greeting))
         else:
             leg = await session.call(request, silence=silence)
             session.own(self._greet(entry, leg, exchange))
+        session.opening = exchange
         return exchange
 
     async def _greet(self, entry: SessionEntry, leg: Exchange, exchange: Exchange) -> None:

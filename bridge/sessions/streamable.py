@@ -64,6 +64,7 @@ class StreamableSession:
         self.on_end: Callable[[str], None] = _nothing
         self._calls: dict[Exchange, None] = {}
         self._streams: list[Stream] = []
+        self.opening: Exchange | None = None  # the client's initialize, until it is answered
         self._unheard = Stream()
         self._left: dict[Stream, Track] = {}  # calls that go on although their client lost the stream
         self.backlog = Backlog()
@@ -246,6 +247,10 @@ class StreamableSession:
         self.leave()
         return self._seat.answer(response)
 
+    def has_opened(self, _: Exchange) -> None:
+        """The client's ``initialize`` has ended."""
+        self.opening = None
+
     @property
     def primes(self) -> bool:
         """Whether its event streams begin with an empty event to come back with."""
@@ -309,9 +314,11 @@ class StreamableSession:
         self._questions.clear()
         for exchange in list(self._calls):
             exchange.fail(Rejection(Fault.UNKNOWN_SESSION, f"session ended: {why}"))
-        for stream in self._streams:
-            stream.end()
-        self._streams.clear()
+        streams, self._streams = self._streams, []
+        if self.opening is None:
+            _end_all(streams)
+        else:  # its answer is still to come, and may come on one of them
+            self.opening.before_end(lambda _: _end_all(streams))
         self._seat.release()
 
     def _hear(self, message: Undirected) -> None:
@@ -348,6 +355,11 @@ class StreamableSession:
         log.warning("session %s: a question of server %s was not answered in time", self.label, self.server)
         self._seat.refuse(number, f"the client did not answer within {QUESTION_TIMEOUT:.0f} s")
         self.leave()
+
+
+def _end_all(streams: list[Stream]) -> None:
+    for stream in streams:
+        stream.end()
 
 
 def _nothing(*_: object) -> None:

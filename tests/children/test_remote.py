@@ -28,7 +28,19 @@ from bridge.config.settings import read_settings
 from bridge.process.child import ChildStalled
 from bridge.protocol.framing import Oversized
 from tests.children.scripted import Front, StartScripted, cut, event, progress, stream
-from tests.conftest import ACCEPT, INITIALIZE, Running, Session, StartBridge, events, in_time, last, message, tool
+from tests.conftest import (
+    ACCEPT,
+    INITIALIZE,
+    PATIENCE,
+    Running,
+    Session,
+    StartBridge,
+    events,
+    in_time,
+    last,
+    message,
+    tool,
+)
 
 SECRET = "Bearer s3cret-token"
 
@@ -905,6 +917,29 @@ async def test_a_server_that_does_not_let_go_is_left_in_time(scripted: StartScri
         await server.stop(0.05)
     assert ear.ended.is_set()
     never.set()
+
+
+async def test_a_session_that_is_opened_as_the_connection_is_stopped_is_ended_at_the_server(
+    scripted: StartScripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "LAST_WELCOME", PATIENCE)
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def late(_request: web.Request, _body: dict[str, Any]) -> None:
+        asked.set()
+        await answer.wait()
+
+    far = await scripted(initialize=late)
+    server = Ear().server(far.url)
+    await server.start()
+    server.write(line("initialize", 1, **INITIALIZE))
+    await asked.wait()
+    stopping = asyncio.create_task(server.stop(PATIENCE))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    answer.set()
+    await stopping
+    assert far.seen == ["initialize", "DELETE"]
 
 
 async def test_a_server_that_was_never_spoken_to_is_stopped(scripted: StartScripted) -> None:

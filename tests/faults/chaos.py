@@ -78,7 +78,7 @@ MORE_RESIDENT = 80 * 2**20  # 32 MiB are kept, and the rest goes back once it is
 #: Seconds that a bridge gets for its end: SHUTDOWN_TIMEOUT_MS and a little.
 END = 15.0
 #: Seconds until the clients' idle connections have been closed, and what hangs on them has gone.
-SETTLING = 15.0
+SETTLING = 45.0
 
 
 @dataclass(frozen=True)

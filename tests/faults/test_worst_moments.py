@@ -102,6 +102,26 @@ async def test_a_session_that_loses_its_child_while_a_message_comes_refuses_that
             assert "killed by signal 9" in (await response.json())["error"]["message"]
 
 
+async def test_a_session_that_ends_before_its_initialize_is_answered_answers_it_all_the_same(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On HTTP+SSE, where the answer comes on the stream that ends with the session."""
+    bridge = await start_bridge()
+
+    async def ends_meanwhile(entry: SessionEntry) -> None:
+        bridge.service._sessions.end(entry, "a test")
+
+    monkeypatch.setattr(bridge.service._sessions.kept, "settle", ends_meanwhile)
+    async with in_time(), bridge.http.get(bridge.url + "/sse/peer") as stream:
+        await stream.content.readuntil(b"data: ")
+        path = (await stream.content.readline()).decode().strip()
+        async with bridge.post(path, message("initialize", 0, **INITIALIZE)) as response:
+            assert response.status == 202
+        rest = await stream.content.read()  # to its end
+    assert b'"id":0,"error"' in rest
+    assert b"session ended" in rest
+
+
 GOING = {
     "modern": lambda bridge: ModernClient(bridge, "npx").send(ModernClient(bridge, "npx").body("tools/list")),
     "alone": lambda bridge: ModernClient(bridge, "npx").send(
