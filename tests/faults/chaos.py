@@ -237,6 +237,10 @@ class Run:
         for server in SERVERS:  # children that are lent per call linger for half a minute, parked calls much longer
             for what in ("stop", "start"):
                 await self._operate(server, what)
+        for server, _ in FAR.values():
+            for what in ("stop", "start"):
+                async with self.http.post(f"{self.far.url}/api/v1/servers/{server}/{what}") as response:
+                    response.raise_for_status()
         for url in (self.url, self.far.url):
             await self._nothing_left(url)
 
