@@ -2,7 +2,7 @@
 
 The owner of a session lies beside it as ``FENCE NODE.EPOCH``, with the same expiry, and is written by the same script,
 so that it costs nothing more. The fence grows with each node that takes the session, and tells a node that slept
-through that from the one that has it now. A node is alive for as long as its lease is there (``cluster/redis``).
+through that from the one that has it now. A node is alive for as long as its lease is there (``cluster/lease``).
 """
 
 from __future__ import annotations

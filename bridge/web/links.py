@@ -18,6 +18,8 @@ from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from bridge.children.certificates import trusted
+
 #: Seconds for a connection to another node to come about.
 CONNECT_PATIENCE = 2.0
 #: Seconds for which an unused connection is kept; the other node keeps it longer.
@@ -186,9 +188,9 @@ class Links:
                     _, connection = await self._loop.create_unix_connection(make, address.removeprefix("unix:"))
                 else:
                     url = URL(address)
-                    is_tls = True if url.scheme == "https" else None
+                    trust = trusted() if url.scheme == "https" else None
                     host, port = url.host or "", url.port or 0
-                    _, connection = await self._loop.create_connection(make, host, port, ssl=is_tls)
+                    _, connection = await self._loop.create_connection(make, host, port, ssl=trust)
         except (OSError, TimeoutError) as error:
             raise Unreachable(_reason(error)) from None
         return connection

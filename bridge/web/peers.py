@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from bridge.auth.principal import NOBODY
+from bridge.children.certificates import trusted
 from bridge.cluster.hop import Hop
 from bridge.cluster.lease import Lease
 from bridge.cluster.members import Member
@@ -91,9 +92,10 @@ class Peers:
         """Raises ValueError for an answer that no node gives."""
         hop = Hop(member.node, self._node.members.own.node, "GET", path, NOBODY.words, "", "", "")
         headers = {HOP_HEADER: self._node.seals.write(hop, time.time())}
+        trust = trusted() if member.address.startswith("https:") else True
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as client,
-            client.get(member.address + path, headers=headers, allow_redirects=False) as response,
+            client.get(member.address + path, headers=headers, allow_redirects=False, ssl=trust) as response,
         ):
             body = await response.read()
             if response.status != 200:

@@ -8,6 +8,7 @@ import json
 import random
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -43,9 +44,9 @@ def free_port() -> int:
 class Node(Running):
     """One node, and a client of it."""
 
-    def __init__(self, name: str, url: str, served: Served) -> None:
+    def __init__(self, name: str, url: str, served: Served, trust: ssl.SSLContext | None) -> None:
         self.name = name
-        self.http = aiohttp.ClientSession()
+        self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust or True))
         self.served = served
         self._url = url
 
@@ -79,6 +80,8 @@ class Nodes:
     def __init__(self, folder: Path, server: RedisServer) -> None:
         self._folder = folder
         self.redis = server
+        #: What their clients trust, where they speak https.
+        self.trust: ssl.SSLContext | None = None
         self.all: list[Node] = []
         self.below: set[psutil.Process] = set()
 
@@ -89,7 +92,7 @@ class Nodes:
         folder = self._folder / f"{name}{len(before)}"
         folder.mkdir()
         (folder / "servers.json").write_text(json.dumps({"mcpServers": servers or KEPT}))
-        url = f"http://127.0.0.1:{port}"
+        url = f"{'http' if self.trust is None else 'https'}://127.0.0.1:{port}"
         common = {
             "LEASE": str(LEASE),
             "CLUSTER": "redis",
@@ -105,7 +108,7 @@ class Nodes:
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        node = Node(name, url, Served(process))
+        node = Node(name, url, Served(process), self.trust)
         self.all.append(node)
         assert LISTENS.search(await node.served.line_with("listens on"))
         return node

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from bridge.cli import serve  # noqa: F401 - as mcp-bridge does: what is imported before aiohttp matters
 from bridge.cli.main import main
 from bridge.cluster.lease import Lease
 from bridge.web import peers
