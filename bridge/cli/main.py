@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typed = next((word for word in given if not word.startswith("-")), None)
     options = parser_of({typed}).parse_args(given)
     options.command = command
-    options.arguments = [*(sys.argv[1:] if arguments is None else arguments)]
+    options.typed = [*(sys.argv[1:] if arguments is None else arguments)]
     if command and options.verb not in _TAKES_COMMAND:
         parser_of(()).error(f"{options.verb} takes no command after --")
     module = VERBS[options.verb][0]

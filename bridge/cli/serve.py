@@ -80,7 +80,7 @@ def _serve_with_workers(settings: Settings, servers: Servers, options: argparse.
     from bridge.cli.workers import Parent  # most bridges are one process
 
     async def run() -> int:
-        return await Parent(settings, options.arguments).run()
+        return await Parent(settings, options.typed).run()
 
     with _logs(settings, "parent"):
         _say_problems(settings, servers)
