@@ -192,7 +192,7 @@ async def bridges(folder: Path) -> AsyncIterator[StartBridge]:
     for each in running:
         await each.http.close()
         await each.service.stop()
-        assert each.service.registry.children() == []
+        assert each.service.core.registry.children() == []
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def test_the_page_about_the_command_line_is_up_to_date() -> None:
 
 
 async def test_each_route_has_its_line_and_each_line_its_route(bridge: Running) -> None:
-    application = bridge.service._routes.app
+    application = bridge.service.faces.routes.app
     served = {
         f"{route.method} {route.resource.canonical}"
         for route in application.router.routes()

@@ -10,71 +10,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from bridge.auth.keyring import Keyring
-from bridge.auth.tokens import BadTokens
-from bridge.children.owner import ChildLimits
-from bridge.children.pinbook import PinBook
-from bridge.children.registry import Registry
 from bridge.cluster.node import Node
 from bridge.config.errors import ConfigError
 from bridge.config.extras import check_extras, untraced
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
-from bridge.config.values import Rate
-from bridge.process import pressure
-from bridge.process.memory import Heap, Trimmer
-from bridge.sessions.aggregate_modern import AggregateCalls
-from bridge.sessions.aggregates import Aggregates
-from bridge.sessions.bridge import BridgeClient, BridgeClients
-from bridge.sessions.catalogue import Catalogue
-from bridge.sessions.directory import SessionDirectory
+from bridge.sessions.core import Core
 from bridge.sessions.ids import mint
-from bridge.sessions.keeper import Keeper
-from bridge.sessions.kept import Kept, store_of
-from bridge.sessions.modern import ModernCalls
-from bridge.sessions.parking import Parking
-from bridge.sessions.pool import SessionPool
-from bridge.sessions.reaper import BRIDGE_WORDS, STREAM_WORDS, Reaper
-from bridge.sessions.relief import Relief, Resource
-from bridge.sessions.reload import Changes, Reload
-from bridge.sessions.room import Room
-from bridge.sessions.roster import Roster
-from bridge.sessions.streamable import StreamableSession
-from bridge.sessions.timing import Timing
-from bridge.sessions.upkeep import Upkeep
-from bridge.web.admin import AdminFace
-from bridge.web.aggregate import AggregateFace, AggregateModernFace
-from bridge.web.arrivals import has_arrived
-from bridge.web.bridge import BridgeFace
-from bridge.web.calls import Calls
+from bridge.sessions.kept import store_of
+from bridge.sessions.reload import Changes
 from bridge.web.cluster import Cluster
 from bridge.web.drain import Drain
-from bridge.web.events import EventsFace
-from bridge.web.front import Front
-from bridge.web.guards import Guards
-from bridge.web.limits import Limits
-from bridge.web.logs import LogsFace
-from bridge.web.mcp import McpFace
-from bridge.web.metrics import MetricsFace
-from bridge.web.modern import ModernFace
-from bridge.web.oauth import Door, MetadataFace, oauth_of
-from bridge.web.pins import PinsFace
-from bridge.web.reply import keep_alive
-from bridge.web.routes import Face, application
-from bridge.web.server import Server
-from bridge.web.sessions import SessionsFace
-from bridge.web.sse import SseFace
-from bridge.web.static import PageFace
-from bridge.web.status import StatusFace
+from bridge.web.faces import Faces
+from bridge.web.oauth import oauth_of
 from bridge.web.tls import Certificate
-from bridge.web.tools import ToolsFace
-from bridge.web.variables import ClientVariables
 
 if TYPE_CHECKING:
     from bridge.web.joined import Joined
@@ -110,169 +64,35 @@ class Service:
     ) -> None:
         check_extras(settings)
         self._settings = settings
-        limits = ChildLimits(settings.max_message_bytes, settings.start_timeout)
-        #: What tools were when they were first seen.
-        self.pins = PinBook(settings.pins_path)
-        self.registry = Registry(servers.entries, limits, settings.max_children, stderr_sink, self.pins)
-        self._timing = timing = Timing(settings, self.registry.known)
-        self._problems = servers.problems
-        bridge_pool: SessionPool[BridgeClient] = SessionPool("bridge", time.monotonic, settings.max_sessions)
-        stream_pool: SessionPool[StreamableSession] = SessionPool("streamable", time.monotonic, settings.max_sessions)
-        self._clients = BridgeClients(self.registry, bridge_pool, timing.bridge_ttl)
-        room = Room(
-            stream_pool,
-            per_user=settings.max_sessions_per_user,
-            per_server=lambda server: self.registry.known[server].max_sessions,
-        )
         self._joined = joined = _joined(settings)
-        if joined is not None:
-            node = joined.node
-        self._keeper = Keeper(
+        self._node = node = node if joined is None else joined.node
+        self.core = core = Core(
+            settings,
+            servers,
+            stderr_sink,
+            mint if node is None else node.ids.mint,
             store_of(settings) if joined is None else joined.store,
-            lambda record, events: self._sessions.adopt(record, events),
-            lambda: self._sessions.kept.save_all(),
-        )
-        kept = Kept(
-            self._keeper,
-            self.registry,
-            stream_pool,
-            required=settings.persistence_required,
-            release=None if joined is None else joined.store.release,
-        )
-        self._node = node
-        self._sessions = SessionDirectory(
-            self.registry, stream_pool, timing, room, kept, mint if node is None else node.ids.mint
-        )
-        self._relief = Relief(
-            stream_pool,
-            self._sessions.seating,
-            (
-                Resource(pressure.memory, high=0.95, low=0.9, sheds=True),
-                Resource(pressure.descriptors, high=0.85, low=0.75, sheds=True),
-                Resource(self.registry.children_in_use, high=0.9, low=0.8, sheds=False),
-            ),
-            self._sessions.end,
-        )
-        self._upkeep = Upkeep(stream_pool, self._sessions.seating, kept, timing)
-        self._reapers: tuple[Reaper[BridgeClient], Reaper[StreamableSession]] = (
-            Reaper(
-                bridge_pool,
-                BRIDGE_WORDS,
-                ttl=timing.bridge_pool_ttl,
-                interval=timing.bridge_interval(),
-                enabled=not settings.disable_bridge_cleanup,
-                fixed=settings.cleanup_interval is not None,
-            ),
-            Reaper(
-                stream_pool,
-                STREAM_WORDS,
-                ttl=timing.stream_pool_ttl,
-                interval=timing.stream_interval(),
-                enabled=not settings.disable_stream_cleanup,
-                fixed=settings.cleanup_interval is not None,
-            ),
+            None if joined is None else joined.store.release,
         )
         self._drain = Drain()
-        self._cluster = (
-            None
-            if node is None
-            else Cluster(
-                node,
-                self._drain,
-                stream_pool,
-                self.registry,
-                settings.base_path,
-                None if joined is None else joined.connect(self._sessions),
-            )
-        )
-        nodes = None if self._cluster is None else self._cluster.nodes
-        self._parking = Parking()
-        self._calls = ModernCalls(self.registry, self._clients, timing, self._parking)
+        takeover = None if joined is None else joined.connect(core.sessions)
+        self._cluster = None if node is None else Cluster(node, self._drain, core, settings.base_path, takeover)
         self._oauth = oauth_of(settings)
-        page = PageFace()
-        door = None if self._oauth is None else Door(self._oauth, settings.base_path)
-        self._guards = Guards(settings, _keyring(settings), door, page.paths)
-        self._reload = Reload(self.registry, self._sessions, bridge_pool, self._calls)
-        self._certificate = (
-            Certificate(settings.ssl_certfile, settings.ssl_keyfile)
-            if settings.ssl_certfile is not None and settings.ssl_keyfile is not None
-            else None
-        )
-        self._limits = Limits(settings.rate_limit, _rates(servers), self._guards.open_paths)
-        silence = keep_alive()
         self._traces = _traces(settings)
-        self._counted = calls = Calls(_most_concurrent(servers), self._traces)
-        variables = ClientVariables(self.registry.entries)
-        self._mcp = McpFace(
-            self.registry,
-            self._sessions,
-            ModernFace(self._calls, self._drain, silence, calls, nodes),
-            timing,
+        self._certificate = _certificate(settings)
+        self.faces = Faces(
+            settings,
+            servers,
+            core,
             self._drain,
-            silence,
-            calls,
-            variables,
-            nodes,
-            implicit=settings.implicit_initialize,
-        )
-        roster = Roster(self.registry, settings.aggregate_separator, settings.aggregate_patience)
-        self._aggregate = AggregateCalls(self.registry, roster, self._calls)
-        aggregate = AggregateFace(
-            self.registry,
-            self._sessions,
-            AggregateModernFace(
-                self._calls, self._drain, silence, calls, self._aggregate, self._limits, variables, nodes
-            ),
-            timing,
-            self._drain,
-            silence,
-            calls,
-            variables,
-            Aggregates(self.registry, self._sessions, timing, roster),
-            self._limits,
-            nodes,
-            implicit=settings.implicit_initialize,
-        )
-        self._bridge = BridgeFace(self.registry, self._clients, timing, self._drain, self._limits, calls, variables)
-        status = StatusFace(
-            self.registry,
-            (bridge_pool, stream_pool),
-            self._parking,
-            lambda: self._problems,
+            self._oauth,
+            self._traces,
+            self._cluster,
+            None if joined is None else joined.peers,
             self._troubles,
-            self._drain,
-            self.pins,
+            self.drain,
+            lambda: self.on_reload(),
         )
-        sessions = SessionsFace(
-            self._sessions, (bridge_pool, stream_pool), timing, self._drain, time.time, settings.base_path, variables
-        )
-        self._events = EventsFace(status, sessions, self._admit)
-        faces: tuple[Face, ...] = (
-            self._mcp,
-            aggregate,
-            SseFace(self.registry, self._sessions, timing, self._drain, silence, calls, settings.base_path, variables),
-            self._bridge,
-            ToolsFace(
-                self.registry,
-                self._bridge,
-                Catalogue(bridge_pool, timing),
-                self._limits,
-                self._guards,
-                settings.base_path,
-            ),
-            status,
-            sessions,
-            AdminFace(self.registry, self.drain, lambda: self.on_reload()),
-            PinsFace(self.registry, self.pins, self._sessions.announce),
-            LogsFace(self.registry, settings.log_dir, self._drain),
-            MetadataFace(self._oauth, settings.base_path),
-            MetricsFace(self.registry, (bridge_pool, stream_pool), self._parking),
-            self._events,
-            page,
-        )
-        if joined is not None:
-            faces += (joined.peers,)
-        self._routes = web.AppRunner(application(settings, faces, self._limits))
         self._runner: web.ServerRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.url = ""
@@ -290,8 +110,28 @@ class Service:
         """Listen and reap; on sockets that listen already, where some are given. Raises :class:`ConfigError` when the
         address cannot be had.
         """
+        server = await self.faces.server()
+        await self._listen(server, listening)
+        self._run("connections", server.run())
+        if self._cluster is not None:
+            self._run("cluster", self._cluster.run())
+        await self.core.start()
+        if self._joined is not None:
+            try:
+                await self._joined.start()
+            except ConfigError:
+                await self.stop()
+                raise
+        self.core.registry.keep_warm()
+        if self._certificate is not None:
+            self._run("certificate", self._certificate.run())
+        if self._oauth is not None:  # so that what is wrong with it is in the log before the first client comes
+            self._run("keys", self._oauth.keys.fetched.refresh())
+        for name, chore in self.core.chores():
+            self._run(name, chore)
+
+    async def _listen(self, server: web.Server, listening: Sequence[socket.socket]) -> None:
         host, port = self._settings.host, self._settings.port
-        server = await self._server()
         context = None if self._certificate is None else self._certificate.context
         self._runner = web.ServerRunner(server, shutdown_timeout=LAST_WORDS)
         await self._runner.setup()
@@ -304,97 +144,47 @@ class Service:
                 await web.UnixSite(self._runner, self._node.socket, backlog=BACKLOG).start()
         except OSError as error:
             await self._runner.cleanup()
-            await self._routes.cleanup()
+            await self.faces.routes.cleanup()
             raise ConfigError(
                 f"PORT: cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port"
             ) from None
-        if self._cluster is not None:
-            self._tasks.append(asyncio.create_task(self._cluster.run(), name="cluster"))
         self.url = self._settings.url(self._runner.addresses[0][1])
-        await self._keeper.start()
-        if self._joined is not None:
-            try:
-                await self._joined.start()
-            except ConfigError:
-                await self.stop()
-                raise
-        self.registry.keep_warm()
-        self._tasks.append(asyncio.create_task(server.run(), name="connections"))
-        if self._certificate is not None:
-            self._tasks.append(asyncio.create_task(self._certificate.run(), name="certificate"))
-        self._tasks.append(asyncio.create_task(self._upkeep.run(), name="upkeep"))
-        self._tasks.append(asyncio.create_task(self.pins.run(), name="pins"))
-        self._tasks.append(asyncio.create_task(Trimmer(Heap()).run(), name="memory"))
-        if not self._settings.disable_stream_cleanup:
-            self._tasks.append(asyncio.create_task(self._relief.run(), name="relief"))
-        if self._oauth is not None:  # so that what is wrong with it is in the log before the first client comes
-            self._tasks.append(asyncio.create_task(self._oauth.keys.fetched.refresh(), name="keys"))
-        for reaper in self._reapers:
-            reaper.announce()
-            self._tasks.append(asyncio.create_task(reaper.run(), name="reaper"))
+
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the requests, until the end."""
+        self._tasks.append(asyncio.create_task(work, name=name))
 
     def _troubles(self) -> list[str]:
         """What keeps the bridge from being all that it should be."""
-        troubles = [f"{text} in use" for text in self._relief.reasons]
-        if self._sessions.kept.problem is not None:
-            troubles.append(self._sessions.kept.problem)
-        if self._joined is not None and self._joined.problem is not None:
-            troubles.append(self._joined.problem)
-        if self._oauth is not None and self._oauth.problem is not None:
-            troubles.append(self._oauth.problem)
-        troubles += self.registry.troubles()
+        troubles = self.core.troubles()
+        for part in (self._joined, self._oauth):
+            if part is not None and part.problem is not None:
+                troubles.append(part.problem)
         if not self._drain.admits:
             troubles.append("draining: no new sessions")
         return troubles
 
     def reload(self, servers: Servers) -> Changes:
         """Serve these servers from now on: only what has changed is touched, and no running call is lost."""
-        self._problems = servers.problems
-        self._limits.adopt(_rates(servers))
-        self._counted.most = _most_concurrent(servers)
-        found = self._reload.apply(servers.entries)
-        self.registry.keep_warm()
-        return found
+        self.faces.adopt(servers)
+        return self.core.reload(servers)
 
     def adopt(self, settings: Settings) -> None:
         """Take over what may change while the bridge runs: request timeout and times to live."""
-        self._timing.adopt(settings)
+        self.core.timing.adopt(settings)
 
     def drain(self) -> None:
         """Take no new sessions, and ask for the end when the ones that are open have ended, or may be kept."""
         if self._drain.admits:
             log.info("draining: no new sessions; the bridge ends when the open ones have")
             self._drain.admits = False
-            self._tasks.append(asyncio.create_task(self._wait_for_the_last(), name="drain"))
+            self._run("drain", self._wait_for_the_last())
 
     async def _wait_for_the_last(self) -> None:
-        while self._drain.running or any(not entry.session.is_kept for entry in self._sessions.pool.entries()):  # noqa: ASYNC110
+        while self._drain.running or not self.core.has_left():  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_LOOK)
         log.info("drained: every session has ended or is kept")
         self.drained.set()
-
-    async def _server(self) -> Server:
-        """The front, with the application behind it."""
-        await self._routes.setup()
-        routes = self._routes.server
-        assert routes is not None
-        posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
-        servers, base = self.registry.entries, self._settings.base_path
-        answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-        if self._cluster is None:
-            answer = Front(self._guards, posts, servers, routes.request_handler, self._limits, base).answer
-        else:
-            answer = self._cluster.front(self._guards, posts, servers, routes.request_handler, self._limits)
-        return Server(
-            answer,
-            request_factory=routes.request_factory,
-            handler_cancellation=True,
-        )
-
-    async def _admit(self, request: web.BaseRequest) -> None:
-        """Raise :class:`Rejection` unless the client of a stream may still be here. Those of other nodes ask them."""
-        if self._cluster is None or not has_arrived(request):
-            await self._guards.admit(request)
 
     async def stop(self) -> None:
         """Refuse new work, give running calls their time, end every session, stop every child."""
@@ -403,8 +193,7 @@ class Service:
             await self._joined.hand_over(self._settings.shutdown_timeout)
             await self._see_off()
         running = self._drain.begin()
-        self._aggregate.finish_listens()
-        self._calls.finish_listens()
+        self.core.finish_listens()
         if running:
             log.info("waiting for %d running call(s), at most %g s", running, self._settings.shutdown_timeout)
             left = await self._drain.wait(self._settings.shutdown_timeout)
@@ -413,23 +202,19 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._parking.close()
-        await self._reload.close()
-        await self._aggregate.close()
-        why = "the bridge is shutting down"
+        await self.core.rest()
+        await self.faces.events.close()
         assert self._runner is not None
-        await self._events.close()
-        await asyncio.gather(self._sessions.close(why), self._clients.close(why), self._runner.cleanup())
-        await self._keeper.close()
+        await asyncio.gather(self.core.end("the bridge is shutting down"), self._runner.cleanup())
+        await self.core.write()
         if self._joined is not None:
             await self._joined.leave()
         if self._cluster is not None:
             self._cluster.close()
         if self._oauth is not None:
             await self._oauth.close()
-        await self._routes.cleanup()
-        await self.registry.close()
-        await self.pins.close()
+        await self.faces.routes.cleanup()
+        await self.core.close()
         if self._traces is not None:
             await self._traces.close()
 
@@ -446,7 +231,7 @@ class Service:
 
     def kill(self) -> None:
         """End every child at once, without asking it."""
-        for child in self.registry.children():
+        for child in self.core.registry.children():
             child.connection.transport.kill()
 
 
@@ -459,11 +244,10 @@ def _joined(settings: Settings) -> Joined | None:
     return Joined(settings)
 
 
-def _keyring(settings: Settings) -> Keyring:
-    try:
-        return Keyring(settings.access_token, settings.tokens_file)
-    except BadTokens as error:
-        raise ConfigError(f"TOKENS_FILE: {error}") from None
+def _certificate(settings: Settings) -> Certificate | None:
+    if settings.ssl_certfile is None or settings.ssl_keyfile is None:
+        return None
+    return Certificate(settings.ssl_certfile, settings.ssl_keyfile)
 
 
 def _traces(settings: Settings) -> Traces | None:
@@ -472,11 +256,3 @@ def _traces(settings: Settings) -> Traces | None:
     from bridge.web.traces import Traces  # with OpenTelemetry, which is an extra and takes its time
 
     return Traces()
-
-
-def _rates(servers: Servers) -> dict[str, Rate]:
-    return {each.id: each.rate_limit for each in servers.entries.values() if each.rate_limit is not None}
-
-
-def _most_concurrent(servers: Servers) -> dict[str, int]:
-    return {each.id: each.max_concurrent for each in servers.entries.values() if each.max_concurrent is not None}

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from bridge.children.registry import Registry
 from bridge.cluster.node import Node
-from bridge.sessions.pool import SessionPool
-from bridge.sessions.streamable import StreamableSession
+from bridge.sessions.core import Core
 from bridge.web.arrivals import ArrivalGuards, Doors
 from bridge.web.drain import Drain
 from bridge.web.front import Front, ServerHandler
@@ -37,19 +35,18 @@ class Cluster:
         self,
         node: Node,
         drain: Drain,
-        pool: SessionPool[StreamableSession],
-        registry: Registry,
+        core: Core,
         base: str,
         takeover: Takeover | None = None,
     ) -> None:
         self._drain = drain
         self._node = node
         self._base = base
-        self._registry = registry
+        self._registry = core.registry
         self._hops = Hops(node)
         self._is_joined = takeover is not None
         self.nodes = Nodes(
-            node, self._hops, drain, lambda key: pool.find(key) is not None, self._children, base, takeover
+            node, self._hops, drain, lambda key: core.stream_pool.find(key) is not None, self._children, base, takeover
         )
 
     def front(

@@ -133,7 +133,7 @@ async def test_a_question_outside_of_any_request_is_asked(chain: Chain) -> None:
 
 async def test_the_death_of_the_far_child_ends_the_session_with_the_reason(chain: Chain) -> None:
     session = await chain.session()
-    [child] = chain.near.service.registry.children()
+    [child] = chain.near.service.core.registry.children()
     answer = await session.call("die", 5, code=3)
     assert answer["id"] == 5
     assert re.search("exited with code 3|ended its event stream", answer["error"]["message"])
@@ -150,7 +150,7 @@ async def test_the_death_of_the_far_child_ends_the_session_with_the_reason(chain
 async def test_delete_leaves_nothing_at_the_far_side(chain: Chain) -> None:
     session = await chain.session()
     pid = (await session.call("pid"))["result"]["pid"]
-    [near], [away] = chain.near.service.registry.children(), chain.away.service.registry.children()
+    [near], [away] = chain.near.service.core.registry.children(), chain.away.service.core.registry.children()
     async with session.delete() as response:
         assert response.status == 204
     async with in_time():
@@ -163,7 +163,7 @@ async def test_delete_leaves_nothing_at_the_far_side(chain: Chain) -> None:
 
 async def test_the_end_of_the_bridge_leaves_nothing_at_the_far_side(chain: Chain) -> None:
     await chain.session()
-    [away] = chain.away.service.registry.children()
+    [away] = chain.away.service.core.registry.children()
     await chain.near.service.stop()
     async with in_time():
         await away.ended.wait()
@@ -250,7 +250,7 @@ async def test_a_cancelled_call_that_nobody_answers_makes_room(chain: Chain, mon
 
 async def _until_open(chain: Chain, calls: int) -> Any:
     """Wait until so many calls have reached the connection, as /children tells."""
-    [child] = chain.near.service.registry.children()
+    [child] = chain.near.service.core.registry.children()
     async with in_time():
         while (await chain.near.get("/children"))[0]["open_calls"] < calls:
             pass
@@ -302,7 +302,7 @@ async def test_the_sdks_own_server_is_served(sdk: tuple[str, str], start_bridge:
             async with session.post({"jsonrpc": "2.0", "id": question["id"], "result": answer}) as accepted:
                 assert accepted.status == 202
             assert (await anext(stream))["result"]["content"][0]["text"] == "Hello Ada"
-    [child] = near.service.registry.children()
+    [child] = near.service.core.registry.children()
     async with session.delete() as response:
         assert response.status == 204
     async with in_time():
@@ -450,7 +450,7 @@ async def test_404_in_mid_session_ends_the_session_with_the_reason(scripted: Sta
     far = await scripted(tools__call=call)
     near = await front(far)
     session = await near.session("far")
-    [child] = near.service.registry.children()
+    [child] = near.service.core.registry.children()
     assert "its session has ended (it answered HTTP 404)" in (await session.call("x"))["error"]["message"]
     await child.ended.wait()
     async with session.post(tool("x")) as response:

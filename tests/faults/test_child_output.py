@@ -108,7 +108,7 @@ HALVES = {
 @pytest.mark.parametrize("halves", HALVES.values(), ids=HALVES)
 async def test_an_answer_that_comes_in_two_halves_is_put_together(bridge: Running, halves: tuple[str, str]) -> None:
     session = await bridge.session("babbler")
-    [child] = bridge.service.registry.children()
+    [child] = bridge.service.core.registry.children()
     waiting = asyncio.create_task(_say(session, halves[0], id_=1))
     await until(lambda: child.connection.open_exchanges == 1, "the first call is on its way")
     assert (await _say(session, halves[1], RIGHT, id_=2))["result"] == {"right": True}

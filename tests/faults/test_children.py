@@ -35,7 +35,7 @@ async def _pid(session: Session) -> int:
 
 
 def _child(bridge: Running, pid: int) -> Child:
-    return next(child for child in bridge.service.registry.children() if child.pid == pid)
+    return next(child for child in bridge.service.core.registry.children() if child.pid == pid)
 
 
 async def _initialize(bridge: Running, server: str) -> tuple[dict[str, Any], str | None]:
@@ -174,7 +174,7 @@ async def test_a_server_that_never_answers_initialize_is_given_up_and_nothing_of
     assert answer["id"] == "me"
     assert "could not be started: it did not answer initialize within 0.1 s" in answer["error"]["message"]
     assert session_id is None
-    await until(lambda: bridge.service.registry.children() == [], "its process has ended")
+    await until(lambda: bridge.service.core.registry.children() == [], "its process has ended")
 
 
 async def test_a_start_has_time_for_as_long_as_stderr_moves(
@@ -188,8 +188,8 @@ async def test_a_start_has_time_for_as_long_as_stderr_moves(
         asyncio.create_task(bridge.session("npx")),
         asyncio.create_task(bridge.bridge_call("npx", "ping")),
     )
-    await until(lambda: len(bridge.service.registry.children()) == 2, "two are starting")
-    children = bridge.service.registry.children()
+    await until(lambda: len(bridge.service.core.registry.children()) == 2, "two are starting")
+    children = bridge.service.core.registry.children()
     await until(lambda: caplog.text.count("server npx is still starting") >= 2, "its time is over")
     assert not session.done()
     assert not bridged.done()
@@ -209,9 +209,11 @@ async def test_a_child_that_answers_initialize_while_it_is_stopped_answers_someb
     done = tmp_path / "installed"
     bridge = await start_bridge({"npx": babbler("--stderr-until", str(done))})
     initialize = asyncio.create_task(_initialize(bridge, "npx"))
-    await until(lambda: [each.state.value for each in bridge.service.registry.children()] == ["greeting"], "it starts")
-    [child] = bridge.service.registry.children()
-    stopping = asyncio.create_task(bridge.service.registry.stop("npx"))
+    await until(
+        lambda: [each.state.value for each in bridge.service.core.registry.children()] == ["greeting"], "it starts"
+    )
+    [child] = bridge.service.core.registry.children()
+    stopping = asyncio.create_task(bridge.service.core.registry.stop("npx"))
     await until(lambda: child.state.value == "stopping", "its end has begun")
     done.touch()
     async with in_time():
@@ -255,7 +257,7 @@ async def test_a_child_that_closes_its_input_and_lives_has_ended(bridge: Running
 async def test_a_child_that_closes_its_output_and_lives_fails_all_that_wait(bridge: Running) -> None:
     session, other = await bridge.session("babbler"), await bridge.session("babbler")
     waiting = asyncio.create_task(session.call("raw", "waits", raw=[]))
-    [first, _] = bridge.service.registry.children()
+    [first, _] = bridge.service.core.registry.children()
     await until(lambda: first.connection.open_exchanges == 1, "it waits")
     async with in_time():
         assert (await session.call("close", 1, close=1))["result"] == {"closed": 1}
@@ -295,12 +297,12 @@ async def test_a_session_whose_child_is_frozen_can_be_deleted_and_its_calls_end(
     await until(lambda: child.connection.open_exchanges == 4, "all are on their way")
     async with session.delete() as response:
         assert response.status == 204
-    assert bridge.service.registry.children() == [child], "its client does not wait for its end"
+    assert bridge.service.core.registry.children() == [child], "its client does not wait for its end"
     for number, call in enumerate(calls):
         answer = await call
         assert answer["id"] == number
         assert "the client deleted it" in answer["error"]["message"]
-    await until(lambda: bridge.service.registry.children() == [], "SIGKILL ends a frozen process")
+    await until(lambda: bridge.service.core.registry.children() == [], "SIGKILL ends a frozen process")
 
 
 async def test_a_request_to_a_frozen_child_ends_with_the_request_timeout(start_bridge: StartBridge) -> None:
@@ -332,7 +334,7 @@ async def test_a_stream_that_a_death_cuts_ends_with_the_error_and_not_before(bri
     async with session.post(tool("wait", "mine", token="p", key="k")) as response:
         stream = events(response)
         assert (await anext(stream))["method"] == "notifications/message"
-        os.kill(next(child.pid for child in bridge.service.registry.children()), signal.SIGKILL)  # type: ignore[arg-type]
+        os.kill(next(child.pid for child in bridge.service.core.registry.children()), signal.SIGKILL)  # type: ignore[arg-type]
         rest = [event async for event in stream]
     assert [event["id"] for event in rest] == ["mine"]
     assert "killed by signal 9" in rest[0]["error"]["message"]

@@ -38,7 +38,7 @@ def request(path: str, body: dict[str, Any], **headers: str) -> bytes:
 
 
 def connections(bridge: Running, server: str) -> list[ChildConnection]:
-    return [child.connection for child in bridge.service.registry.children() if child.server == server]
+    return [child.connection for child in bridge.service.core.registry.children() if child.server == server]
 
 
 async def _is_served(session: Session, seconds: float = PATIENCE) -> None:
@@ -109,7 +109,7 @@ async def test_a_client_that_is_reset_during_initialize_leaves_no_session_and_no
     clients = [await Raw.open(bridge) for _ in range(20)]
     for number, client in enumerate(clients):
         client.writer.write(request(f"/mcp/slow{number}", message("initialize", 1, **INITIALIZE)))
-    children = bridge.service.registry.children
+    children = bridge.service.core.registry.children
     await until(lambda: [each.connection.open_exchanges for each in children()] == [1] * 20, "all are starting")
     for client in clients:
         client.reset()

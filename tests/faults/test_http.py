@@ -253,7 +253,7 @@ async def test_a_call_may_take_longer_than_a_head(bridge: Running) -> None:
     calling = await Raw.open(bridge)
     content = json.dumps(tool("wait", 1, key="a")).encode()
     calling.writer.write(post(b"Content-Length: %d\r\n" % len(content), content))
-    children = bridge.service.registry.children
+    children = bridge.service.core.registry.children
     await until(lambda: any(child.connection.open_exchanges for child in children()), "the call is on its way")
     for _ in range(2):
         _server(bridge).look()

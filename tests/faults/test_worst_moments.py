@@ -29,7 +29,7 @@ async def test_a_child_that_dies_while_its_session_is_written_costs_no_answer(
 ) -> None:
     settings = {"SESSION_STORE": "file", "SESSION_DIR": str(tmp_path)}
     bridge = await start_bridge({"kept": peer(persistent=True)}, **settings)
-    kept = bridge.service._sessions.kept
+    kept = bridge.service.core.sessions.kept
     settle = kept.settle
 
     async def dies_meanwhile(entry: SessionEntry) -> None:
@@ -49,7 +49,7 @@ async def test_a_child_that_dies_while_its_session_is_written_costs_no_answer(
 async def test_a_session_that_is_deleted_as_a_request_wakes_it_refuses_that_request(start_bridge: StartBridge) -> None:
     bridge = await start_bridge()
     await bridge.session()
-    sessions = bridge.service._sessions
+    sessions = bridge.service.core.sessions
     [entry] = sessions.pool.entries()
     sessions.seating.park(entry, "a test")
     calling = asyncio.create_task(entry.session.call(Request(b"1", "ping", b"{}"), silence=None))
@@ -84,10 +84,10 @@ async def test_a_session_that_loses_its_child_while_a_message_comes_refuses_that
 
     async def read_slowly(request: web.Request) -> bytes:
         body = await read(request)
-        [child] = bridge.service.registry.children()
+        [child] = bridge.service.core.registry.children()
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
-        await until(lambda: len(bridge.service._sessions.pool) == 0, "the session has ended")
+        await until(lambda: len(bridge.service.core.sessions.pool) == 0, "the session has ended")
         return body
 
     async with bridge.http.get(bridge.url + "/sse/peer") as stream:
@@ -109,9 +109,9 @@ async def test_a_session_that_ends_before_its_initialize_is_answered_answers_it_
     bridge = await start_bridge()
 
     async def ends_meanwhile(entry: SessionEntry) -> None:
-        bridge.service._sessions.end(entry, "a test")
+        bridge.service.core.sessions.end(entry, "a test")
 
-    monkeypatch.setattr(bridge.service._sessions.kept, "settle", ends_meanwhile)
+    monkeypatch.setattr(bridge.service.core.sessions.kept, "settle", ends_meanwhile)
     async with in_time(), bridge.http.get(bridge.url + "/sse/peer") as stream:
         await stream.content.readuntil(b"data: ")
         path = (await stream.content.readline()).decode().strip()
@@ -142,7 +142,7 @@ async def test_a_server_that_is_removed_while_a_request_starts_it_ends_that_requ
     done = tmp_path / "installed"
     bridge = await start_bridge({"npx": babbler("--stderr-until", str(done))})
     asking = asyncio.create_task(_status(GOING[face](bridge)))
-    children = bridge.service.registry.children
+    children = bridge.service.core.registry.children
     await until(lambda: [each.state.value for each in children()] == ["greeting"], "it starts")
     bridge.service.reload(parse_servers("{}", "servers.json", {}))
     done.touch()
@@ -157,7 +157,7 @@ async def test_a_server_that_is_removed_while_its_tools_are_read_ends_the_call_w
     bridge = await start_bridge()
     client = ModernClient(bridge, "peer")
     assert "result" in await client.ask("tools/list")
-    [child] = bridge.service.registry.children()
+    [child] = bridge.service.core.registry.children()
     assert child.pid is not None
     os.kill(child.pid, signal.SIGSTOP)
     asking = asyncio.create_task(_status(client.send(client.body("tools/call", name="echo", arguments={}))))

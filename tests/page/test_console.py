@@ -152,7 +152,7 @@ async def test_a_call_is_cancelled(start_bridge: StartBridge, look: Look) -> Non
     await expect(shown).to_contain_text("it waits")
     await shown.get_by_role("button", name="Cancel").click()
     await expect(shown.locator(".badge")).to_contain_text("stopped: cancelled")
-    [child] = bridge.service.registry.children()
+    [child] = bridge.service.core.registry.children()
     await expect(page.locator('tbody[data-server="tools"] tr.child')).to_be_visible()
     assert "it was cancelled" in child.connection.transport.last_words
 

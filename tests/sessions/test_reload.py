@@ -31,7 +31,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 async def has_ended(bridge: Running, server: str) -> None:
     """Wait until no child of a server is left."""
-    await until(lambda: all(child.server != server for child in bridge.service.registry.children()))
+    await until(lambda: all(child.server != server for child in bridge.service.core.registry.children()))
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ async def test_a_running_call_of_a_removed_server_gets_its_answer(start_bridge: 
     async with session.get() as stream:
         heard = events(stream)
         waits = asyncio.create_task(session.call("wait", 1, key="k"))
-        await until(lambda: bridge.service.registry.children()[0].connection.open_exchanges > 0)
+        await until(lambda: bridge.service.core.registry.children()[0].connection.open_exchanges > 0)
         bridge.service.reload(read())
-        child = bridge.service.registry.children()[0]
+        child = bridge.service.core.registry.children()[0]
         await asyncio.sleep(3 * LOOK)  # time to end it too early
         assert child.lives
         child.connection.transport.kill()
@@ -119,7 +119,7 @@ async def test_an_operator_stops_what_runs_on_the_process_of_before_too(start_br
         bridge.service.reload(read(peer=peer(env={"MARK": "new"})))
         async with bridge.http.post(f"{bridge.url}/api/v1/servers/peer/stop") as stopped:
             assert stopped.status == 200
-        assert bridge.service.registry.children() == []
+        assert bridge.service.core.registry.children() == []
         assert "error" in await anext(heard)
 
 
@@ -177,7 +177,7 @@ async def test_bridge_calls_never_fail(start_bridge: StartBridge) -> None:
     stop.set()
     await asyncio.gather(*callers)
     assert [answer for answer in answers if "result" not in answer] == []
-    await until(lambda: len(bridge.service.registry.children()) <= 2)  # those of before have ended
+    await until(lambda: len(bridge.service.core.registry.children()) <= 2)  # those of before have ended
 
 
 async def test_a_server_that_comes_back_is_itself_again(start_bridge: StartBridge) -> None:
@@ -185,7 +185,7 @@ async def test_a_server_that_comes_back_is_itself_again(start_bridge: StartBridg
     for servers in ({}, {"peer": peer(warm=1)}, {}, {"peer": peer()}):
         bridge.service.reload(read(**servers))
     assert await pid(await bridge.session())
-    await until(lambda: len(bridge.service.registry.children()) == 1)
+    await until(lambda: len(bridge.service.core.registry.children()) == 1)
 
 
 async def test_rates_of_a_server_hold_at_once(start_bridge: StartBridge) -> None:

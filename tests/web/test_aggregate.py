@@ -76,7 +76,7 @@ async def test_a_session_has_children_of_its_own_and_ends_with_them(start_bridge
     bridge = await start_bridge(TWO)
     one, two = await everything(bridge), await everything(bridge)
     assert (await said(one, "a__one"))["pid"] != (await said(two, "a__one"))["pid"]
-    assert len(bridge.service.registry.children()) == 4
+    assert len(bridge.service.core.registry.children()) == 4
     async with one.delete() as response:
         assert response.status == 204
     async with one.post(tool("a__one")) as response:
@@ -105,7 +105,7 @@ async def test_only_chosen_servers_are_there(start_bridge: StartBridge) -> None:
     session = await everything(bridge, "?servers=b")
     assert await names(session) == ["b__one"]
     assert "Unknown tool" in (await session.call("a__one"))["error"]["message"]
-    assert [child.server for child in bridge.service.registry.children()] == ["b"]
+    assert [child.server for child in bridge.service.core.registry.children()] == ["b"]
     async with bridge.post("/mcp?servers=b,nobody", message("initialize", 0, **INITIALIZE)) as response:
         assert response.status == 404
         assert 'no server "nobody"' in (await response.json())["error"]["message"]
@@ -240,7 +240,7 @@ async def test_a_question_of_a_server_that_crashes_is_withdrawn(start_bridge: St
     async with session.get() as stream:
         withdrawn = await anext(events(stream))
     assert (withdrawn["method"], withdrawn["params"]) == ("notifications/cancelled", {"requestId": question["id"]})
-    [entry] = bridge.service._sessions.pool.entries()
+    [entry] = bridge.service.core.sessions.pool.entries()
     assert not entry.session.is_busy
 
 
@@ -376,7 +376,7 @@ async def test_a_peer_is_told_what_the_client_said(start_bridge: StartBridge) ->
     bridge = await start_bridge({"peer": peer()})
     session = await everything(bridge, extra="x")
     assert (await session.call("peer__echo", text="é"))["result"] == {"text": "é"}
-    assert [child.server for child in bridge.service.registry.children()] == ["peer"]
+    assert [child.server for child in bridge.service.core.registry.children()] == ["peer"]
     assert len(await bridge.get("/sessions")) == 1
 
 
@@ -390,13 +390,13 @@ async def test_a_token_sees_its_servers_only(start_bridge: StartBridge, tmp_path
     session = await everything(bridge)
     assert await names(session) == ["a__one", "a__two", "a__three"]
     assert "Unknown tool" in (await session.call("b__one"))["error"]["message"]
-    assert {child.server for child in bridge.service.registry.children()} == {"a"}
+    assert {child.server for child in bridge.service.core.registry.children()} == {"a"}
     [row] = await bridge.get("/sessions")
     assert (row["server"], row["session_id"]) == ("*", session.id)
     async with bridge.http.patch(f"{bridge.url}/api/v1/sessions/{session.id}", json={"persistent": True}) as refused:
         assert refused.status == 403
     tokens.write(tmp_path / "t.json", [replace(rows[0][1], scopes=("servers:b", "sessions:persist"))])
-    bridge.service._guards._keyring._looked -= 10  # the second until the next look
+    bridge.service.faces.guards._keyring._looked -= 10  # the second until the next look
     assert await names(session) == ["b__one"]
     assert "Unknown tool" in (await session.call("a__one"))["error"]["message"]
     async with bridge.http.patch(f"{bridge.url}/api/v1/sessions/{session.id}", json={"persistent": True}) as refused:
@@ -418,5 +418,5 @@ async def test_a_server_that_is_stopped_and_started_is_announced_to_whom_it_conc
         await anext(stream)
         bridge.service.reload(read(a=TWO["a"]))
         assert (await anext(events(elsewhere)))["method"].endswith("list_changed")
-    [track] = [track for entry in bridge.service._sessions.pool.entries() for track in [entry.session.backlog]][1:]
+    [track] = [track for entry in bridge.service.core.sessions.pool.entries() for track in [entry.session.backlog]][1:]
     assert len(track) == 3  # b has gone, and nothing else concerned this one

@@ -228,7 +228,7 @@ async def test_no_route_is_forgotten_here(doors: Doors) -> None:
             .replace("{session_id}", "{session}")
             .replace("{tool}", "echo"),
         )
-        for route in doors.bridge.service._routes.app.router.routes()  # nobody else has a use for a list
+        for route in doors.bridge.service.faces.routes.app.router.routes()  # nobody else has a use for a list
         if route.resource is not None and route.method != "HEAD"
     }
     assert registered <= {(route.method, route.path.partition("?")[0]) for route in [*ROUTES, *PROBES, *PUBLIC, *PAGE]}
@@ -304,6 +304,6 @@ async def test_a_removed_token_is_refused_on_an_open_connection(doors: Doors, tm
     route = Route("GET", "/servers", 200, 200)
     assert (await doors.ask(route, doors.secrets["right"]))[0] == 200
     tokens.write(path, kept)
-    doors.bridge.service._guards._keyring._looked -= 10  # the second until the next look
+    doors.bridge.service.faces.guards._keyring._looked -= 10  # the second until the next look
     assert (await doors.ask(route, doors.secrets["right"]))[0] == 401
     assert (await doors.ask(route, doors.secrets["other"]))[0] == 200

@@ -60,7 +60,7 @@ async def test_nothing_is_left_of_sessions_and_children(bridge: Running) -> None
     await bridge.session()
     await bridge.bridge_call("peer", "ping")
     await bridge.service.stop()
-    assert bridge.service.registry.children() == []
+    assert bridge.service.core.registry.children() == []
 
 
 async def test_waiting_ends_with_the_last_call() -> None:

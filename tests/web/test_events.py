@@ -36,7 +36,7 @@ async def snapshots(bridge: Running, **headers: str) -> AsyncIterator[dict[str, 
 
 
 def face(bridge: Running) -> EventsFace:
-    return bridge.service._events
+    return bridge.service.faces.events
 
 
 async def quiet(bridge: Running) -> None:
@@ -111,7 +111,7 @@ async def test_a_token_that_ends_ends_its_stream(start_bridge: StartBridge, tmp_
     await anext(gone)
     await anext(stays)
     tokens.write(path, [rows[1][1]])
-    bridge.service._guards._keyring._looked -= 10  # the second until the next look
+    bridge.service.faces.guards._keyring._looked -= 10  # the second until the next look
     async with in_time():
         async for _ in gone:
             pass

@@ -160,7 +160,7 @@ async def test_a_value_that_is_no_line_is_refused(start_bridge: StartBridge, val
         assert response.status in (400, 431)
         text = await response.text()
         assert value == "" or value not in text
-    assert bridge.service.registry.children() == []
+    assert bridge.service.core.registry.children() == []
 
 
 async def test_a_header_that_is_there_twice_is_refused(start_bridge: StartBridge) -> None:

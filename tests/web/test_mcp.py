@@ -154,7 +154,7 @@ async def test_a_client_that_hangs_up_does_not_cancel_its_call(bridge: Running) 
 async def test_delete_ends_the_session_and_its_process(bridge: Running) -> None:
     session = await bridge.session()
     pid = (await session.call("pid"))["result"]["pid"]
-    [child] = bridge.service.registry.children()
+    [child] = bridge.service.core.registry.children()
     async with session.delete() as response:
         assert response.status == 204
     async with session.delete() as response:

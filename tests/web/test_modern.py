@@ -112,7 +112,7 @@ async def test_twenty_clients_with_equal_ids_and_tokens_share_a_process_and_keep
         assert got[-1]["id"] == 7
 
     await asyncio.gather(*(one(steps) for steps in range(20)))
-    living = [child for child in bridge.service.registry.children() if child.lives]  # a probed one may be ending
+    living = [child for child in bridge.service.core.registry.children() if child.lives]  # a probed one may be ending
     assert len(living) == 1
 
 
@@ -329,7 +329,7 @@ async def test_a_server_is_not_let_ask_what_the_client_did_not_offer(bridge: Run
 async def test_the_server_learns_what_the_client_offers(bridge: Running) -> None:
     client = ModernClient(bridge, "old", {"elicitation": {}, "sampling": {}})
     await _asked(client)
-    assert len(bridge.service.registry.children()) == 2  # the shared one, and one for this call alone
+    assert len(bridge.service.core.registry.children()) == 2  # the shared one, and one for this call alone
 
 
 async def test_a_question_of_a_modern_server_passes_with_its_own_state(bridge: Running) -> None:
@@ -459,7 +459,7 @@ async def test_a_subscription_hears_of_the_children_that_calls_hold_alone(
         await client.call("updated", 1, alone, uri="x://y")
         await client.call("updated", 1, alone, uri="a://b")
         updated = await anext(stream)
-    assert len(bridge.service.registry.children()) == 2
+    assert len(bridge.service.core.registry.children()) == 2
     assert updated["params"] == {"uri": "a://b", "_meta": {SUBSCRIPTION_ID: 1}}
 
 
@@ -661,4 +661,4 @@ async def test_a_server_may_be_told_its_era(start_bridge: StartBridge) -> None:
     for server in ("old", "new"):
         assert "result" in await ModernClient(bridge, server).ask("tools/list")
     assert "result" in await (await bridge.session("new")).ask("tools/list")
-    assert len(bridge.service.registry.children()) == 2
+    assert len(bridge.service.core.registry.children()) == 2

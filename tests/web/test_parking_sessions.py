@@ -22,7 +22,7 @@ async def bridge(start_bridge: StartBridge) -> Running:
 
 
 def entry_of(bridge: Running, session: Session) -> SessionEntry:
-    entry = bridge.service._sessions.pool.find(session.id)
+    entry = bridge.service.core.sessions.pool.find(session.id)
     assert entry is not None
     return entry
 
@@ -31,7 +31,7 @@ def pass_time(bridge: Running, *sessions: Session) -> int:
     """Let the idle time of sessions pass, and have the bridge look; return how many processes it stops."""
     for session in sessions:
         entry_of(bridge, session).last_used -= IDLE
-    return bridge.service._upkeep.look()
+    return bridge.service.core.upkeep.look()
 
 
 async def no_children(bridge: Running) -> None:

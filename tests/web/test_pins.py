@@ -126,7 +126,7 @@ async def test_pins_outlive_the_bridge(start_bridge: StartBridge, pages: Path, t
     other = await start_bridge({"other": server(pages)}, PINS_FILE=file)
     for bridge, name in ((first, "mail"), (other, "other")):
         assert await names(Handshake(bridge, name)) == ["add", "tell"]
-        await bridge.service.pins.close()  # as when it ends
+        await bridge.service.core.pins.close()  # as when it ends
     assert file.stat().st_mode & 0o777 == 0o600
     assert set(json.loads(file.read_text())["servers"]) == {"mail", "other"}
     write(pages, [EVIL, TELL])
@@ -153,7 +153,7 @@ async def test_a_file_that_cannot_be_written_costs_the_pins_only(
     bridge = await start_bridge({"mail": server(pages)}, PINS_FILE=tmp_path / "pins.json")
     (tmp_path / "pins.json").mkdir()
     assert await names(Handshake(bridge, "mail")) == ["add", "tell"]
-    await bridge.service.pins.close()
+    await bridge.service.core.pins.close()
     assert "pins end with the bridge" in caplog.text
 
 
@@ -162,7 +162,7 @@ async def test_pins_that_are_off_cost_and_keep_nothing(start_bridge: StartBridge
     await names(Handshake(bridge, "mail"))
     [row] = await bridge.get("/servers")
     assert "pins" not in row
-    await bridge.service.pins.close()
+    await bridge.service.core.pins.close()
     assert not (tmp_path / "pins.json").exists()
     assert await approve(bridge, "mail") == []
 
@@ -206,9 +206,9 @@ async def test_clients_are_told_of_a_tool_that_is_approved(
         write(pages, [EVIL, TELL])
         assert await names(client) == ["tell"]
         if kind == "dormant":
-            for child in bridge.service.registry.children():
+            for child in bridge.service.core.registry.children():
                 child.connection.transport.kill()
-            while bridge.service.registry.children():  # noqa: ASYNC110
+            while bridge.service.core.registry.children():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert await approve(bridge, "mail", tool="add") == ["add"]
         told = await anext(heard)

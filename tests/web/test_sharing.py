@@ -27,7 +27,7 @@ async def _ask(session: Session, method: str, **params: Any) -> dict[str, Any]:
 async def test_one_child_serves_fifty_sessions_that_keep_apart(start_bridge: StartBridge) -> None:
     bridge = await _shared(start_bridge, "shared")
     sessions = await asyncio.gather(*(bridge.session() for _ in range(50)))
-    assert len(bridge.service.registry.children()) == 1
+    assert len(bridge.service.core.registry.children()) == 1
 
     async def one(session: Session, steps: int) -> None:
         async with session.post(tool("progress", 7, token="p", steps=steps)) as response:
@@ -116,7 +116,7 @@ async def test_a_question_of_a_shared_child_is_refused(start_bridge: StartBridge
 async def test_the_last_session_ends_a_shared_child(start_bridge: StartBridge) -> None:
     bridge = await _shared(start_bridge, "shared")
     one, two = await bridge.session(), await bridge.session()
-    [child] = bridge.service.registry.children()
+    [child] = bridge.service.core.registry.children()
     async with one.delete():
         assert not child.stopping.is_set()
     async with two.delete():
@@ -147,7 +147,7 @@ async def test_a_pooled_child_is_lent_for_one_request_and_used_again(start_bridg
     bridge = await _shared(start_bridge, {"holders": 1, "hold": "exchange"})
     one, two = await bridge.session(), await bridge.session()
     assert await _pid(one) == await _pid(two) == await _pid(one)
-    assert len(bridge.service.registry.children()) == 1
+    assert len(bridge.service.core.registry.children()) == 1
 
 
 async def test_requests_at_once_never_share_a_pooled_child_and_wait_at_the_limit(start_bridge: StartBridge) -> None:
@@ -157,7 +157,7 @@ async def test_requests_at_once_never_share_a_pooled_child_and_wait_at_the_limit
         free = await _pid(session)  # only one is left for all of these
         pids = await asyncio.gather(*(_pid(session) for _ in range(10)))
         assert set(pids) == {free}
-        assert len(bridge.service.registry.children()) == 2
+        assert len(bridge.service.core.registry.children()) == 2
 
 
 async def test_a_pooled_child_that_may_still_work_for_someone_is_not_lent_on(start_bridge: StartBridge) -> None:
@@ -210,7 +210,7 @@ async def test_warm_children_wait_for_sessions(
 ) -> None:
     monkeypatch.setattr("bridge.children.pool.REFILL", 0)
     bridge = await start_bridge({"peer": peer(**entry)})
-    children = bridge.service.registry.children()
+    children = bridge.service.core.registry.children()
     await asyncio.gather(*(child.ready for child in children))
     assert len(children) == 2
     waited = {child.pid for child in children}
@@ -232,11 +232,11 @@ async def test_a_call_that_ends_while_it_waits_for_a_child_takes_none(start_brid
     one_child = {"holders": 1, "hold": "exchange", "warm": 0, "limit": 1}
     bridge = await start_bridge({"peer": peer(sharing=one_child)})
     holding, deleted, cancelled, after = [await bridge.session() for _ in range(4)]
-    [child] = bridge.service.registry.children()
+    [child] = bridge.service.core.registry.children()
     held = asyncio.create_task(holding.call("wait", 1, key="k"))
     await _until(lambda: child.connection.open_exchanges == 1)
     first, second = (asyncio.create_task(session.call("echo", 2)) for session in (deleted, cancelled))
-    await _until(lambda: len(bridge.service.registry.pool("peer")._queue) == 2)
+    await _until(lambda: len(bridge.service.core.registry.pool("peer")._queue) == 2)
     async with deleted.delete() as response:
         assert response.status == 204
     async with cancelled.post(message("notifications/cancelled", requestId=2)) as response:

@@ -86,7 +86,7 @@ async def test_a_question_is_asked_and_answered(bridge: Running) -> None:
 async def test_the_session_ends_with_the_connection(bridge: Running) -> None:
     async with connected(bridge) as client:
         await client.initialize()
-        [child] = bridge.service.registry.children()
+        [child] = bridge.service.core.registry.children()
         assert (await bridge.get("/sessions"))[0]["state"] == "active"
     await child.ended.wait()
     await client.send(tool("echo"), status=404)

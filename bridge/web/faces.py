@@ -1,0 +1,173 @@
+"""All faces over one :class:`Core`, and what stands before each: guards, limits, calls that are followed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from bridge.auth.keyring import Keyring
+from bridge.auth.tokens import BadTokens
+from bridge.config.errors import ConfigError
+from bridge.config.servers import Servers
+from bridge.config.settings import Settings
+from bridge.config.values import Rate
+from bridge.sessions.catalogue import Catalogue
+from bridge.sessions.core import Core
+from bridge.sessions.reload import Changes
+from bridge.web.admin import AdminFace
+from bridge.web.aggregate import AggregateFace, AggregateModernFace
+from bridge.web.arrivals import has_arrived
+from bridge.web.bridge import BridgeFace
+from bridge.web.calls import Calls
+from bridge.web.cluster import Cluster
+from bridge.web.drain import Drain
+from bridge.web.events import EventsFace
+from bridge.web.front import Front
+from bridge.web.guards import Guards
+from bridge.web.limits import Limits
+from bridge.web.logs import LogsFace
+from bridge.web.mcp import McpFace
+from bridge.web.metrics import MetricsFace
+from bridge.web.modern import ModernFace
+from bridge.web.oauth import Door, MetadataFace
+from bridge.web.pins import PinsFace
+from bridge.web.reply import keep_alive
+from bridge.web.routes import Face, application
+from bridge.web.server import Server
+from bridge.web.sessions import SessionsFace
+from bridge.web.sse import SseFace
+from bridge.web.static import PageFace
+from bridge.web.status import StatusFace
+from bridge.web.tools import ToolsFace
+from bridge.web.variables import ClientVariables
+
+if TYPE_CHECKING:
+    from bridge.auth.oauth import OAuth
+    from bridge.web.traces import Traces
+
+
+class Faces:
+    """``oauth`` knows the tokens of an authorization server, ``traces`` makes spans, ``cluster`` is what stands around
+    the bridge as one of several nodes, with the face ``peers``; each is None where it is not wanted. ``troubles`` says
+    what degrades the bridge, ``on_drain`` and ``on_reload`` do what operators ask for.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        servers: Servers,
+        core: Core,
+        drain: Drain,
+        oauth: OAuth | None,
+        traces: Traces | None,
+        cluster: Cluster | None,
+        peers: Face | None,
+        troubles: Callable[[], list[str]],
+        on_drain: Callable[[], None],
+        on_reload: Callable[[], Changes],
+    ) -> None:
+        self._base = base = settings.base_path
+        self._registry = registry = core.registry
+        self._cluster = cluster
+        self._problems = servers.problems
+        nodes = None if cluster is None else cluster.nodes
+        page = PageFace()
+        door = None if oauth is None else Door(oauth, base)
+        self.guards = guards = Guards(settings, _keyring(settings), door, page.paths)
+        self._limits = limits = Limits(settings.rate_limit, _rates(servers), guards.open_paths)
+        self._calls = calls = Calls(_most_concurrent(servers), traces)
+        silence, variables = keep_alive(), ClientVariables(registry.entries)
+        self._mcp = McpFace(
+            registry,
+            core.sessions,
+            ModernFace(core.modern, drain, silence, calls, nodes),
+            core.timing,
+            drain,
+            silence,
+            calls,
+            variables,
+            nodes,
+            implicit=settings.implicit_initialize,
+        )
+        aggregate = AggregateFace(
+            registry,
+            core.sessions,
+            AggregateModernFace(core.modern, drain, silence, calls, core.aggregate_calls, limits, variables, nodes),
+            core.timing,
+            drain,
+            silence,
+            calls,
+            variables,
+            core.aggregates,
+            limits,
+            nodes,
+            implicit=settings.implicit_initialize,
+        )
+        self._bridge = BridgeFace(registry, core.clients, core.timing, drain, limits, calls, variables)
+        status = StatusFace(registry, core.pools, core.parking, lambda: self._problems, troubles, drain, core.pins)
+        sessions = SessionsFace(core.sessions, core.pools, core.timing, drain, time.time, base, variables)
+        self.events = EventsFace(status, sessions, self._admit)
+        faces: list[Face] = [
+            self._mcp,
+            aggregate,
+            SseFace(registry, core.sessions, core.timing, drain, silence, calls, base, variables),
+            self._bridge,
+            ToolsFace(registry, self._bridge, Catalogue(core.bridge_pool, core.timing), limits, guards, base),
+            status,
+            sessions,
+            AdminFace(registry, on_drain, on_reload),
+            PinsFace(registry, core.pins, core.sessions.announce),
+            LogsFace(registry, settings.log_dir, drain),
+            MetadataFace(oauth, base),
+            MetricsFace(registry, core.pools, core.parking),
+            self.events,
+            page,
+        ]
+        if peers is not None:
+            faces.append(peers)
+        self.routes = web.AppRunner(application(settings, faces, limits))
+
+    def adopt(self, servers: Servers) -> None:
+        """Take over what these servers allow their callers."""
+        self._problems = servers.problems
+        self._limits.adopt(_rates(servers))
+        self._calls.most = _most_concurrent(servers)
+
+    async def server(self) -> Server:
+        """Return what answers every request: the front, with the routes behind it."""
+        await self.routes.setup()
+        routes = self.routes.server
+        assert routes is not None
+        posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
+        answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+        if self._cluster is None:
+            servers, handler = self._registry.entries, routes.request_handler
+            answer = Front(self.guards, posts, servers, handler, self._limits, self._base).answer
+        else:
+            answer = self._cluster.front(
+                self.guards, posts, self._registry.entries, routes.request_handler, self._limits
+            )
+        return Server(answer, request_factory=routes.request_factory, handler_cancellation=True)
+
+    async def _admit(self, request: web.BaseRequest) -> None:
+        """Raise :class:`Rejection` unless the client of a stream may still be here. Those of other nodes ask them."""
+        if self._cluster is None or not has_arrived(request):
+            await self.guards.admit(request)
+
+
+def _keyring(settings: Settings) -> Keyring:
+    try:
+        return Keyring(settings.access_token, settings.tokens_file)
+    except BadTokens as error:
+        raise ConfigError(f"TOKENS_FILE: {error}") from None
+
+
+def _rates(servers: Servers) -> dict[str, Rate]:
+    return {each.id: each.rate_limit for each in servers.entries.values() if each.rate_limit is not None}
+
+
+def _most_concurrent(servers: Servers) -> dict[str, int]:
+    return {each.id: each.max_concurrent for each in servers.entries.values() if each.max_concurrent is not None}
