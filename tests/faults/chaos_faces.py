@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import random
@@ -14,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from tests.conftest import INITIALIZE, message, tool
-from tests.faults.chaos_clients import IDS, Client, Violation, check_error, payload, refused
+from tests.faults.chaos_clients import IDS, JSON_HEADERS, Client, Violation, check_error, payload, refused
 
 #: How often a user never answers what a call of theirs waits for.
 NEVER_ANSWERED = 0.1
@@ -36,6 +37,11 @@ async def numbered(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[dict
                 fields = {}
 
 
+def _file(body: dict[str, Any]) -> io.BytesIO:
+    """A body that may be large, as aiohttp wants such."""
+    return io.BytesIO(json.dumps(body).encode())
+
+
 async def sse(client: Client, rng: random.Random) -> None:
     """HTTP+SSE of 2024-11-05, where the session is the stream: some calls, the last of which may be cut."""
     async with client.http.get(f"{client.base}/sse/{client.server}") as stream:
@@ -45,7 +51,7 @@ async def sse(client: Client, rng: random.Random) -> None:
         _, path = await anext(found)
 
         async def ask(body: dict[str, Any]) -> dict[str, Any] | None:
-            async with client.http.post(client.base + path, json=body) as response:
+            async with client.http.post(client.base + path, data=_file(body), headers=JSON_HEADERS) as response:
                 if response.status != 202:
                     if not await refused(response):
                         raise Violation(f"a message of /sse got {response.status}")
@@ -80,7 +86,7 @@ async def rest(client: Client, rng: random.Random) -> None:
     """A tool by plain HTTP."""
     sent = payload(rng)
     url = f"{client.base}/api/v1/servers/{client.server}/tools/echo"
-    async with client.http.post(url, json=sent) as response:
+    async with client.http.post(url, data=_file(sent), headers=JSON_HEADERS) as response:
         if await refused(response):
             client.counts[str(response.status)] += 1
             return

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.cli.conftest import LISTENS, Served, below_of, environment
-from tests.conftest import Running, Session, last, peer, tool
+from tests.conftest import Running, Session, in_time, last, peer, tool
 from tests.faults.conftest import until
 from tests.stores.conftest import redis, shared_redis, start_redis  # noqa: F401 - fixtures
 from tests.stores.redis_server import RedisServer
@@ -114,8 +114,10 @@ class Nodes:
         return node
 
     async def start_all(self, names: str, servers: dict[str, Any] | None = None, **settings: str) -> list[Node]:
-        """Start several, called by one letter each."""
-        return await asyncio.gather(*(self.start(name, servers, **settings) for name in names))
+        """Start several, called by one letter each, which have heard of each other."""
+        found = await asyncio.gather(*(self.start(name, servers, **settings) for name in names))
+        await acquainted(*found)
+        return found
 
     async def end(self, node: Node) -> int:
         """Ask a node to end; return its exit code. None of its processes may be left."""
@@ -148,6 +150,15 @@ async def nodes(tmp_path: Path, start_redis: Callable[..., RedisServer]) -> Asyn
     found = Nodes(tmp_path, start_redis())
     yield found
     await found.close()
+
+
+async def acquainted(*nodes: Node) -> None:
+    """Wait until each has heard of all others, as it does with its first beats."""
+    names = {node.name for node in nodes}
+    async with in_time():
+        for node in nodes:
+            while names - (await node.get("/health"))["nodes"].keys():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
 
 async def answer_of(session: Session, name: str = "count", id_: Any = 1) -> tuple[int, dict[str, Any]]:
