@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import hypothesis
 import pytest
 
 from bridge.config.servers import parse_servers
@@ -28,6 +29,10 @@ INITIALIZE = {
     "capabilities": {"elicitation": {}, "roots": {}, "sampling": {}},
     "clientInfo": {"name": "test", "version": "1"},
 }
+
+# How long an example takes is no property of what it shows.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is below nohup, and in the background of a script; children would inherit that, and not hear of Ctrl-C.

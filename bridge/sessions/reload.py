@@ -115,15 +115,17 @@ class Reload:
         self._later(self._when_idle(entries, act), f"reload {server}")
 
     async def _when_idle(self, entries: Iterable[SessionEntry], act: Callable[[SessionEntry], object]) -> None:
-        """Do something with each session when its calls have ended."""
+        """Do something with each session when its calls have ended, and it is not just getting a child."""
         pool = self._sessions.pool
         left = list(entries)
         while left:
             waiting = []
             for entry in left:
-                if pool.find(entry.key) is entry and entry.session.is_busy:
+                if pool.find(entry.key) is not entry:
+                    continue
+                if entry.session.is_busy or entry.state is SessionState.OPENING:
                     waiting.append(entry)
-                elif pool.find(entry.key) is entry:
+                else:
                     act(entry)
             left = waiting
             if left:

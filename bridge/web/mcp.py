@@ -280,8 +280,8 @@ class McpFace:
             self._sessions.end(entry, "its client left during initialize")
         elif exchange.failure is not None and exchange.failure.fault is Fault.UNAVAILABLE and not response.prepared:
             return refusal(exchange.failure, message.id)
-        # One that was opened and has ended meanwhile keeps its id: the next request hears so, and the client begins anew.
-        # Without one it would go on as if there were no sessions here.
+        # One that was opened and has ended meanwhile keeps its id: the next request hears so, and its client begins
+        # anew. Without one it would go on as if there were no sessions here.
         if entry.session.closed and not response.prepared and "error" in messages.fields(exchange.answer):
             del response.headers[SESSION_HEADER]
         return response

@@ -46,20 +46,20 @@ def judge(token: str) -> str:
     return "no token" if found is None else ""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text() | st.from_regex(r"[\w-]{0,9}\.[\w-]{0,9}\.[\w-]{0,9}"))
 def test_any_text_is_no_token(text: str) -> None:
     assert judge(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "b64", "zip", "jwk"]), VALUES))
 def test_any_head_gets_a_verdict(head: dict[str, Any]) -> None:
     text = f"{b64(json.dumps({'alg': 'EdDSA', **head}).encode())}.{b64(b'{}')}"
     assert judge(f"{text}.{b64(SIGNER.key.sign(text.encode()))}")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.sampled_from(["iss", "aud", "sub", "client_id", "exp", "nbf", "iat", "jti", "scope", "scp"]), VALUES

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.config.editing import with_entries, without_entries
@@ -85,7 +85,6 @@ def comments(text: str) -> list[str]:
     return re.findall(r"// a } , \{|/\* b\r?\n\" \*/|// c", text)
 
 
-@settings(deadline=None)  # json5 takes its time
 @given(layouts())
 def test_in_any_layout_it_is_added_and_removed_again_and_comments_stay(text: str) -> None:
     added = with_entries(text, NEW, "s")  # reads the result again, and raises where that is not what it should be
@@ -99,7 +98,6 @@ def test_in_any_layout_it_is_added_and_removed_again_and_comments_stay(text: str
         without_entries(text, [next(iter(table))], "s")
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abc"), st.just({"command": "x"}), max_size=3), st.sampled_from([None, 2, "\t"]))
 def test_strict_json_stays_strict(entries: dict[str, object], indent: int | str | None) -> None:
     text = json.dumps({"mcpServers": entries}, indent=indent)

@@ -36,7 +36,6 @@ def test_a_kept_input_keeps_its_property(name: str, file: Path) -> None:
 def test_a_property_holds_for_any_bytes(name: str) -> None:
     @settings(
         max_examples=ROUND,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
         phases=set(Phase) - {Phase.explain},

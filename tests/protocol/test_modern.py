@@ -32,7 +32,7 @@ from bridge.protocol.modern import (
 )
 
 #: A busy machine is no failure.
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 utf8 = st.text(st.characters(codec="utf-8"))
 
 

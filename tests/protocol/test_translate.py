@@ -41,7 +41,7 @@ FRAGILE = (
 )
 
 #: A busy machine is no failure.
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50)
 
 # Messages as text
 

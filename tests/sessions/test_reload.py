@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import psutil
 import pytest
 
 from bridge.config.servers import Servers, parse_servers
+from bridge.protocol.states import SessionState
 from bridge.sessions.reload import LOOK, Changes, changes
 from tests.conftest import Running, Session, StartBridge, events, peer, tool
 
@@ -108,6 +111,23 @@ async def test_a_call_that_runs_ends_on_the_process_that_it_began_on(start_bridg
         assert (await anext(heard))["result"] == {"released": "k"}
     while (await session.call("environment", 4))["result"]["MARK"] != "new":
         pass
+
+
+async def test_a_session_that_is_just_getting_a_process_gets_the_newest_in_the_end(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge()
+    session = await bridge.session()
+    [entry] = bridge.service.core.stream_pool.entries()
+    async with session.get():  # so that it is woken without being asked
+        bridge.service.reload(read(peer=peer(env={"ROUND": "1"})))
+        await until(lambda: entry.state is SessionState.OPENING)
+        bridge.service.reload(read(peer=peer(env={"ROUND": "2"})))
+
+        def round_of(pid: int | None) -> str | None:
+            with contextlib.suppress(psutil.Error):
+                return psutil.Process(pid).environ().get("ROUND") if pid is not None else None
+            return None
+
+        await until(lambda: round_of(entry.session.pid) == "2")
 
 
 async def test_an_operator_stops_what_runs_on_the_process_of_before_too(start_bridge: StartBridge) -> None:

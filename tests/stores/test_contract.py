@@ -318,7 +318,7 @@ def small_store(kind: str, directory: Path, url: str, model: Model) -> SessionSt
 
 @pytest.mark.parametrize("kind", ["memory", "file", "redis"])
 @given(steps=STEPS)
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_a_store_keeps_what_the_model_keeps(kind: str, redis: RedisServer, steps: list[object]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         redis.cli("FLUSHALL")
