@@ -121,6 +121,9 @@ class Run:
         self.bridge = bridge
         self.far = far
         self.servers = placed(far)
+        #: How often each server has begun to change, and how many changes have not been taken back yet.
+        self.changes: collections.Counter[str] = collections.Counter()
+        self.changing: collections.Counter[str] = collections.Counter()
         self.url = bridge.url
         self.http = http
         self.counts: collections.Counter[str] = collections.Counter()
@@ -195,8 +198,10 @@ class Run:
         await self._operate(server, "restart")
 
     async def _operate(self, server: str, what: str) -> None:
+        changing, changes = self.changing[server], self.changes[server]
         async with self.http.post(f"{self.url}/api/v1/servers/{server}/{what}") as response:
-            if response.status != 200 and (response.status != 404 or server in self.servers):
+            is_there = not changing and changes == self.changes[server]
+            if response.status != 200 and (response.status != 404 or is_there):
                 raise Violation(f"{what} {server}: {response.status} {await response.text():.300}")
 
     async def reload(self, rng: random.Random, server: str) -> None:
@@ -209,10 +214,13 @@ class Run:
         }.get(how := rng.choice(("adjusted", "restarted", "replaced", "removed")), {})
         if how == "removed":
             del self.servers[server]
+        self.changes[server] += 1
+        self.changing[server] += 1
         await self._reload()
         await asyncio.sleep(rng.random())
         self.servers[server] = entry
         await self._reload()
+        self.changing[server] -= 1
         self.counts["reloaded"] += 1
 
     async def _reload(self) -> None:
