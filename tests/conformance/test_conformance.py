@@ -29,7 +29,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], R
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # the first one waits for the run; the suite's own time limit is shorter and says what hung
+@pytest.mark.timeout(600)  # the first one waits for the run; the suite's own time limit is shorter and says what hung
 @pytest.mark.parametrize(("version", "child"), [(version, child) for version in VERSIONS for child in TARGETS[version]])
 def test_the_bridge_passes_all_that_the_control_passes(
     version: str, child: str, results: dict[tuple[str, str], Result]
@@ -41,7 +41,7 @@ def test_the_bridge_passes_all_that_the_control_passes(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
 async def test_the_endpoint_of_all_servers_passes_all_that_the_control_passes(version: str, tmp_path: Path) -> None:
     """With names apart, which the suite knows without their server."""

@@ -126,18 +126,20 @@ class Nodes:
         return await node.served.process.wait()
 
     async def close(self) -> None:
+        running = [node for node in self.all if node.served.process.returncode is None]
         for node in self.all:
-            await node.http.close()
+            await node.http.close()  # a node that ends waits for its clients to go
+        for node in running:  # all at once: one that has a successor takes its time to end
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self.below.update(node.children())
+            node.signal(signal.SIGCONT)
+            node.served.process.terminate()
+        for node in self.all:
+            with contextlib.suppress(TimeoutError):
+                async with in_time():
+                    await node.served.process.wait()
             if node.served.process.returncode is None:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    self.below.update(node.children())
-                node.signal(signal.SIGCONT)
-                node.served.process.terminate()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(20):
-                        await node.served.process.wait()
-                if node.served.process.returncode is None:
-                    node.served.process.kill()
+                node.served.process.kill()
             assert node.served.process.stderr is not None
             node.served.lines.append((await node.served.process.stderr.read()).decode())
             sys.stdout.write(f"--- {node.name}\n{''.join(node.served.lines)}")

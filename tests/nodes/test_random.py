@@ -13,7 +13,7 @@ from tests.nodes.conftest import LEASE, Nodes
 from tests.nodes.test_drain import Client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-EVENTS = 12
+EVENTS = 9
 
 
 class Chaos:
