@@ -42,6 +42,8 @@ WEIGHTS = {
     "sse": 4, "rest": 4, "ask": 3, "reply": 3, "resume": 4, "tear": 2,
     "kill": 2, "freeze": 1, "start": 4, "restart": 1, "reload": 1, "half_open": 2,
 }  # fmt: skip
+#: What a calm run leaves out, with the servers of another bridge: configurations that change under what is asked.
+UNRULY = frozenset({"ask", "reload"})
 ON_A_SERVER = frozenset({"kill", "freeze", "start", "restart", "reload", "half_open"})
 #: ``requestTimeout`` ends what a child never answers; a crash loop is waited for, but not long.
 USUAL = {"requestTimeout": 2000, "restartDelay": 100}
@@ -94,33 +96,41 @@ class Action:
         return f"{self.number}: {self.what} by {self.whom} ({self.seed})"
 
 
-def decisions(seed: int) -> Iterator[Action]:
+def decisions(seed: int, *, calm: bool = False) -> Iterator[Action]:
     """All that a run of this seed does, in order and without end."""
     rng = random.Random(seed)
-    names, weights = list(WEIGHTS), list(WEIGHTS.values())
-    crashing = range(list(SERVERS).index("crashing"), CLIENTS, len(SERVERS))
+    chosen = {what: weight for what, weight in WEIGHTS.items() if not (calm and what in UNRULY)}
+    names, weights, servers = list(chosen), list(chosen.values()), servers_of(calm=calm)
+    crashing = range(servers.index("crashing"), CLIENTS, len(servers))
     for number in itertools.count():
         [what] = rng.choices(names, weights)
-        among = range(len(SERVERS)) if what in ON_A_SERVER else crashing if what == "die" else range(CLIENTS)
+        among = range(len(servers)) if what in ON_A_SERVER else crashing if what == "die" else range(CLIENTS)
         yield Action(number, what, rng.choice(among), rng.getrandbits(32))
 
 
-def placed(far: Bridge) -> dict[str, dict[str, Any]]:
-    """All servers, with where the other bridge is."""
+def servers_of(*, calm: bool) -> list[str]:
+    """The servers of a run."""
+    return [name for name in SERVERS if not (calm and name in FAR)]
+
+
+def placed(far: Bridge, *, calm: bool) -> dict[str, dict[str, Any]]:
+    """Their entries, with where the other bridge is."""
+    chosen = {name: SERVERS[name] for name in servers_of(calm=calm)}
     return {
         name: {**entry, "url": entry["url"].format(far=far.url)} if "url" in entry else entry
-        for name, entry in SERVERS.items()
+        for name, entry in chosen.items()
     }
 
 
 class Run:
     """One run against one bridge process."""
 
-    def __init__(self, seed: int, bridge: Bridge, far: Bridge, http: aiohttp.ClientSession) -> None:
+    def __init__(self, seed: int, bridge: Bridge, far: Bridge, http: aiohttp.ClientSession, *, calm: bool) -> None:
         self.seed = seed
+        self.calm = calm
         self.bridge = bridge
         self.far = far
-        self.servers = placed(far)
+        self.servers = placed(far, calm=calm)
         #: How often each server has begun to change, and how many changes have not been taken back yet.
         self.changes: collections.Counter[str] = collections.Counter()
         self.changing: collections.Counter[str] = collections.Counter()
@@ -128,7 +138,7 @@ class Run:
         self.http = http
         self.counts: collections.Counter[str] = collections.Counter()
         self.done: collections.deque[str] = collections.deque(maxlen=50)
-        names = list(SERVERS)
+        names = servers_of(calm=calm)
         self.clients = [Client(http, bridge.url, names[n % len(names)], self.counts) for n in range(CLIENTS)]
         self.broken: list[str] = []
 
@@ -137,7 +147,7 @@ class Run:
         until = time.monotonic() + seconds
         permits = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as actions:
-            for action in decisions(self.seed):
+            for action in decisions(self.seed, calm=self.calm):
                 await permits.acquire()
                 if time.monotonic() >= until or self.broken:
                     break
@@ -148,7 +158,7 @@ class Run:
         rng = random.Random(action.seed)
         try:
             if action.what in ON_A_SERVER:
-                await getattr(self, action.what)(rng, list(SERVERS)[action.whom])
+                await getattr(self, action.what)(rng, servers_of(calm=self.calm)[action.whom])
             else:
                 await self.do(self.clients[action.whom], action.what, rng)
             self.counts["actions"] += 1
@@ -206,7 +216,7 @@ class Run:
 
     async def reload(self, rng: random.Random, server: str) -> None:
         """The configuration of a server changes: a little, so much that it starts anew, or it goes and comes back."""
-        entry = placed(self.far)[server]
+        entry = placed(self.far, calm=self.calm)[server]
         self.servers[server] = {
             "adjusted": {**entry, "requestTimeout": 2500},
             "restarted": {**entry, "sharing": "session"},
@@ -242,7 +252,9 @@ class Run:
         """Delete every session, and wait until all counts are what they have to be."""
         for client in self.clients:
             await client.delete(random.Random(0))
-        for server in SERVERS:  # children that are lent per call linger for half a minute, parked calls much longer
+        for (
+            server
+        ) in self.servers:  # children that are lent per call linger for half a minute, parked calls much longer
             for what in ("stop", "start"):
                 await self._operate(server, what)
         for server, _ in FAR.values():
@@ -264,17 +276,20 @@ class Run:
             await asyncio.sleep(0.1)
 
 
-async def chaos(seed: int, seconds: float, folder: Path) -> dict[str, Any]:
-    """Run; return what there is to tell. Raises :class:`Violation`, which names the seed and the last actions."""
+async def chaos(seed: int, seconds: float, folder: Path, *, calm: bool = False) -> dict[str, Any]:
+    """Run, with all that there is or calmly.
+
+    Return what there is to tell. Raises :class:`Violation`, which names the seed and the last actions.
+    """
     (beyond := folder / "far").mkdir()
     async with (
         served(beyond, dict(FAR.values()), **FAR_SETTINGS) as far,
-        served(folder, placed(far), **SETTINGS) as bridge,
+        served(folder, placed(far, calm=calm), **SETTINGS) as bridge,
         aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=1), timeout=aiohttp.ClientTimeout(BOUND)
         ) as http,
     ):
-        run = Run(seed, bridge, far, http)
+        run = Run(seed, bridge, far, http, calm=calm)
         try:
             return await _run(run, seconds)
         except Violation as violation:
