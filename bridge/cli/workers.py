@@ -24,8 +24,9 @@ from pathlib import Path
 
 from bridge.cli.errors import EXIT_ERROR
 from bridge.cli.worker import READY
-from bridge.cluster.board import Board, name_of
+from bridge.cluster.board import Board, name_of, socket_of
 from bridge.cluster.hosting import VARIABLE, Place, new_key
+from bridge.cluster.ids import Birth
 from bridge.config.errors import ConfigError
 from bridge.config.files import PRIVATE, replace_file
 from bridge.config.settings import Settings
@@ -146,7 +147,7 @@ class Parent:
             if process.returncode is not None:
                 del self._processes[index]
             self._board.set_epoch(index, 0)
-            (self._directory / f"{name_of(index)}.{epoch}").unlink(missing_ok=True)
+            socket_of(self._directory, Birth(name_of(index), epoch)).unlink(missing_ok=True)
 
     async def _announce(self, notifier: Notifier) -> None:
         for ready in self._ready:

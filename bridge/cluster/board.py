@@ -86,7 +86,7 @@ class Workers:
     @property
     def socket(self) -> Path:
         """Where this worker listens for the others."""
-        return _socket(self._directory, self.birth)
+        return socket_of(self._directory, self.birth)
 
     @property
     def own(self) -> Member:
@@ -123,10 +123,11 @@ class Workers:
     def _member(self, index: int, epoch: int) -> Member:
         address = self._addresses.get((index, epoch))
         if address is None:
-            address = self._addresses[index, epoch] = f"unix:{_socket(self._directory, Birth(name_of(index), epoch))}"
+            address = self._addresses[index, epoch] = f"unix:{socket_of(self._directory, Birth(name_of(index), epoch))}"
         return Member(self._names[index - 1], epoch, address, self._board.children(index))
 
 
-def _socket(directory: Path, birth: Birth) -> Path:
+def socket_of(directory: Path, birth: Birth) -> Path:
+    """Return where a worker listens for the others."""
     # A socket of its own for each epoch: a connection never reaches another life of a worker than was meant.
     return directory / f"{birth.node}.{birth.epoch}"

@@ -55,9 +55,3 @@ class Roll:
         """Take over what Redis has said. ``is_all``: a node that was not named is no more."""
         others = {name: known for name, known in found.items() if name != self._birth.node}
         self._others = others if is_all else {**self._others, **others}
-
-    def forget(self, member: Member) -> None:
-        """Believe no longer that a node lives, until it is heard of again."""
-        known = self._others.get(member.node)
-        if known is not None and known.member.epoch == member.epoch:
-            del self._others[member.node]

@@ -185,6 +185,11 @@ NO_RESOURCE = -32002
 NO_CURSOR = {"code": INVALID_PARAMS, "message": "no such cursor: this list comes in one page"}
 
 
+def has_cursor(request: Request) -> bool:
+    """Whether a request is for another page than the only one that there is: :data:`NO_CURSOR`."""
+    return messages.member(request.params, "cursor") not in (b"", b"null")
+
+
 def refusal(request: Request, no_resource: int) -> dict[str, Any]:
     """Return the error for a request that is for none of the servers."""
     found = subject(request)

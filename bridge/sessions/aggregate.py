@@ -234,7 +234,7 @@ class AggregateSeat:
         accept(exchange)
 
     async def _list(self, exchange: Exchange, listing: Listing) -> None:
-        if messages.member(exchange.request.params, "cursor") not in (b"", b"null"):
+        if merged.has_cursor(exchange.request):
             _refuse(exchange, NO_CURSOR)
             return
         result = messages.encode({listing.member: await self._read(listing)})

@@ -16,8 +16,8 @@ from bridge.protocol import merged, messages
 from bridge.protocol.errors import BridgeError
 from bridge.protocol.messages import Notification, Raw, Request
 from bridge.protocol.modern import ACKNOWLEDGED, LISTEN, ModernRequest
-from bridge.protocol.subscriptions import CHANGED, KINDS, UPDATED, end_of, named
-from bridge.sessions.down import Answered
+from bridge.protocol.subscriptions import CHANGED, KINDS, UPDATED, named
+from bridge.sessions.listen import Subscription
 from bridge.sessions.modern import ModernAnswer
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 
 
-class AggregateListen(Answered):
+class AggregateListen(Subscription):
     """``uris`` are by server: what it calls the resources that were asked for, and what the client does. ``servers``
     gives those that the client sees now, ``opened`` opens a subscription at one. ``on_end`` is called once.
     """
@@ -41,8 +41,7 @@ class AggregateListen(Answered):
         public_of: Callable[[str, str], str],
         on_end: Callable[[], object],
     ) -> None:
-        super().__init__(asked.request.id)
-        self._subscription = asked.request.id
+        super().__init__(asked, on_end)
         self._meta = Raw(asked.request.meta)
         wanted = messages.fields(messages.member(asked.request.params, "notifications"))
         self._kinds = {key: True for key in KINDS if wanted.get(key) == Raw(b"true")}
@@ -51,7 +50,6 @@ class AggregateListen(Answered):
         self._servers = servers
         self._opened = opened
         self._public_of = public_of
-        self._on_end = on_end
         self._following: dict[str, asyncio.Task[None]] = {}
         self._settled: dict[str, asyncio.Event] = {}
         self._early: list[bytes] | None = []  # what came before the acknowledgment
@@ -66,7 +64,7 @@ class AggregateListen(Answered):
         honored: dict[str, object] = {**self._kinds}
         if self._honored:
             honored["resourceSubscriptions"] = list(self._honored)
-        self.put(named(ACKNOWLEDGED, messages.encode({"notifications": honored}), self._subscription), Kind.NOTE)
+        self.put(named(ACKNOWLEDGED, messages.encode({"notifications": honored}), self._id), Kind.NOTE)
         early, self._early = self._early or [], None
         for line in early:
             self._send(line)
@@ -80,24 +78,12 @@ class AggregateListen(Answered):
     def announce(self) -> None:
         """Every list may be another one now."""
         for key in self._kinds:
-            self._send(named(CHANGED[key], b"", self._subscription))
-
-    def finish(self) -> None:
-        """End it in good order."""
-        if not self.ended:
-            self._end(end_of(self._subscription))
-            self._give_back()
-
-    def close(self) -> None:
-        """The client has closed it."""
-        if not self.ended:
-            self.end()
-            self._give_back()
+            self._send(named(CHANGED[key], b"", self._id))
 
     def _give_back(self) -> None:
         for task in self._following.values():
             task.cancel()
-        self._on_end()
+        super()._give_back()
 
     def _follow_all(self) -> None:
         for server in self._servers():
@@ -130,7 +116,7 @@ class AggregateListen(Answered):
         if uris:
             wanted["resourceSubscriptions"] = list(uris)
         params = messages.encode({"notifications": wanted, "_meta": self._meta})
-        answer = await self._opened(server, Request(self._subscription, LISTEN, params))
+        answer = await self._opened(server, Request(self._id, LISTEN, params))
         acknowledged = False
         try:
             while True:
@@ -168,5 +154,5 @@ class AggregateListen(Answered):
     def _send(self, line: bytes) -> None:
         if self._early is not None:
             self._early.append(line)
-        elif (line, Kind.NOTE) not in self.waiting:  # several servers may say the same, and once is enough to know
-            self.put(line, Kind.NOTE)
+        else:
+            self._note(line)

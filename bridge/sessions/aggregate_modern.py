@@ -73,7 +73,7 @@ class AggregateCalls:
             answered.result(await self._discover(view, asked, headers, principal))
         elif listing is None:
             answered.error(messages.encode(merged.refusal(asked.request, INVALID_PARAMS)))
-        elif messages.member(asked.request.params, "cursor") not in (b"", b"null"):
+        elif merged.has_cursor(asked.request):
             answered.error(messages.encode(merged.NO_CURSOR))
         else:
             items = await self._read(listing, view, asked, headers, principal)

@@ -23,17 +23,42 @@ from bridge.sessions.down import Answered
 SUBSCRIBE_PATIENCE = 30.0
 
 
-class DownListen(Answered):
+class Subscription(Answered):
+    """One open subscription, whatever it hears. ``on_end`` is called once."""
+
+    def __init__(self, asked: ModernRequest, on_end: Callable[[], object]) -> None:
+        super().__init__(asked.request.id)
+        self._on_end = on_end
+
+    def finish(self) -> None:
+        """End it in good order: there is nobody to hear any longer."""
+        if not self.ended:
+            self._end(end_of(self._id))
+            self._give_back()
+
+    def close(self) -> None:
+        """The client has closed it."""
+        if not self.ended:
+            self.end()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._on_end()
+
+    def _note(self, line: bytes) -> None:
+        if (line, Kind.NOTE) not in self.waiting:  # several may say the same, and once is enough to know
+            self.put(line, Kind.NOTE)
+
+
+class DownListen(Subscription):
     """One open subscription, on a seat of its own at a shared child, and among those who ``watch`` the children that
     calls of its client hold. ``on_end`` is called once.
     """
 
     def __init__(self, asked: ModernRequest, seat: Seat, watch: Watch, on_end: Callable[[], object]) -> None:
-        super().__init__(asked.request.id)
-        self._subscription = asked.request.id
+        super().__init__(asked, on_end)
         self._seat = seat
         self._watch = watch
-        self._on_end = on_end
         kinds, self._uris = honored(messages.member(asked.request.params, "notifications"), seat.greeting)
         self._honored: dict[str, object] = {**kinds}
         self._wanted = {CHANGED[kind] for kind in kinds}
@@ -57,23 +82,11 @@ class DownListen(Answered):
         if self._seat.closed:
             self.finish()
 
-    def finish(self) -> None:
-        """End it in good order: the server has gone."""
-        if not self.ended:
-            self._end(end_of(self._subscription))
-            self._give_back()
-
-    def close(self) -> None:
-        """The client has closed it."""
-        if not self.ended:
-            self.end()
-            self._give_back()
-
     def _give_back(self) -> None:
         self._seat.on_closed = _nothing
         self._watch.part(self)
         self._seat.release()
-        self._on_end()
+        super()._give_back()
 
     def hear(self, message: Undirected) -> None:
         """Pass on what was asked for."""
@@ -82,9 +95,7 @@ class DownListen(Answered):
             self._send(message.method, params)
 
     def _send(self, method: str, params: bytes) -> None:
-        line = named(method, params, self._subscription)
-        if (line, Kind.NOTE) not in self.waiting:  # several children may say the same, and once is enough to know
-            self.put(line, Kind.NOTE)
+        self._note(named(method, params, self._id))
 
 
 def _nothing() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
@@ -13,13 +12,11 @@ from bridge.cluster.node import Node
 from bridge.observe import audit
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.drain import Drain
+from bridge.web.front import Handler
 from bridge.web.guards import Guards
 from bridge.web.hops import HOP_HEADER
 from bridge.web.principal import Challenge, check_server, set_principal
 from bridge.web.proxy import Forwarded, set_forwarded
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
 
 #: Seconds for which a header that was good is not read again, less than it is good for; and how many of them.
 REMEMBERED, MOST_KNOWN = 10.0, 1000

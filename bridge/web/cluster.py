@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
-
-from aiohttp import web
 
 from bridge.cluster.node import Node
 from bridge.sessions.core import Core
 from bridge.web.arrivals import ArrivalGuards, Doors
 from bridge.web.drain import Drain
-from bridge.web.front import Front, ServerHandler
+from bridge.web.front import Front, Handler, ServerHandler
 from bridge.web.guards import Guards
 from bridge.web.hops import Hops
 from bridge.web.limits import Limits
@@ -22,7 +20,6 @@ from bridge.web.nodes import Nodes
 if TYPE_CHECKING:
     from bridge.sessions.takeover import Takeover  # which needs Redis
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 #: Seconds between two times that the others are told how many children there are.
 PUBLISHED = 0.25

@@ -21,12 +21,12 @@ from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web import rows
 from bridge.web.body import read_body
+from bridge.web.front import Handler
 from bridge.web.hops import Hops
 from bridge.web.links import Broken
 from bridge.web.merged_events import MergedEvents
 from bridge.web.reply import json_answer
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Merge = Callable[[Mapping[str, Any]], Any]
 
 _LISTS: dict[str, Merge] = {

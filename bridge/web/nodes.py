@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -20,6 +20,7 @@ from bridge.protocol.errors import Fault, Rejection
 from bridge.web.arrivals import has_arrived
 from bridge.web.body import read_body
 from bridge.web.drain import Drain
+from bridge.web.front import Handler, ServerHandler
 from bridge.web.hops import Hops, lost
 from bridge.web.links import Unreachable
 from bridge.web.reply import SESSION_HEADER
@@ -28,8 +29,6 @@ from bridge.web.states import States
 if TYPE_CHECKING:
     from bridge.sessions.takeover import Takeover  # which needs Redis
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-ServerHandler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
 #: Seconds for which a session is followed whose node has just gone: until its lease has run out, and a little more.
 FOLLOWED = 5.0
