@@ -153,11 +153,13 @@ class Running:
 
     async def session(self, server: str = "peer", **params: Any) -> Session:
         """Initialize, as every client does."""
-        async with self.post(f"/mcp/{server}", message("initialize", 0, **{**INITIALIZE, **params})) as response:
+        return await self.session_at(f"/mcp/{server}", **params)
+
+    async def session_at(self, path: str, **params: Any) -> Session:
+        """Do the same at any path: ``/mcp`` is all servers."""
+        async with self.post(path, message("initialize", 0, **{**INITIALIZE, **params})) as response:
             assert response.status == 200, await response.text()
-            session = Session(
-                self.http, f"{self.url}/mcp/{server}", response.headers["Mcp-Session-Id"], await last(response)
-            )
+            session = Session(self.http, self.url + path, response.headers["Mcp-Session-Id"], await last(response))
         async with session.post(message("notifications/initialized")) as response:
             assert response.status == 202
         return session

@@ -9,11 +9,11 @@ from tests.conftest import Running, last
 
 
 class ModernClient:
-    """What a modern client sends."""
+    """What a modern client sends to a server, or without a name to all of them."""
 
     def __init__(self, bridge: Running, server: str, capabilities: dict[str, Any] | None = None) -> None:
         self.bridge = bridge
-        self.path = f"/mcp/{server}"
+        self.path = f"/mcp/{server}" if server else "/mcp"
         self.capabilities = capabilities or {}
 
     def body(self, method: str, id_: Any = 1, meta: dict[str, Any] | None = None, **params: Any) -> dict[str, Any]:

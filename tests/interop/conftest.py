@@ -5,6 +5,7 @@ The clients and the servers are installed by ``make unit``, from the lock files 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -58,6 +59,20 @@ class Bridge:
     url: str = ""
     lines: list[str] = field(default_factory=list)
     _reader: threading.Thread | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def running(
+        cls, folder: Path, entries: dict[str, Any] | None = None, environ: Mapping[str, str | None] | None = None
+    ) -> Iterator[Bridge]:
+        """One of :meth:`start` for the length of a block. In the end SIGTERM must end it in order."""
+        bridge = cls.start(folder, entries, environ)
+        try:
+            yield bridge
+            assert bridge.stop() == 0, bridge.log
+            assert "Traceback" not in bridge.log, bridge.log
+        finally:
+            bridge.kill()
 
     @classmethod
     def start(
@@ -281,14 +296,9 @@ def run_all(
 
 @pytest.fixture(scope="package")  # not session: what goes wrong in its end is then told by a test of this package
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
-    """One bridge for all these tests. In the end SIGTERM must end it in order."""
-    bridge = Bridge.start(tmp_path_factory.mktemp("interop"))
-    try:
+    """One bridge for all these tests."""
+    with Bridge.running(tmp_path_factory.mktemp("interop")) as bridge:
         yield bridge
-        assert bridge.stop() == 0, bridge.log
-        assert "Traceback" not in bridge.log, bridge.log
-    finally:
-        bridge.kill()
 
 
 @pytest.fixture

@@ -95,15 +95,9 @@ def options(folder: Path, name: str) -> dict[str, Any]:
 def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
     folder = tmp_path_factory.mktemp("all")
     entries = {id_: entry for id_, entry in servers(folder).items() if id_ in SERVERS}
-    found = Bridge.start(
-        folder, entries, {"AGGREGATE_PATIENCE_MS": "60000"}
-    )  # five servers at once, and a busy machine
-    try:
+    patient = {"AGGREGATE_PATIENCE_MS": "60000"}  # five servers at once, and a busy machine
+    with Bridge.running(folder, entries, patient) as found:
         yield found
-        assert found.stop() == 0, found.log
-        assert "Traceback" not in found.log, found.log
-    finally:
-        found.kill()
 
 
 @pytest.fixture(scope="module")

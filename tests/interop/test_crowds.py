@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
 from bridge.sessions import parking, streamable
 from tests.conftest import Running, StartBridge
-from tests.interop.conftest import ALL_SDKS, AUTO, HANDSHAKE, INTRODUCING, PATIENCE, Bridge
-from tests.interop.expected import check_course
+from tests.interop.conftest import ALL_SDKS, AUTO, INTRODUCING, PATIENCE, Bridge
+from tests.interop.crowd import CROSSED, check_crowd
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * PATIENCE)]
 
 TIMES = 20
-#: Each server of one era, and the clients of the other.
-CROSSED = [("introducing-handshake", name) for name in AUTO] + [("introducing-modern", name) for name in HANDSHAKE]
 
 
 @pytest.mark.parametrize(("server", "name"), CROSSED)
 def test_twenty_clients_are_asked_at_once_and_none_is_mixed_up(server: str, name: str, served: Bridge) -> None:
-    with ALL_SDKS[name].start(f"{served.url}/mcp/{server}", "introduce", times=TIMES) as process:
-        try:
-            out, err = process.communicate(None, 2 * PATIENCE)
-        finally:
-            process.kill()
-    assert process.returncode == 0, err
-    reports: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
-    assert sorted(seen["number"] for seen in reports) == list(range(TIMES))
-    for seen in reports:
-        check_course(name, seen, served)
-        for n, call in enumerate(seen["calls"], seen["number"] * 10):
-            assert call["text"] == f"client {seen['number']} likes blue {n}"
-            steps = [[step, total] for step, total, _ in call["steps"] if total is not None]
-            assert steps == [[1, n], [2, n]]  # the TypeScript SDK makes a step without a total of each round
+    check_crowd(served, server, name, TIMES)
 
 
 async def until_asked(client: subprocess.Popen[str]) -> None:

@@ -51,13 +51,8 @@ def bridge(served: Bridge, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "python-both": {"url": python_both},
             **{f"bridge-{era}": {"url": f"{served.url}/mcp/asking-{era}"} for era in ("handshake", "modern")},
         }
-        bridge = Bridge.start(tmp_path_factory.mktemp("remote"), entries)
-        try:
+        with Bridge.running(tmp_path_factory.mktemp("remote"), entries) as bridge:
             yield bridge
-            assert bridge.stop() == 0, bridge.log
-            assert "Traceback" not in bridge.log, bridge.log
-        finally:
-            bridge.kill()
 
 
 @pytest.fixture(scope="module")

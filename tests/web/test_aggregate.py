@@ -40,14 +40,7 @@ def read(**servers: Any) -> Servers:
 
 async def everything(bridge: Running, query: str = "", **params: Any) -> Session:
     """Initialize at all servers."""
-    async with bridge.post(f"/mcp{query}", message("initialize", 0, **{**INITIALIZE, **params})) as response:
-        assert response.status == 200, await response.text()
-        session = Session(
-            bridge.http, f"{bridge.url}/mcp{query}", response.headers["Mcp-Session-Id"], await last(response)
-        )
-    async with session.post(message("notifications/initialized")) as response:
-        assert response.status == 202
-    return session
+    return await bridge.session_at(f"/mcp{query}", **params)
 
 
 async def names(session: Session, method: str = "tools/list", member: str = "tools", key: str = "name") -> list[str]:

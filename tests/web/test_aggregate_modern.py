@@ -20,7 +20,7 @@ BOTH = {"modern": MODERN, **FULL}
 def client(bridge: Running, query: str = "", **capabilities: Any) -> ModernClient:
     """A client of all servers."""
     found = ModernClient(bridge, "", capabilities)
-    found.path = f"/mcp{query}"
+    found.path += query
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from bridge.protocol.errors import Fault
 from tests.collector import Collector, Seen, collectors
-from tests.conftest import INITIALIZE, PEERS, Running, Session, StartBridge, last, message, peer, tool
+from tests.conftest import PEERS, Running, Session, StartBridge, last, message, peer, tool
 from tests.modern_client import ModernClient
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -122,11 +122,8 @@ async def test_every_face_makes_a_span_and_passes_it_on(traced: Running, collect
 
 async def test_a_call_at_all_servers_is_the_span_of_its_server(traced: Running, collector: Collector) -> None:
     meta = {"traceparent": PARENT}
-    one = ModernClient(traced, "")
-    one.path = "/mcp"
-    modern = await one.call("modern__meta", 1, meta)
-    async with traced.post("/mcp", message("initialize", 0, **INITIALIZE)) as response:
-        session = Session(traced.http, f"{traced.url}/mcp", response.headers["Mcp-Session-Id"], await last(response))
+    modern = await ModernClient(traced, "").call("modern__meta", 1, meta)
+    session = await traced.session_at("/mcp")
     call = message("tools/call", 2, name="peer__progress", arguments={"steps": 0}, _meta=meta)
     async with session.post(call) as response:
         handshake = await last(response)
