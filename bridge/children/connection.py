@@ -16,7 +16,7 @@ from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind, RequestStream, Stream
 from bridge.children.traffic import OTHER, Traffic
 from bridge.children.transport import Connect, Hearing
-from bridge.process.child import ChildStalled
+from bridge.process.stdin import ChildStalled
 from bridge.protocol import messages
 from bridge.protocol.errors import (
     METHOD_NOT_FOUND,

@@ -23,7 +23,7 @@ from bridge.children.remote_http import Gone, HttpClient, HttpFailure
 from bridge.children.remote_opening import Opening
 from bridge.children.remote_streamable import StreamableWire
 from bridge.children.transport import Hearing
-from bridge.process.child import ChildStalled
+from bridge.process.stdin import ChildStalled
 from bridge.protocol import messages
 from bridge.protocol.errors import Rejection
 from bridge.protocol.framing import Oversized

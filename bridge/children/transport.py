@@ -46,7 +46,7 @@ class Transport(Protocol):
         ...
 
     def write(self, line: bytes) -> None:
-        """Send one message. Raises :class:`bridge.process.child.ChildStalled` when it does not take any more."""
+        """Send one message. Raises :class:`bridge.process.stdin.ChildStalled` when it does not take any more."""
         ...
 
     async def stop(self, patience: float) -> None:

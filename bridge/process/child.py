@@ -1,4 +1,4 @@
-"""One child process on the event loop: write lines, get lines, see the exit, take the stop ladder.
+"""One child process on the event loop: start it, see its exit, take the stop ladder.
 
 The exit is seen by a pidfd and not by end-of-file, because a grandchild may hold the pipe open for ever (users' scar
 8); end-of-file on a living child counts as its end too. The dead child is left a zombie until its group has been
@@ -13,34 +13,17 @@ import contextlib
 import os
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable
-from typing import cast
 
 from bridge.process.pipes import Pipe
 from bridge.process.spawn import Command, Process, Start, start_plainly
+from bridge.process.stderr import Stderr
+from bridge.process.stdin import Stdin
+from bridge.process.stdout import LineHandler, Stdout
 from bridge.process.tree import ProcessGroup, ProcessTree, may_have_children, open_pidfd
-from bridge.protocol.framing import LineSplitter, Oversized
 
-#: Longest line of stderr that is kept whole, in bytes; a longer one is cut.
-STDERR_LINE = 64 * 1024
-#: Lines of stderr that are kept to explain a failure.
-STDERR_TAIL = 20
 #: Characters of the last words that an error repeats.
 SHOWN = 200
-#: Bytes that may wait for a child which does not read its stdin; past it, writing is refused.
-STDIN_BACKLOG = 64 * 1024 * 1024
-#: Lines up to this size in bytes are copied to join their end to them.
-COPIED = 64 * 1024
-#: Lines of one child that are taken in one turn of the event loop. One that writes as fast as it can would have it for
-#: itself otherwise: libuv goes on reading a pipe for as long as there is more in it.
-TURN_LINES = 100
-#: Bytes at a time after which the others have their turn, if they end a line: a part of one is only kept.
-TURN_BYTES = 64 * 1024
-#: Bytes of a line that took long enough to be put together.
-LARGE = 4 * 1024 * 1024
-#: Seconds that others have then: a call is several turns of the loop.
-PAUSE = 0.02
 #: Seconds for what a dead child still has in the pipe, when something else holds that pipe open.
 EXIT_DRAIN = 0.25
 #: Seconds for what a living child still says that has closed its stdin: it cannot be asked anything any more.
@@ -48,15 +31,9 @@ DEAF_DRAIN = 1.0
 #: Most seconds that what a child leaves behind gets to end, and then to be gone when it has been killed.
 LEFTOVERS = 1.0
 
-LineHandler = Callable[[bytes | Oversized], None]
-
-
-class ChildStalled(Exception):
-    """The child does not read its stdin, and the backlog is full."""
-
 
 class ChildProcess:
-    """Pipes and process group of one child.
+    """The life of one child. ``limit`` is the longest line of its stdout in bytes.
 
     ``on_line`` gets each line of stdout, ``on_stderr`` each line of stderr, ``on_end`` is called once, when nothing
     more will come: after the exit, or when a child that lives on has closed its stdout or its stdin. ``start`` is how
@@ -76,32 +53,22 @@ class ChildProcess:
     ) -> None:
         self._command = command
         self._start = start
-        self._on_up = on_up
-        self._on_later_line = on_line
-        self._on_line: LineHandler = self._first_line
-        self._on_stderr = on_stderr
         self._on_end = on_end
         self._ended = False
-        self._stdout_open = self._stderr_open = True
-        self._stdout_lines = LineSplitter(limit)
-        self._lines: deque[bytes | Oversized] = deque()  # for the next turns
-        self._stderr_lines = LineSplitter(STDERR_LINE)
         self._process: Process | None = None
         self._pidfd: int | None = None
-        self._stdin: asyncio.WriteTransport | None = None
-        self._turn_has_written = False
-        self._lines_of_turn: list[bytes] = []
+        self._loop = loop = asyncio.get_running_loop()
+        self._stdin = Stdin(loop, self._stdin_ended)
+        self._stdout = Stdout(loop, limit, on_up, on_line, self._pipe_ended)
+        self._stderr = Stderr(loop, on_stderr, self._pipe_ended)
+        #: Send one line. Raises :class:`bridge.process.stdin.ChildStalled` when the child has not read for too long.
+        self.write = self._stdin.write
         self._readers: list[asyncio.ReadTransport] = []
-        self.stdout: asyncio.ReadTransport | None = None
         self._pipes: list[Pipe] = []
-        self._loop = asyncio.get_running_loop()
         self._drain: asyncio.TimerHandle | None = None
         self._asked_to_end = False
         self._is_deaf = False
-        #: Loop time at which it last wrote to stderr, 0 for never.
-        self.stderr_at = 0.0
-        self.exited: asyncio.Future[int | None] = self._loop.create_future()
-        self.stderr_tail: deque[str] = deque(maxlen=STDERR_TAIL)
+        self.exited: asyncio.Future[int | None] = loop.create_future()
 
     @property
     def pid(self) -> int | None:
@@ -124,13 +91,18 @@ class ChildProcess:
             how = f"it was killed by signal {-code}"
         else:
             how = f"it exited with code {code}"
-        last = next((line for line in reversed(self.stderr_tail) if line.strip()), "")
-        return f"{how}; last words: {last.strip()[:SHOWN]}" if last else how
+        last = self._stderr.last_line
+        return f"{how}; last words: {last[:SHOWN]}" if last else how
 
     @property
     def last_words(self) -> str:
         """The last lines of its stderr, in one line."""
-        return " | ".join(self.stderr_tail)
+        return " | ".join(self._stderr.tail)
+
+    @property
+    def stderr_at(self) -> float:
+        """Loop time at which it last wrote to stderr, 0 for never."""
+        return self._stderr.heard_at
 
     async def start(self) -> None:
         """Start the program and attach its pipes. Raises :class:`bridge.process.spawn.SpawnError`."""
@@ -140,52 +112,16 @@ class ChildProcess:
         loop = self._loop
         stdin, stdout, stderr = self._pipes = [Pipe(file, loop) for file in process.pipes]
         stdin.attached()
-        self._stdin, _ = await loop.connect_write_pipe(lambda: _Stdin(self), stdin)
+        self._stdin.attach((await loop.connect_write_pipe(lambda: self._stdin, stdin))[0])
         stdout.attached()
-        self._readers.append((await loop.connect_read_pipe(lambda: _Stdout(self), stdout))[0])
+        self._readers.append((await loop.connect_read_pipe(lambda: self._stdout, stdout))[0])
         stderr.attached()
-        self._readers.append((await loop.connect_read_pipe(lambda: _Stderr(self), stderr))[0])
-
-    def write(self, line: bytes) -> None:
-        """Send one line. Raises :class:`ChildStalled` when the child has not read for too long.
-
-        The first line of a turn of the event loop goes out at once; those that follow in the same turn go together,
-        because a system call costs more than all else that is done here for a line.
-        """
-        stdin = self._stdin
-        if stdin is None or stdin.is_closing():
-            return  # its end is already on the way to everyone who waits
-        if stdin.get_write_buffer_size() > STDIN_BACKLOG:
-            raise ChildStalled
-        if self._turn_has_written:
-            self._lines_of_turn.append(line)
-            return
-        self._turn_has_written = True
-        self._loop.call_soon(self._end_turn)
-        if len(line) <= COPIED:
-            stdin.write(line + b"\n")
-        else:
-            stdin.writelines((line, b"\n"))
-
-    def _end_turn(self) -> None:
-        if not self._lines_of_turn:
-            self._turn_has_written = False
-            return
-        self._write_turn()
-        self._loop.call_soon(self._end_turn)
-
-    def _write_turn(self) -> None:
-        lines, self._lines_of_turn = self._lines_of_turn, []
-        if lines and self._stdin is not None:
-            lines.append(b"")
-            self._stdin.write(b"\n".join(lines))
+        self._readers.append((await loop.connect_read_pipe(lambda: self._stderr, stderr))[0])
 
     def close_stdin(self) -> None:
         """End-of-file: the polite way to ask a stdio server to end (specification, stdio shutdown)."""
         self._asked_to_end = True
-        self._write_turn()
-        if self._stdin is not None:
-            self._stdin.close()
+        self._stdin.close()
 
     async def stop(self, patience: float) -> None:
         """End the child and everything it started: ask, wait, insist.
@@ -259,8 +195,7 @@ class ChildProcess:
         self._end()
         for transport in self._readers:
             transport.close()
-        if self._stdin is not None:
-            self._stdin.abort()
+        self._stdin.abort()
         for pipe in self._pipes:
             pipe.close_unless_attached()
 
@@ -290,92 +225,26 @@ class ChildProcess:
     def _exit_seen(self, code: int | None) -> None:
         self.exited.set_result(code)
         # What the child wrote last is still in the pipes: end-of-file comes behind it, unless something holds them.
-        if not (self._stdout_open or self._stderr_open):
+        if not (self._stdout.is_open or self._stderr.is_open):
             self._end()
         else:
             self._end_within(EXIT_DRAIN)
 
-    def stdout_received(self, data: bytes) -> None:
-        """Bytes from the child's stdout."""
-        lines = self._stdout_lines.feed(data)
-        if lines and isinstance(lines[0], bytes) and len(lines[0]) >= LARGE:  # no other one can be longer than the data
-            self._wait_a_turn(lines)
-            return
-        if not lines or (len(lines) <= TURN_LINES and len(data) < TURN_BYTES):
-            for line in lines:
-                self._on_line(line)
-            return
-        self._lines.extend(lines)
-        assert self.stdout is not None
-        self.stdout.pause_reading()
-        self._take_turn()
-
-    def _wait_a_turn(self, lines: list[bytes | Oversized]) -> None:
-        """Take lines in the next turn: putting a large one together was enough for this one."""
-        assert self.stdout is not None
-        self._lines.extend(lines)
-        self.stdout.pause_reading()
-        self._loop.call_later(PAUSE, self._take_turn)
-
-    def _take_turn(self) -> None:
-        """Take some of the lines that wait; when there are none, read on."""
-        try:
-            for _ in range(min(TURN_LINES, len(self._lines))):
-                self._on_line(self._lines.popleft())
-        finally:
-            self._loop.call_soon(self._take_turn if self._lines else self._read_on)
-
-    def _read_on(self) -> None:
-        assert self.stdout is not None
-        if not self.stdout.is_closing():
-            self.stdout.resume_reading()
-
-    def _first_line(self, line: bytes | Oversized) -> None:
-        self._on_line = self._on_later_line
-        self._on_up()
-        self._on_line(line)
-
-    def stdin_ended(self) -> None:
+    def _stdin_ended(self) -> None:
         """The pipe to the child is closed. What it has read it may still answer, but not for long: if it was not asked
         to end, somebody may wait for an answer to what it will never read.
         """
-        self._stdin = None
         if not self._asked_to_end and not self.exited.done():
             self._is_deaf = True
             self._end_within(DEAF_DRAIN)
 
-    def stderr_received(self, data: bytes) -> None:
-        """Bytes from the child's stderr."""
-        self.stderr_at = self._loop.time()
-        for line in self._stderr_lines.feed(data):
-            self._stderr_line(line)
-
-    def stdout_ended(self) -> None:
-        """End-of-file on the child's stdout."""
-        self._stdout_open = False
-        self._lines.extend(self._stdout_lines.finish())
-        self._take_all()
-        self._pipe_ended()
-
-    def stderr_ended(self) -> None:
-        """End-of-file on the child's stderr."""
-        for line in self._stderr_lines.finish():
-            self._stderr_line(line)
-        self._stderr_open = False
-        self._pipe_ended()
-
     def _pipe_ended(self) -> None:
-        if self._stdout_open:
+        if self._stdout.is_open:
             return
-        if self.exited.done() and not self._stderr_open:
+        if self.exited.done() and not self._stderr.is_open:
             self._end()
         else:  # the exit code and the last words of a child that ends normally come a moment after its end-of-file
             self._end_within(EXIT_DRAIN)
-
-    def _stderr_line(self, line: bytes | Oversized) -> None:
-        data = line if isinstance(line, bytes) else line.head
-        self.stderr_tail.append(data[:500].decode(errors="replace"))
-        self._on_stderr(data)
 
     def _end_within(self, seconds: float) -> None:
         if self._ended:
@@ -387,48 +256,11 @@ class ChildProcess:
             self._drain.cancel()
         self._drain = self._loop.call_at(when, self._end)
 
-    def _take_all(self) -> None:
-        while self._lines:
-            self._on_line(self._lines.popleft())
-
     def _end(self) -> None:
         if self._ended:
             return
-        self._take_all()
+        self._stdout.take_all()
         self._ended = True
         if self._drain is not None:
             self._drain.cancel()
         self._on_end()
-
-
-class _Stdin(asyncio.BaseProtocol):
-    def __init__(self, child: ChildProcess) -> None:
-        self._child = child
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._child.stdin_ended()
-
-
-class _Stdout(asyncio.Protocol):
-    def __init__(self, child: ChildProcess) -> None:
-        self._child = child
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._child.stdout = cast(asyncio.ReadTransport, transport)  # uvloop has classes of its own
-
-    def data_received(self, data: bytes) -> None:
-        self._child.stdout_received(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._child.stdout_ended()
-
-
-class _Stderr(asyncio.Protocol):
-    def __init__(self, child: ChildProcess) -> None:
-        self._child = child
-
-    def data_received(self, data: bytes) -> None:
-        self._child.stderr_received(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._child.stderr_ended()

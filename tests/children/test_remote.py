@@ -25,7 +25,7 @@ from bridge.children.transport import Hearing
 from bridge.cli.check import check
 from bridge.config.servers import parse_servers
 from bridge.config.settings import read_settings
-from bridge.process.child import ChildStalled
+from bridge.process.stdin import ChildStalled
 from bridge.protocol.framing import Oversized
 from tests.children.scripted import Front, StartScripted, cut, event, progress, stream
 from tests.conftest import (

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from bridge.process import child, tree
-from bridge.process.child import STDIN_BACKLOG, ChildStalled
 from bridge.process.spawn import Command, SpawnError, spawn
+from bridge.process.stdin import BACKLOG, ChildStalled
 from bridge.process.tree import ProcessTree
 from bridge.process.usage import UsageMeter
 from bridge.protocol.framing import Oversized
@@ -83,7 +83,7 @@ async def test_stderr_is_drained_and_its_end_is_remembered(start: Start) -> None
     it = await start("seq 1 100 >&2; exit 3")
     await it.ended.wait()
     assert it.child.returncode == 3
-    assert list(it.child.stderr_tail) == [str(number) for number in range(81, 101)]
+    assert it.child.last_words == " | ".join(str(number) for number in range(81, 101))
 
 
 async def test_what_a_child_writes_last_still_arrives(start: Start) -> None:
@@ -209,7 +209,7 @@ async def test_no_zombie_stays(start: Start) -> None:
 
 async def test_a_child_that_does_not_read_is_refused_more(start: Start) -> None:
     it = await start("exec sleep 1000")
-    it.child.write(b"x" * (STDIN_BACKLOG + 1024 * 1024))
+    it.child.write(b"x" * (BACKLOG + 1024 * 1024))
     with pytest.raises(ChildStalled):
         it.child.write(b"one more")
 
