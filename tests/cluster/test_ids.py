@@ -40,6 +40,10 @@ def changed(session_id: str, part: int, text: str) -> str:
         "",
         "é" * 22,
     ],
+    ids=[
+        *("another node", "another epoch", "other random bits", "another signature", "another key", "a line end"),
+        *("a plain id", "nothing but points", "empty", "not ASCII"),
+    ],
 )
 def test_a_forged_or_foreign_id_is_nobodys(forged: str) -> None:
     assert IDS.birth_of(forged) is None
