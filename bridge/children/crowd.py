@@ -10,7 +10,8 @@ import contextlib
 import logging
 
 from bridge.children.audience import Announcements, Audience, Member, uri_of
-from bridge.children.connection import ChildConnection, Exchange
+from bridge.children.connection import ChildConnection
+from bridge.children.exchange import Exchange
 from bridge.children.stream import Kind
 from bridge.protocol import messages
 from bridge.protocol.errors import BridgeError

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from bridge.children.connection import ChildConnection, Exchange
+from bridge.children.connection import ChildConnection
+from bridge.children.exchange import Exchange
 from bridge.children.pins import ServerPins
 from bridge.children.transport import Connect
 from bridge.config.server import ServerConfig

@@ -12,8 +12,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 from bridge.children.child import Child
-from bridge.children.connection import ChildConnection, Exchange
+from bridge.children.connection import ChildConnection
 from bridge.children.crowd import SET_LEVEL, Crowd
+from bridge.children.exchange import Exchange
 from bridge.children.guard import Guard, GuardedConnection
 from bridge.children.launcher import Launcher
 from bridge.children.policy import Greeting, Sharing

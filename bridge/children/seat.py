@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bridge.children.audience import uri_of
-from bridge.children.connection import Exchange
 from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_granted
+from bridge.children.exchange import Exchange
 from bridge.children.policy import Greeting, Sharing
 from bridge.children.pool import ChildPool, Lease
 from bridge.children.stream import Kind

@@ -12,8 +12,9 @@ import contextlib
 from collections.abc import Callable, Coroutine
 
 from bridge.children.audience import uri_of
-from bridge.children.connection import Exchange, question_numbers
+from bridge.children.connection import question_numbers
 from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
+from bridge.children.exchange import Exchange
 from bridge.children.seat import Listener, Seat
 from bridge.children.stream import StreamEnded
 from bridge.protocol import messages, translate

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.protocol.errors import Fault, Rejection
 
 T = TypeVar("T")

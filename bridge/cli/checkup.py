@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.children.connection import SKIPPED, Exchange
+from bridge.children.connection import SKIPPED
+from bridge.children.exchange import Exchange
 from bridge.children.launcher import command_of
 from bridge.children.owner import ChildLimits
 from bridge.children.policy import Need

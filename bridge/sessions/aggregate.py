@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from bridge.children.audience import uri_of
-from bridge.children.connection import Exchange
 from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
+from bridge.children.exchange import Exchange
 from bridge.children.seat import Listener, Seat
 from bridge.children.variables import OwnVariables
 from bridge.protocol import merged, messages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.stream import Kind, RequestStream
 from bridge.protocol import messages
 from bridge.protocol.errors import Rejection

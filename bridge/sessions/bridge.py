@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 
 from bridge.aio.flights import Flights
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Listener, Seat

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat

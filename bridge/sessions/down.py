@@ -13,8 +13,8 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from bridge.children.connection import Exchange
 from bridge.children.crowd import LOG_MESSAGE
+from bridge.children.exchange import Exchange
 from bridge.children.policy import Sharing, interactive
 from bridge.children.pool import Lease
 from bridge.children.stream import Kind, RequestStream

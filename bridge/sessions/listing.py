@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.protocol import messages, tools
 from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError
 from bridge.protocol.headers import MOST_PAGES

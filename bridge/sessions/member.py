@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from bridge.aio.flights import Flights
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.seat import Seat
 from bridge.children.waiting import while_wanted
 from bridge.protocol import messages

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.policy import INTERACTIVE_CHILDREN, Need
 from bridge.children.registry import Registry
 from bridge.children.stream import RequestStream

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Iterable
 
 from bridge.children.audience import uri_of
-from bridge.children.connection import Exchange
 from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, is_granted
+from bridge.children.exchange import Exchange
 from bridge.children.seat import Seat
 from bridge.protocol import handshake, messages
 from bridge.protocol.errors import OtherEra, StartFailed

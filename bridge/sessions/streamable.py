@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.seat import Seat
 from bridge.children.stream import Kind, RequestStream, Stream
 from bridge.children.variables import OwnVariables

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.seat import Listener, Seat
 from bridge.children.waiting import while_wanted
 from bridge.protocol.messages import Response

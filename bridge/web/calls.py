@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.observe import audit
 from bridge.protocol import messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from multidict import istr
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.registry import Registry
 from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind, Stream

@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from bridge.children.connection import LARGE, ChildConnection, Exchange
+from bridge.children.connection import LARGE, ChildConnection
+from bridge.children.exchange import Exchange
 from bridge.children.transport import Hearing, Transport
 from bridge.protocol.messages import Request
 from bridge.web import body, mcp, sse

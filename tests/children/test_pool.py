@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.owner import ChildLimits
 from bridge.children.policy import DEDICATED, SHARED, Sharing
 from bridge.children.pool import Capacity, ChildPool, Lease

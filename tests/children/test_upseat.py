@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.seat import Seat
 from bridge.children.upseat import UpSeat
 from bridge.protocol.errors import ConnectionClosed

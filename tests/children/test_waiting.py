@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.waiting import while_wanted
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request

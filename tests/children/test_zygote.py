@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from bridge.children import launcher
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.owner import ChildLimits
 from bridge.children.policy import DEDICATED, SHARED, Sharing
 from bridge.children.pool import Capacity, ChildPool, Lease

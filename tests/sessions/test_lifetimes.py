@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.policy import Need
 from bridge.config.server import ServerConfig
 from bridge.config.settings import read_settings

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from bridge.children.connection import Exchange
+from bridge.children.exchange import Exchange
 from bridge.children.watch import Watch
 from bridge.protocol.messages import Request
 from bridge.protocol.modern import SUBSCRIPTION_ID, ModernRequest
