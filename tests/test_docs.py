@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.cli.main import VERBS, main
-from bridge.config.entry import KNOWN_KEYS
+from bridge.config.keys import KNOWN_KEYS
 from bridge.config.settings import setting_names
 from bridge.version import __version__
 

@@ -18,7 +18,6 @@ from bench.report import Table
 from bench.series import number
 from bench.servers import Server, bridge, entry
 from bench.suite import Suite
-from bridge.config.entry import KNOWN_KEYS
 
 KB, MB = 1024, 1024 * 1024
 FEW, MANY = 50, 1000
@@ -124,9 +123,6 @@ def _streams(server: Server, sessions: Sequence[dict[str, str]]) -> Iterator[Non
 
 
 def _kept(suite: Suite) -> None:
-    if "idleStopMs" not in KNOWN_KEYS:
-        suite.skip('this version does not read "idleStopMs" yet', "memory.kept")
-        return
     suite.say(f"memory: {KEPT} kept sessions without a child")
     env = {"MAX_CHILDREN": str(2 * WAVE), "MAX_SESSIONS": str(KEPT + 100)}
     with bridge(servers={"bench": entry(idleStopMs=200)}, env=env) as server:

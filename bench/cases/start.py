@@ -19,7 +19,6 @@ from bench.report import Table
 from bench.series import number, spread
 from bench.servers import Server, bridge
 from bench.suite import Suite
-from bridge.config.entry import KNOWN_KEYS
 
 PROGRAM = ["-m", "mcp_server_time"]
 TIME = {"command": "${BRIDGE_PYTHON}", "args": PROGRAM, "maxChildren": 200}
@@ -34,16 +33,12 @@ MB = 1024 * 1024
 
 def run(suite: Suite) -> None:
     """Open sessions in each way, in turns; beside them the program is asked without a bridge."""
-    ways = dict(WAYS)
-    if "preload" not in KNOWN_KEYS:
-        suite.skip('this version does not read "preload" yet', "start.zygote")
-        del ways["zygote"]
-    times: dict[str, list[float]] = {way: [] for way in (*ways, "no bridge, cold", "no bridge, warm")}
-    memory: dict[str, list[int]] = {way: [] for way in ways}
+    times: dict[str, list[float]] = {way: [] for way in (*WAYS, "no bridge, cold", "no bridge, warm")}
+    memory: dict[str, list[int]] = {way: [] for way in WAYS}
     rounds = 3 if suite.quick else 12
-    with bridge(servers={way: {**TIME, **keys} for way, keys in ways.items()}) as server:
+    with bridge(servers={way: {**TIME, **keys} for way, keys in WAYS.items()}) as server:
         for i in range(rounds + 1):
-            found = {way: _start(server, way) for way in ways}
+            found = {way: _start(server, way) for way in WAYS}
             alone = {"no bridge, cold": _alone(warm=False), "no bridge, warm": _alone(warm=True)}
             if i:  # the first of each way pays for what is done once: cold files, and starting the zygote
                 for way, milliseconds in ({way: taken for way, (taken, _) in found.items()} | alone).items():
@@ -51,7 +46,7 @@ def run(suite: Suite) -> None:
                 for way, (_, own) in found.items():
                     memory[way].append(own)
         suite.say(f"start: {CROWD} at once")
-        crowds = {way: _crowd(server, way) for way in ways if way != "warm"}
+        crowds = {way: _crowd(server, way) for way in WAYS if way != "warm"}
     note = (
         "From the POST to its answer, as a client sees it; *no bridge* is the program itself, asked over its pipes. "
         "Memory is what the new process has for itself alone (USS), once it has been greeted."

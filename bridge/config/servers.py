@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bridge.config.entry import BadEntry, EntryReader, kind_of
+from bridge.config.entry import EntryReader
 from bridge.config.environment import inherited
 from bridge.config.errors import ConfigError
+from bridge.config.keys import BadEntry, kind_of
 from bridge.config.server import ServerConfig
 
 #: What the object of entries may be called; without either it is the document itself.

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bridge.config.entry import KNOWN_KEYS
 from bridge.config.errors import ConfigError
+from bridge.config.keys import KNOWN_KEYS
 from bridge.config.server import UNSET, SandboxConfig, ServerConfig
 from bridge.config.servers import Servers, load_servers, parse_servers, single_command
 
