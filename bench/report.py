@@ -43,11 +43,10 @@ class Table:
 
 @dataclass
 class Results:
-    """What a run has found so far. ``seen`` is by key of a target, ``missing`` says why one was not measured."""
+    """What a run has found so far. ``seen`` is by key of a target."""
 
     tables: list[Table] = field(default_factory=list)
     seen: dict[str, float] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     bars: list[tuple[str, float]] = field(default_factory=list)
 
@@ -58,10 +57,8 @@ def verdicts(results: Results, *, whole: bool = True) -> Table:
     for target in TARGETS:
         seen = results.seen.get(target.key)
         if seen is None:
-            if not whole and target.key not in results.missing:
-                continue
-            why = results.missing.get(target.key, "nothing was seen of it")
-            table.rows.append((target.text, _wanted(target), "-", f"not measured: {why}"))
+            if whole:
+                table.rows.append((target.text, _wanted(target), "-", "not measured: nothing was seen of it"))
         else:
             verdict = "met" if target.is_met(seen) else "**missed**"
             table.rows.append((target.text, _wanted(target), f"{number(seen)} {target.unit}", verdict))

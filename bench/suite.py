@@ -71,11 +71,6 @@ class Suite:
         """Report what was seen for a target."""
         self.results.seen[key] = value
 
-    def skip(self, why: str, *keys: str) -> None:
-        """Say why targets are not measured."""
-        self.note(why)
-        self.results.missing.update(dict.fromkeys(keys, why))
-
     def peers(self, *wanted: Peer) -> list[Peer]:
         """Those peers, by default all, that can be installed here; each failure is said once."""
         found = []
