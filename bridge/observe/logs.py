@@ -10,6 +10,7 @@ bridge never waits for its own log.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.handlers
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from bridge.observe import audit
+from bridge.observe.outage import Outage
 from bridge.observe.shared import ROTATE_BYTES, ROTATE_KEEP, SharedFile
 
 #: Records that may wait for the disk.
@@ -143,7 +145,7 @@ class Logs:
         audits: bool = False,
         node: str | None = None,
     ) -> None:
-        self._open_file: Callable[[Path], logging.Handler] = _file if node is None else SharedFile
+        self._open_file: Callable[[Path], logging.Handler] = _RotatedFile if node is None else SharedFile
         self._audits = audits
         self._level = level
         self._directory = directory
@@ -236,6 +238,12 @@ def _is_audit(record: logging.LogRecord) -> bool:
 class _RotatedFile(logging.handlers.RotatingFileHandler):
     """Knows how long its file is. The handler that it is made of formats each record twice and asks the disk thrice."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            path, maxBytes=ROTATE_BYTES, backupCount=ROTATE_KEEP, encoding="utf-8", errors="backslashreplace"
+        )
+        self._outage = Outage(path)
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record) + self.terminator
@@ -246,11 +254,16 @@ class _RotatedFile(logging.handlers.RotatingFileHandler):
             self.stream = stream
             stream.write(line)
             stream.flush()
+            self._outage.written()
+        except OSError as error:
+            self._give_up_stream()
+            self._outage.lost(error)
         except Exception:
             self.handleError(record)
 
-
-def _file(path: Path) -> logging.Handler:
-    return _RotatedFile(
-        path, maxBytes=ROTATE_BYTES, backupCount=ROTATE_KEEP, encoding="utf-8", errors="backslashreplace"
-    )
+    def _give_up_stream(self) -> None:
+        """Forget what could not be written, which would else come twice or in halves; the next line opens the file."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()

@@ -7,10 +7,13 @@ Before each, the name is looked at: where it leads to another file by now, someb
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from bridge.observe.outage import Outage
 
 #: A file is rotated at this size, and so many old ones are kept.
 ROTATE_BYTES = 10 * 1024 * 1024
@@ -27,6 +30,7 @@ class SharedFile(logging.Handler):
         self._keep = keep
         self._descriptor = -1
         self._file: tuple[int, int] | None = None
+        self._outage = Outage(path)
         self._reopen()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -39,7 +43,11 @@ class SharedFile(logging.Handler):
                         self._rotate()
             if self._found() != self._file:
                 self._reopen()
-            os.write(self._descriptor, line)
+            if os.write(self._descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._outage.written()
+        except OSError as error:
+            self._outage.lost(error)
         except Exception:
             self.handleError(record)
 

@@ -27,10 +27,15 @@ _numbers = itertools.count(1)
 
 
 class BridgeClient:
-    """One bridge-owned client on a server, used by any number of calls of one principal at once."""
+    """One bridge-owned client on a server, used by any number of calls of one principal at once.
 
-    def __init__(self, server: str, seat: Seat, owner: str) -> None:
+    ``is_modern``: its child was greeted in the modern era, which holds for as long as the client lives, whatever its
+    server becomes meanwhile.
+    """
+
+    def __init__(self, server: str, seat: Seat, owner: str, *, is_modern: bool) -> None:
         self._server = server
+        self.is_modern = is_modern
         self._owner = owner
         self._label = f"client_{next(_numbers)}"
         self.seat = seat
@@ -125,7 +130,7 @@ class BridgeClients:
     async def _open(self, key: str, server: str, owner: str, need: Need) -> Entry[BridgeClient]:
         self.pool.check_room(server)
         seat = await self._registry.seat(server, need, owner)
-        client = BridgeClient(server, seat, owner)
+        client = BridgeClient(server, seat, owner, is_modern=need is Need.MODERN)
         entry = self.pool.add(key, client, self._ttl_of(server))
         self.pool.opened(entry)
         seat.on_closed = lambda: self._child_ended(entry)

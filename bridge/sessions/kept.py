@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -20,6 +21,11 @@ from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.vacant import Vacant
 from bridge.stores.factory import open_store
 from bridge.stores.record import Event, SessionRecord, SessionStore
+
+log = logging.getLogger(__name__)
+
+#: Seconds by which the clock of the system has to be set for records to be written anew.
+CLOCK_SET = 5.0
 
 
 class Kept:
@@ -46,6 +52,7 @@ class Kept:
         self._wall = wall
         self._release = release
         self._saved: dict[str, float] = {}  # id -> last use, as it was written
+        self._ahead = self._clock_ahead()
 
     @property
     def is_lasting(self) -> bool:
@@ -132,10 +139,23 @@ class Kept:
         self.follow(entry)
 
     def sweep(self) -> None:
-        """Write the time of last use of what has been used since it was written."""
+        """Write the time of last use of what has been used since it was written.
+
+        All of it where the clock of the system was set, or stood still while the machine slept: a store reckons by it,
+        and would forget sessions that have time left here.
+        """
+        ahead = self._clock_ahead()
+        if abs(ahead - self._ahead) > CLOCK_SET:
+            log.info("the clock was set by %+.0f s; all kept sessions are written again", ahead - self._ahead)
+            self._ahead = ahead
+            self.save_all()
+            return
         for entry in self._pool.entries():
             if entry.session.is_kept and entry.last_used > self._saved.get(entry.key, 0.0):
                 self.save(entry)
+
+    def _clock_ahead(self) -> float:
+        return self._wall() - self._pool.clock()
 
     def save_all(self) -> None:
         """Write every session that is to be kept."""

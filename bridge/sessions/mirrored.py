@@ -74,7 +74,7 @@ class MirroredArguments:
     def _seat(self, server: _Server, asked: ModernRequest) -> Seat:
         """Where the client of a request sees its tools."""
         name = server.entry.session.server
-        if self._registry.speaks_modern(name) or not is_alone(asked):
+        if server.entry.session.is_modern or not is_alone(asked):
             return server.entry.session.seat
         seat = server.seats.get(_key(asked))
         if seat is None:
@@ -87,7 +87,7 @@ class MirroredArguments:
 
     async def _list(self, entry: Entry[BridgeClient], seat: Seat, capabilities: bytes) -> Mirrored | None:
         found: Mirrored = {}
-        modern = self._registry.speaks_modern(entry.session.server)
+        modern = entry.session.is_modern
         silence = self._timing.bridge_silence(entry.session.server)
 
         def completed(params: bytes) -> bytes:

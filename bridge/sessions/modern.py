@@ -66,14 +66,17 @@ class ModernCalls:
                 check_parameters(asked.request, headers, mirrored[asked.name])
         if asked.method == LISTEN and len(self._listens) >= MOST_LISTENS:
             raise Rejection(Fault.INTERNAL, f"all {MOST_LISTENS} subscriptions are in use")
-        if self._registry.speaks_modern(server):
-            return await self._forward(entry, asked)
-        if asked.method == DISCOVER:
+        if asked.method == DISCOVER and not entry.session.is_modern:
             stream = Answered(asked.request.id)
             stream.result(translate.discovered(entry.session.greeting))
             return ModernAnswer(stream, _nothing)
-        if asked.method == LISTEN:
+        if asked.method == LISTEN and not entry.session.is_modern:
             return await self._listen_down(server, asked, principal)
+        parked = self._parked(entry, asked, principal)
+        if parked is not None:
+            return ModernAnswer(parked.retry(asked), parked.abandon)
+        if entry.session.is_modern:
+            return await self._forward(entry, asked)
         return await self._call_down(entry, asked, principal)
 
     def finish_listens(self, server: str | None = None) -> None:
@@ -109,11 +112,25 @@ class ModernCalls:
     async def _read_mirrored(self, entry: Entry[BridgeClient], asked: ModernRequest) -> Mirrored:
         """What the client must repeat in headers, where nobody knows."""
         server = entry.session.server
-        if not self._registry.speaks_modern(server):
+        if not entry.session.is_modern:
             if "requestState" in messages.fields(asked.request.params):
                 return {}  # the call that waits for it was looked at, and may hold the child that could be asked
             self.parking.make_room(server, INTERACTIVE_CHILDREN)
         return await self._mirrored.read(entry, asked)
+
+    def _parked(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> DownCall | None:
+        """The call that a retry goes on with, on the child where it began, even where its server has changed its era.
+
+        Raises :class:`Rejection` for a ``requestState`` that is good for nothing.
+        """
+        is_modern, server = entry.session.is_modern, entry.session.server
+        if is_modern and not self.parking:
+            return None
+        state = messages.string(messages.member(asked.request.params, "requestState"))
+        if state is None or (is_modern and not self.parking.holds(state)):  # a modern server has states of its own
+            return None
+        parked = self.parking.take(state, asked.request, principal, server)
+        return parked if isinstance(parked, DownCall) else None
 
     async def _forward(self, entry: Entry[BridgeClient], asked: ModernRequest) -> ModernAnswer:
         """To a modern child: as it is, ids and tokens apart."""
@@ -139,11 +156,6 @@ class ModernCalls:
     async def _call_down(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> ModernAnswer:
         """To a handshake child: alone on it if it may ask or log, together with others if not."""
         server = entry.session.server
-        state = messages.string(messages.member(asked.request.params, "requestState"))
-        if state is not None:
-            parked = self.parking.take(state, asked.request, principal, server)
-            if isinstance(parked, DownCall):
-                return ModernAnswer(parked.retry(asked), parked.abandon)
         info = messages.member(entry.session.greeting, "serverInfo")
         if is_alone(asked):
             self.parking.make_room(server, INTERACTIVE_CHILDREN)

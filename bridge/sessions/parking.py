@@ -81,6 +81,10 @@ class Parking:
         self._places[name] = _Place(call, principal, loop.time(), timer)
         return f"{name}.{self._seal(name, principal, call.server, digest(request))}"
 
+    def holds(self, state: str) -> bool:
+        """Whether a call waits under this ``requestState``, whoever may bring it back."""
+        return state.partition(".")[0] in self._places
+
     def take(self, state: str, request: Request, principal: str, server: str) -> Parkable:
         """Return the call that a ``requestState`` brings back. Raises :class:`Rejection` for any that is not right."""
         name, _, seal = state.partition(".")

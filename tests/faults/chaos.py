@@ -42,8 +42,6 @@ WEIGHTS = {
     "sse": 4, "rest": 4, "ask": 3, "reply": 3, "resume": 4, "tear": 2,
     "kill": 2, "freeze": 1, "start": 4, "restart": 1, "reload": 1, "half_open": 2,
 }  # fmt: skip
-#: What a calm run leaves out, with the servers of another bridge: configurations that change under what is asked.
-UNRULY = frozenset({"ask", "reload"})
 ON_A_SERVER = frozenset({"kill", "freeze", "start", "restart", "reload", "half_open"})
 #: ``requestTimeout`` ends what a child never answers; a crash loop is waited for, but not long.
 USUAL = {"requestTimeout": 2000, "restartDelay": 100}
@@ -73,10 +71,15 @@ FAR_SETTINGS = {**SETTINGS, "STREAM_SESSION_TTL_MS": "20000"}
 #: What must not be in the log of a bridge, whatever happens to it.
 UNWANTED = ("\nTraceback", "never retrieved", "never awaited", "Task was destroyed", "Unclosed", " failed\n")
 #: How much more a bridge may hold in the end than before the run, when it had done a little of everything once.
-MORE_DESCRIPTORS = 10
-MORE_IN_USE = 4 * 2**20
-MORE_BLOCKS = 30_000  # reasons of ended sessions and other tables that have a bound; it does not grow with the run
-MORE_RESIDENT = 80 * 2**20  # 32 MiB are kept, and the rest goes back once it is 24 MiB (bridge/process/memory.py)
+MORE = {
+    "descriptors": 10,
+    "resident": 80 * 2**20,  # 32 MiB are kept, and the rest goes back once it is 24 MiB (bridge/process/memory.py)
+    "below": 0,
+}
+#: How many parts a run has. After each the bridge comes to rest.
+PARTS = 3
+#: What leaks grows in every part after the first, by more than this; tables that have a bound fill up and come to rest.
+GROWTH = {"in_use": 2**20, "blocks": 10_000}
 #: Seconds that a bridge gets for its end: SHUTDOWN_TIMEOUT_MS and a little.
 END = 15.0
 #: Seconds until the clients' idle connections have been closed, and what hangs on them has gone.
@@ -96,11 +99,10 @@ class Action:
         return f"{self.number}: {self.what} by {self.whom} ({self.seed})"
 
 
-def decisions(seed: int, *, calm: bool = False) -> Iterator[Action]:
+def decisions(seed: int) -> Iterator[Action]:
     """All that a run of this seed does, in order and without end."""
     rng = random.Random(seed)
-    chosen = {what: weight for what, weight in WEIGHTS.items() if not (calm and what in UNRULY)}
-    names, weights, servers = list(chosen), list(chosen.values()), servers_of(calm=calm)
+    names, weights, servers = list(WEIGHTS), list(WEIGHTS.values()), list(SERVERS)
     crashing = range(servers.index("crashing"), CLIENTS, len(servers))
     for number in itertools.count():
         [what] = rng.choices(names, weights)
@@ -108,29 +110,23 @@ def decisions(seed: int, *, calm: bool = False) -> Iterator[Action]:
         yield Action(number, what, rng.choice(among), rng.getrandbits(32))
 
 
-def servers_of(*, calm: bool) -> list[str]:
-    """The servers of a run."""
-    return [name for name in SERVERS if not (calm and name in FAR)]
-
-
-def placed(far: Bridge, *, calm: bool) -> dict[str, dict[str, Any]]:
-    """Their entries, with where the other bridge is."""
-    chosen = {name: SERVERS[name] for name in servers_of(calm=calm)}
+def placed(far: Bridge) -> dict[str, dict[str, Any]]:
+    """All servers, with where the other bridge is."""
     return {
         name: {**entry, "url": entry["url"].format(far=far.url)} if "url" in entry else entry
-        for name, entry in chosen.items()
+        for name, entry in SERVERS.items()
     }
 
 
 class Run:
     """One run against one bridge process."""
 
-    def __init__(self, seed: int, bridge: Bridge, far: Bridge, http: aiohttp.ClientSession, *, calm: bool) -> None:
+    def __init__(self, seed: int, bridge: Bridge, far: Bridge, http: aiohttp.ClientSession) -> None:
         self.seed = seed
-        self.calm = calm
+        self.decisions = decisions(seed)
         self.bridge = bridge
         self.far = far
-        self.servers = placed(far, calm=calm)
+        self.servers = placed(far)
         #: How often each server has begun to change, and how many changes have not been taken back yet.
         self.changes: collections.Counter[str] = collections.Counter()
         self.changing: collections.Counter[str] = collections.Counter()
@@ -138,7 +134,7 @@ class Run:
         self.http = http
         self.counts: collections.Counter[str] = collections.Counter()
         self.done: collections.deque[str] = collections.deque(maxlen=50)
-        names = servers_of(calm=calm)
+        names = list(SERVERS)
         self.clients = [Client(http, bridge.url, names[n % len(names)], self.counts) for n in range(CLIENTS)]
         self.broken: list[str] = []
 
@@ -147,10 +143,11 @@ class Run:
         until = time.monotonic() + seconds
         permits = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as actions:
-            for action in decisions(self.seed, calm=self.calm):
+            while True:
                 await permits.acquire()
                 if time.monotonic() >= until or self.broken:
                     break
+                action = next(self.decisions)
                 self.done.append(str(action))
                 actions.create_task(self._act(action)).add_done_callback(lambda _: permits.release())
 
@@ -158,7 +155,7 @@ class Run:
         rng = random.Random(action.seed)
         try:
             if action.what in ON_A_SERVER:
-                await getattr(self, action.what)(rng, servers_of(calm=self.calm)[action.whom])
+                await getattr(self, action.what)(rng, list(SERVERS)[action.whom])
             else:
                 await self.do(self.clients[action.whom], action.what, rng)
             self.counts["actions"] += 1
@@ -216,7 +213,7 @@ class Run:
 
     async def reload(self, rng: random.Random, server: str) -> None:
         """The configuration of a server changes: a little, so much that it starts anew, or it goes and comes back."""
-        entry = placed(self.far, calm=self.calm)[server]
+        entry = placed(self.far)[server]
         self.servers[server] = {
             "adjusted": {**entry, "requestTimeout": 2500},
             "restarted": {**entry, "sharing": "session"},
@@ -252,9 +249,7 @@ class Run:
         """Delete every session, and wait until all counts are what they have to be."""
         for client in self.clients:
             await client.delete(random.Random(0))
-        for (
-            server
-        ) in self.servers:  # children that are lent per call linger for half a minute, parked calls much longer
+        for server in SERVERS:  # children that are lent per call linger for half a minute, parked calls much longer
             for what in ("stop", "start"):
                 await self._operate(server, what)
         for server, _ in FAR.values():
@@ -276,20 +271,17 @@ class Run:
             await asyncio.sleep(0.1)
 
 
-async def chaos(seed: int, seconds: float, folder: Path, *, calm: bool = False) -> dict[str, Any]:
-    """Run, with all that there is or calmly.
-
-    Return what there is to tell. Raises :class:`Violation`, which names the seed and the last actions.
-    """
+async def chaos(seed: int, seconds: float, folder: Path) -> dict[str, Any]:
+    """Run; return what there is to tell. Raises :class:`Violation`, which names the seed and the last actions."""
     (beyond := folder / "far").mkdir()
     async with (
         served(beyond, dict(FAR.values()), **FAR_SETTINGS) as far,
-        served(folder, placed(far, calm=calm), **SETTINGS) as bridge,
+        served(folder, placed(far), **SETTINGS) as bridge,
         aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=1), timeout=aiohttp.ClientTimeout(BOUND)
         ) as http,
     ):
-        run = Run(seed, bridge, far, http, calm=calm)
+        run = Run(seed, bridge, far, http)
         try:
             return await _run(run, seconds)
         except Violation as violation:
@@ -303,19 +295,22 @@ async def _run(run: Run, seconds: float) -> dict[str, Any]:
             await run.do(client, what, random.Random(1))
     await run.end()
     before = await _settled(run.bridge, None)
-    await run.go(seconds)
-    if run.broken:
-        raise Violation("\n".join(run.broken[:5]))
-    await run.end()
-    after = await _settled(run.bridge, before)
-    if more := _more(before, after):
-        raise Violation(f"more than before: {', '.join(more)}\nbefore {before}\nafter {after}")
+    held = []
+    for _ in range(PARTS):
+        await run.go(seconds / PARTS)
+        if run.broken:
+            raise Violation("\n".join(run.broken[:5]))
+        await run.end()
+        held.append(await _settled(run.bridge, before))
+    if more := _more(before, held[-1]) + _grows(held):
+        parts = "\n".join(f"after part {number} {each}" for number, each in enumerate(held, 1))
+        raise Violation(f"more than before: {', '.join(more)}\nbefore {before}\n{parts}")
     await _stop(run)
     for said, unwanted in itertools.product((run.bridge.said, run.far.said), UNWANTED):
         if unwanted in said:
             at = said.index(unwanted)
             raise Violation(f"{unwanted!r} in the log: {said[max(0, at - 300) : at + 1500]}")
-    return {"seed": run.seed, "before": before, "after": after, **run.counts}
+    return {"seed": run.seed, "before": before, "parts": held, **run.counts}
 
 
 #: What each client does once before anything is counted.
@@ -324,15 +319,18 @@ WARMING = ("echo", "bridge", "modern", "big", "progress", "manage", "log", "list
 
 def _more(before: Holds, after: Holds) -> list[str]:
     """What there is more of than there may be."""
-    limits = {
-        "descriptors": MORE_DESCRIPTORS,
-        "blocks": MORE_BLOCKS,
-        "in_use": MORE_IN_USE,
-        "resident": MORE_RESIDENT,
-        "below": 0,
-    }
-    more = [name for name, room in limits.items() if getattr(after, name) > getattr(before, name) + room]
+    more = [name for name, room in MORE.items() if getattr(after, name) > getattr(before, name) + room]
     return more + (["tasks"] if len(after.tasks) > len(before.tasks) else [])
+
+
+def _grows(held: list[Holds]) -> list[str]:
+    """What has grown in every part after the first."""
+    pairs = list(itertools.pairwise(held))
+    return [
+        name
+        for name, room in GROWTH.items()
+        if all(getattr(after, name) > getattr(before, name) + room for before, after in pairs)
+    ]
 
 
 async def _settled(bridge: Bridge, before: Holds | None) -> Holds:

@@ -26,6 +26,8 @@ from tests.faults.test_kill import living, marked
 TOLD = Path("holds.json")
 #: Seconds until a bridge listens, or tells what it holds.
 PATIENCE = 30.0
+#: Characters of a text from which on it is told of by itself.
+LARGE = 64 * 1024
 
 
 def _tell(*_: object) -> None:
@@ -37,9 +39,22 @@ def _tell(*_: object) -> None:
         "in_use": heap.in_use(),
         "free": heap.free(),
         "resident": heap.resident(),
+        "large": _large(),
     }
     TOLD.with_suffix(".part").write_text(json.dumps(told))
     TOLD.with_suffix(".part").replace(TOLD)
+
+
+def _large() -> list[str]:
+    """What is longer than ``LARGE``, longest first: its size, how it begins, and the types of what holds it."""
+    found: dict[int, tuple[int, str, set[str]]] = {}
+    for holder in gc.get_objects():
+        for each in gc.get_referents(holder):
+            if isinstance(each, bytes | bytearray | str) and len(each) > LARGE:
+                begin = repr(each[:40])
+                found.setdefault(id(each), (len(each), begin, set()))[2].add(type(holder).__name__)
+    longest = sorted(found.values(), key=lambda entry: -entry[0])[:20]
+    return [f"{size} {begin} in {', '.join(sorted(holders))}" for size, begin, holders in longest]
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,8 @@ class Holds:
     """What a bridge holds at one moment. Memory is in bytes.
 
     ``blocks``: small objects of Python. ``in_use`` and ``free``: what the C allocator has handed out, and what it keeps
-    although it was given back. ``below``: processes, without the watchdog.
+    although it was given back. ``large``: the longest texts, and what they are part of. ``below``: processes, without
+    the watchdog.
     """
 
     tasks: tuple[str, ...]
@@ -55,6 +71,7 @@ class Holds:
     in_use: int
     free: int
     resident: int
+    large: tuple[str, ...]
     descriptors: int
     below: int
 
@@ -69,7 +86,7 @@ class Holds:
         process = psutil.Process(bridge.pid)
         below = [each for each in process.children(recursive=True) if not _is_watchdog(each)]
         held: dict[str, Any] = json.loads(told.read_text())
-        held["tasks"] = tuple(held["tasks"])
+        held |= {name: tuple(held[name]) for name in ("tasks", "large")}
         return cls(**held, descriptors=process.num_fds(), below=len(below))
 
 

@@ -267,6 +267,23 @@ class SlowConsole(io.StringIO):
         return written
 
 
+class HeardConsole(io.StringIO):
+    """A terminal that can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written = threading.Condition()
+
+    def write(self, text: str) -> int:
+        with self._written:
+            self._written.notify_all()
+            return super().write(text)
+
+    def wait_for(self, text: str) -> None:
+        with self._written:
+            assert self._written.wait_for(lambda: text in self.getvalue(), PATIENCE), self.getvalue()
+
+
 def test_a_directory_that_cannot_be_made_costs_one_warning_and_the_files(tmp_path: Path) -> None:
     # Below a regular file, because root may write everywhere else.
     (tmp_path / "file").write_text("")
@@ -298,6 +315,34 @@ def test_a_childs_file_that_cannot_be_opened_costs_one_warning_and_its_lines(tmp
         "after",
     ]
     assert messages(read(tmp_path / "servers" / "time.log")) == ["Tick"]
+
+
+@pytest.mark.parametrize("node", [None, "a"])
+def test_a_full_disk_costs_one_warning_and_is_over_when_there_is_room(
+    tmp_path: Path, node: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "servers" / "git.log"
+    file.parent.mkdir()
+    file.symlink_to("/dev/full")
+    console = HeardConsole()
+    with Logs("INFO", tmp_path, "text", console, node=node) as logs:
+        sink = logs.stderr_sink("git")
+        for number in range(3):
+            sink(b"lost %d" % number)
+        console.wait_for("lost until it can")
+        log.info("all three")  # are behind us when this is there
+        console.wait_for("all three")
+        file.unlink()
+        sink(b"kept")
+        console.wait_for("is written again")
+    assert [re.sub("^a ", "", each) for each in messages(console.getvalue())] == [
+        f"{file} cannot be written: No space left on device; its lines are lost until it can",
+        "all three",
+        f"{file} is written again; 3 line(s) of it were lost",
+    ]
+    assert re.sub("] a ", "] ", read(file)).endswith(" [INFO] kept\n")
+    assert read(file).count("\n") == 1
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_one_file_that_cannot_be_opened_costs_all_files_and_leaves_none_open(tmp_path: Path) -> None:

@@ -116,13 +116,13 @@ class FakeRegistry:
 class Bridge:
     """Everything of one run of the bridge that knows sessions."""
 
-    def __init__(self, clock: Callable[[], float], store: LastingStore) -> None:
+    def __init__(self, clock: Callable[[], float], wall: Callable[[], float], store: LastingStore) -> None:
         registry: Any = FakeRegistry()
         timing = Timing(read_settings({}), SERVERS)
         self.pool: SessionPool[StreamableSession] = SessionPool("streamable", clock, limit=12)
         self.room = Room(self.pool, per_user=8, per_server=lambda _: None)
         self.keeper = Keeper(store, lambda record, events: self.sessions.adopt(record, events), lambda: None)
-        kept = Kept(self.keeper, registry, self.pool, required=False, wall=clock)
+        kept = Kept(self.keeper, registry, self.pool, required=False, wall=wall)
         self.sessions = SessionDirectory(registry, self.pool, timing, self.room, kept)
         self.reaper = Reaper(self.pool, STREAM_WORDS, ttl=300.0, interval=100.0, enabled=True)
         self.upkeep = Upkeep(self.pool, self.sessions.seating, kept, timing)
@@ -135,13 +135,17 @@ class Lifetimes(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.now = 1000.0
-        self.store = LastingStore(clock=lambda: self.now)
-        self.bridge = Bridge(lambda: self.now, self.store)
+        self.ahead = 0.0  # the clock of the system, which somebody may set
+        self.store = LastingStore(clock=self.wall)
+        self.bridge = Bridge(lambda: self.now, self.wall, self.store)
         self.run(self.bridge.keeper.start())
         self.known: dict[str, tuple[str, str]] = {}  # every id ever -> server, owner
         self.ended: set[str] = set()
         self.calls: list[tuple[str, Exchange]] = []
         self.streams: list[SessionEntry] = []
+
+    def wall(self) -> float:
+        return self.now + self.ahead
 
     def teardown(self) -> None:
         self.run(self.bridge.keeper.close())
@@ -243,6 +247,10 @@ class Lifetimes(RuleBasedStateMachine):
         assert {each for each in self.known if each not in self.ended and self.entry(each) is None} == due
         self.ended |= due
 
+    @rule(seconds=st.sampled_from([-86_400.0, 86_400.0]))
+    def set_clock(self, seconds: float) -> None:
+        self.ahead += seconds
+
     @rule()
     def look_after(self) -> None:
         self.bridge.upkeep.look()
@@ -284,7 +292,7 @@ class Lifetimes(RuleBasedStateMachine):
         self.run(self.bridge.keeper.close())
         self.calls.clear()
         self.streams.clear()
-        self.bridge = Bridge(lambda: self.now, self.store)
+        self.bridge = Bridge(lambda: self.now, self.wall, self.store)
         self.run(self.bridge.keeper.start())
         restored = {entry.key for entry in self.bridge.pool.entries()}
         assert restored <= survivors

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,7 +18,10 @@ import pytest
 from bridge.config.servers import Servers, parse_servers
 from bridge.protocol.states import SessionState
 from bridge.sessions.reload import LOOK, Changes, changes
-from tests.conftest import Running, Session, StartBridge, events, peer, tool
+from tests.conftest import PEERS, Running, Session, StartBridge, events, peer, tool
+from tests.modern_client import ModernClient
+
+MODERN = {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "modern_peer.py")]}
 
 
 def read(**servers: Any) -> Servers:
@@ -216,3 +222,35 @@ async def test_rates_of_a_server_hold_at_once(start_bridge: StartBridge) -> None
     assert "rateLimit" in (await bridge.bridge_call("peer", "ping"))["error"]["message"]
     bridge.service.reload(read(peer=peer()))
     assert "result" in await bridge.bridge_call("peer", "ping")
+
+
+@pytest.mark.parametrize("entry", [MODERN, peer()], ids=["modern", "handshake"])
+async def test_a_modern_call_whose_server_changes_before_it_is_sent_is_answered(
+    start_bridge: StartBridge, entry: dict[str, Any]
+) -> None:
+    bridge = await start_bridge({"peer": entry})
+    client = ModernClient(bridge, "peer")
+    await client.ask("server/discover")
+    [child] = [each for each in bridge.service.core.registry.children() if each.lives]
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGSTOP)
+    call = asyncio.create_task(client.call("echo", n=1))  # its tools have to be listed first
+    await until(lambda: child.connection.open_exchanges > 0)
+    bridge.service.reload(read(peer={**entry, "env": {"ROUND": "1"}}))
+    os.kill(child.pid, signal.SIGCONT)
+    answer = await call
+    assert answer.get("result", {}).get("structuredContent", answer.get("result", {})).get("n") == 1, answer
+
+
+async def test_a_call_that_waits_for_its_user_goes_on_though_its_server_is_of_another_era_now(
+    start_bridge: StartBridge,
+) -> None:
+    bridge = await start_bridge()
+    client = ModernClient(bridge, "peer", {"elicitation": {}})
+    asked = (await client.call("ask"))["result"]
+    bridge.service.reload(read(peer=MODERN))
+    assert (await client.call("number"))["result"]["structuredContent"] == 5
+    retry = {"inputResponses": {"r0": {"action": "decline"}}, "requestState": asked["requestState"]}
+    answer = await client.ask("tools/call", 2, name="ask", arguments={}, **retry)
+    assert answer.get("result", {}).get("answer") == {"action": "decline"}, answer
+    await until(lambda: len(bridge.service.core.registry.children()) == 1)  # that of before has ended
