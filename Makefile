@@ -7,6 +7,8 @@ NPM    := .venv/bin/npm --silent --no-audit --no-fund --no-update-notifier
 # The SDKs that the interoperability tests have as clients, each with an environment of its own.
 CLIENTS := tests/interop/clients
 SUITE   := tests/conformance
+# Tests wait for processes half of their time, so that one process of them more than there are processors is busy.
+JOBS   := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # The other bridges that the benchmark compares with; it installs them when it needs them.
 PEERS   := bench/peers
 
@@ -25,7 +27,7 @@ types: .venv/.test
 	.venv/bin/mypy
 
 unit: .venv/.test .cache/sdk1/.ready .cache/sdk2/.ready .cache/node.ready .cache/conformance.ready redis proxies bubblewrap browser
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 coverage: ARGS = --cov
 coverage: unit             ## the tests again, which take half as long again with it; which lines they reach
