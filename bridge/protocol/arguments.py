@@ -54,9 +54,7 @@ class ArgumentSchema:
         self._steps = MOST_STEPS
         try:
             found = best_match(self._validator.iter_errors(arguments))
-        except (
-            Exception
-        ):  # whatever a foreign schema makes a library raise; it was too much, or too deep, to be checked
+        except Exception:  # whatever a foreign schema makes a library raise: it was too much, or too deep
             return None
         if found is None:
             return None
