@@ -63,10 +63,14 @@ class Bridge:
     @classmethod
     @contextlib.contextmanager
     def running(
-        cls, folder: Path, entries: dict[str, Any] | None = None, environ: Mapping[str, str | None] | None = None
+        cls,
+        folder: Path,
+        entries: dict[str, Any] | None = None,
+        environ: Mapping[str, str | None] | None = None,
+        port: int = 0,
     ) -> Iterator[Bridge]:
         """One of :meth:`start` for the length of a block. In the end SIGTERM must end it in order."""
-        bridge = cls.start(folder, entries, environ)
+        bridge = cls.start(folder, entries, environ, port)
         try:
             yield bridge
             assert bridge.stop() == 0, bridge.log
@@ -76,9 +80,13 @@ class Bridge:
 
     @classmethod
     def start(
-        cls, folder: Path, entries: dict[str, Any] | None = None, environ: Mapping[str, str | None] | None = None
+        cls,
+        folder: Path,
+        entries: dict[str, Any] | None = None,
+        environ: Mapping[str, str | None] | None = None,
+        port: int = 0,
     ) -> Bridge:
-        """Start it on a free port and wait until it listens. ``folder`` gets everything it writes.
+        """Start it, on a free port if none is given, and wait until it listens. ``folder`` gets everything it writes.
 
         ``entries`` are its servers, if not all of :func:`servers`; ``environ`` is added to its environment, and
         taken out of that where it is None.
@@ -90,7 +98,7 @@ class Bridge:
         inherited = {name: value for name, value in os.environ.items() if name not in settings}
         ours = {**inherited, "LOG_DIR": str(folder / "logs"), **(environ or {})}
         process = subprocess.Popen(
-            [sys.executable, "-m", "bridge", "serve", "-c", str(config), "--port", "0"],
+            [sys.executable, "-m", "bridge", "serve", "-c", str(config), "--port", str(port)],
             env={name: value for name, value in ours.items() if value is not None},
             cwd=folder,  # no .env of this checkout
             stderr=subprocess.PIPE,
@@ -137,6 +145,10 @@ class Bridge:
     def stop(self) -> int:
         """SIGTERM; return the exit code."""
         self.process.terminate()
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for its end; return the exit code."""
         code = self.process.wait(PATIENCE)
         assert self._reader is not None
         self._reader.join(PATIENCE)

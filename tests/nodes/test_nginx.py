@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-from yarl import URL
 
 from tests.conftest import Running, events, last, message, peer, tool
+from tests.nodes.balancer import nginx_command
 from tests.nodes.conftest import SLOW, Node, Nodes, free_port
-from tests.web.test_reverse_proxies import MAIN
 
 pytestmark = SLOW
-SITE = Path(__file__).parent.parent.parent / "deploy/cluster/nginx.conf"
 
 
 class Balanced(Running):
@@ -36,17 +33,9 @@ class Balanced(Running):
 async def balanced(nodes: Nodes, tmp_path: Path) -> AsyncIterator[Balanced]:
     servers = {"peer": {**peer(persistent=True), "args": [*peer()["args"], "--changes"]}}
     living = await nodes.start_all("abc", servers, TRUST_PROXY="true")
-    nginx = shutil.which("nginx")
-    assert nginx, "nginx is missing; make nginx installs it"
-    port, folder = free_port(), tmp_path / "nginx"
-    folder.mkdir()
-    site = SITE.read_text().replace("listen 80;", f"listen 127.0.0.1:{port};")
-    for number, node in enumerate(living, 1):
-        assert f"bridge-{number}:3000" in site
-        site = site.replace(f"bridge-{number}:3000", f"127.0.0.1:{URL(node.url).port}")
-    (folder / "site.conf").write_text(site)
-    (folder / "nginx.conf").write_text(MAIN.format(folder=folder))
-    process = await asyncio.create_subprocess_exec(nginx, "-p", str(folder), "-c", str(folder / "nginx.conf"))
+    port = free_port()
+    command = nginx_command(tmp_path / "nginx", port, [node.url for node in living])
+    process = await asyncio.create_subprocess_exec(*command)
     found = Balanced(f"http://127.0.0.1:{port}", living)
     async with asyncio.timeout(10):
         while True:
