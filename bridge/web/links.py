@@ -8,6 +8,7 @@ compression, which nodes do not have among themselves (docs/decisions/080).
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Container
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ from bridge.children.certificates import trusted
 
 #: Seconds for a connection to another node to come about.
 CONNECT_PATIENCE = 2.0
+#: Seconds without a sign of life from the kernel of another node, after which what waits for its answer is given up: a
+#: network that loses packets tells nobody, and by itself TCP tries for a quarter of an hour.
+SILENCE = 10
+#: Seconds between two questions to it on a connection on which nothing is sent.
+ASKED = 2
 #: Seconds for which an unused connection is kept; the other node keeps it longer.
 KEEP_ALIVE = 60.0
 #: Bytes of an answer that may wait to be read, half of what makes the other side stop.
@@ -193,7 +199,25 @@ class Links:
                     _, connection = await self._loop.create_connection(make, host, port, ssl=trust)
         except (OSError, TimeoutError) as error:
             raise Unreachable(_reason(error)) from None
+        assert connection.transport is not None
+        notice_silence(connection.transport.get_extra_info("socket"))
         return connection
+
+
+def notice_silence(each: socket.socket) -> None:
+    """Have the kernel end a connection whose other end has said nothing for :data:`SILENCE`, not even that it lives."""
+    if each.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    each.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    wanted = {
+        "TCP_KEEPIDLE": ASKED,
+        "TCP_KEEPINTVL": ASKED,
+        "TCP_KEEPCNT": SILENCE // ASKED,
+        "TCP_USER_TIMEOUT": SILENCE * 1000,  # where something was sent and is not acknowledged
+    }
+    for name, value in wanted.items():
+        if (option := getattr(socket, name, None)) is not None:  # not every system has all
+            each.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _reason(error: BaseException) -> str:

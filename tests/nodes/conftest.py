@@ -10,7 +10,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pytest
 from tests.cli.conftest import LISTENS, Served, below_of, environment
 from tests.conftest import Running, Session, in_time, last, peer, tool
 from tests.faults.conftest import until
+from tests.nodes.network import Host, Network, problem
 from tests.stores.conftest import redis, shared_redis, start_redis  # noqa: F401 - fixtures
 from tests.stores.redis_server import RedisServer
 
@@ -29,6 +30,8 @@ LEASE = 0.9
 #: Each node is a process that takes its time to start, most of all where many tests run at once.
 SLOW = [pytest.mark.slow, pytest.mark.timeout(180)]
 KEY = "a key that is for tests and for nobody else"
+#: Where they are when there is no network but that of this machine.
+HERE = Host("127.0.0.1", ())
 KEPT = {"peer": peer(persistent=True)}
 
 
@@ -75,11 +78,16 @@ class Node(Running):
 
 
 class Nodes:
-    """Nodes that share a Redis. At the end none may have left a process behind."""
+    """Nodes that share a Redis. At the end none may have left a process behind. In a ``network`` each has a host of its
+    own, which is called as it is.
+    """
 
-    def __init__(self, folder: Path, server: RedisServer) -> None:
+    def __init__(self, folder: Path, server: RedisServer, network: Network | None = None) -> None:
         self._folder = folder
+        self._network = network
         self.redis = server
+        #: Seconds of a lease.
+        self.lease = LEASE
         #: What their clients trust, where they speak https.
         self.trust: ssl.SSLContext | None = None
         self.all: list[Node] = []
@@ -92,17 +100,21 @@ class Nodes:
         folder = self._folder / f"{name}{len(before)}"
         folder.mkdir()
         (folder / "servers.json").write_text(json.dumps({"mcpServers": servers or KEPT}))
-        url = f"{'http' if self.trust is None else 'https'}://127.0.0.1:{port}"
+        host = HERE if self._network is None else self._network.host(name)
+        url = f"{'http' if self.trust is None else 'https'}://{host.address}:{port}"
         common = {
-            "LEASE": str(LEASE),
+            "LEASE": str(self.lease),
             "CLUSTER": "redis",
             "CLUSTER_KEY": KEY,
             "NODE_ID": name,
             "NODE_URL": url,
             "REDIS_URL": self.redis.url,
+            "HOST": host.address,
+            "ALLOWED_HOSTS": host.address,
+            "ALLOW_UNAUTHENTICATED": "true",
         }
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(Path(__file__).with_name("node.py")), "serve", "--port", port),
+            *(*host.prefix, sys.executable, str(Path(__file__).with_name("node.py")), "serve", "--port", port),
             cwd=folder,
             env=environment(**{**common, **settings}),
             stdin=asyncio.subprocess.DEVNULL,
@@ -152,6 +164,30 @@ async def nodes(tmp_path: Path, start_redis: Callable[..., RedisServer]) -> Asyn
     found = Nodes(tmp_path, start_redis())
     yield found
     await found.close()
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """A network with no host yet but ``client``, where the test is."""
+    if (why := problem()) is not None:
+        pytest.skip(why)
+    with Network() as made:
+        yield made
+
+
+@pytest.fixture
+async def far(tmp_path: Path, network: Network) -> AsyncIterator[Nodes]:
+    """No node yet, and a Redis, each of which has a host of its own."""
+    (tmp_path / "redis").mkdir()
+    server = RedisServer(tmp_path / "redis", "--protected-mode", "no")
+    server.address, server.prefix = network.host("redis")
+    server.start()
+    found = Nodes(tmp_path, server, network)
+    found.lease = 3.0  # that of users: what is shown here is not how short it may be
+    yield found
+    network.join()
+    await found.close()
+    server.stop()
 
 
 async def acquainted(*nodes: Node) -> None:

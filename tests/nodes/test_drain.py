@@ -16,13 +16,21 @@ from tests.nodes.conftest import KEPT, SLOW, Node, Nodes, answer_of
 pytestmark = SLOW
 
 
+#: Seconds that a call may take, whatever happens to nodes and between them.
+ENDS = 20.0
+
+
 class Client:
-    """Calls over and over, as if through a load balancer: at any node that is ready. Counts how calls end."""
+    """Calls over and over, as if through a load balancer: at any node that is ready. Counts how calls end, and notes
+    which process has answered.
+    """
 
     def __init__(self, nodes: list[Node], session: Session, seed: int) -> None:
         self.nodes = nodes
         self.session = session
         self.ends: Counter[str] = Counter()
+        #: The processes that have answered, each time that it was another than before.
+        self.owners: list[int] = []
         self._random = random.Random(seed)
         self.stopping = False
         self.ready = {node.name for node in nodes}
@@ -49,16 +57,32 @@ class Client:
             if node.name not in self.ready:
                 continue
             try:
-                status, said = await answer_of(node.at(self.session), id_=number)
+                async with asyncio.timeout(ENDS):
+                    status, said = await answer_of(node.at(self.session), "pid", number)
             except aiohttp.ClientConnectorError:
                 continue  # it took no connection, so nobody has read the call
             except aiohttp.ClientError as error:
                 return f"lost: {error!r}"
+            except TimeoutError:
+                return f"wrong: {node.name} says nothing"
             if status == 200 and said["id"] == number and "result" in said:
+                owner = said["result"]["pid"]
+                if self.owners[-1:] != [owner]:
+                    self.owners.append(owner)
                 return "answered"
             is_told = status in (502, 503) and said["id"] in (number, None)
             return f"{status} {said['error']['message']}" if is_told else f"wrong: {status} {said}"
         return "nobody is there"
+
+
+def check_ends(clients: list[Client], at_least: int = 100) -> Counter[str]:
+    """Each call has ended once, and no session has had an owner again after another; return how calls have ended."""
+    ends = sum((client.ends for client in clients), Counter[str]())
+    assert ends["answered"] >= at_least, ends
+    assert not [end for end in ends if end.startswith("wrong")], ends
+    for client in clients:
+        assert len(client.owners) == len(set(client.owners)), client.owners
+    return ends
 
 
 async def is_ready(node: Node) -> bool:
@@ -77,9 +101,8 @@ async def test_rolling_restart_loses_no_request_and_no_session(nodes: Nodes) -> 
     for client in clients:
         client.stopping = True
     await asyncio.gather(*running)
-    ends = sum((client.ends for client in clients), Counter())
-    assert ends["answered"] > 100, ends
-    assert not [end for end in ends if end.startswith(("lost", "wrong", "nobody"))], ends
+    ends = check_ends(clients)
+    assert not [end for end in ends if end.startswith(("lost", "nobody"))], ends
     for client in clients:
         assert "result" in await living[0].at(client.session).call("count")
     assert sum(len(node.children()) for node in living) == len(clients)

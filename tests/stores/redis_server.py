@@ -19,20 +19,24 @@ class PortTaken(RuntimeError):
 
 
 class RedisServer:
-    """A server on a port of 127.0.0.1; ``options`` are those of redis.conf, as arguments."""
+    """A server on a port of 127.0.0.1; ``options`` are those of redis.conf, as arguments. One that is to run elsewhere
+    is told ``address`` and ``prefix``, which comes before its command, before it starts.
+    """
 
     ready = "Ready to accept connections"
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.port = free_port()
+        self.address = "127.0.0.1"
+        self.prefix: tuple[str, ...] = ()
         self.options = options
         self.process: subprocess.Popen[str] | None = None
         self.used = False
 
     @property
     def where(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.address}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -55,7 +59,7 @@ class RedisServer:
     def _start(self) -> None:
         try:
             self.process = subprocess.Popen(
-                ["redis-server", *self.arguments()], stdout=subprocess.PIPE, text=True, errors="replace"
+                [*self.prefix, "redis-server", *self.arguments()], stdout=subprocess.PIPE, text=True, errors="replace"
             )
         except FileNotFoundError:
             raise RuntimeError("the tests need redis-server: .ci/redis says how to get it") from None
@@ -80,7 +84,7 @@ class RedisServer:
 
     def cli(self, *arguments: str) -> str:
         """What redis-cli, the real client, prints."""
-        return self.run_cli("-p", str(self.port), *arguments)
+        return self.run_cli("-h", self.address, "-p", str(self.port), *arguments)
 
     @staticmethod
     def run_cli(*arguments: str) -> str:
