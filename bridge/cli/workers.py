@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bridge.cli.errors import EXIT_ERROR
+from bridge.cli.hung import end_the_hung
 from bridge.cli.worker import READY
 from bridge.cluster.board import Board, name_of, socket_of
 from bridge.cluster.hosting import VARIABLE, Place, new_key
@@ -39,8 +40,6 @@ log = logging.getLogger(__name__)
 FIRST_DELAY, MOST_DELAY = 0.5, 30.0
 #: Seconds that a worker lives before its death is the first again.
 SETTLED = 60.0
-#: Seconds without a sign of life after which a worker is killed, and between two looks.
-HUNG, LOOK = 60.0, 5.0
 #: Seconds beyond SHUTDOWN_TIMEOUT_MS that a worker gets for its end.
 GRACE = 20.0
 #: Characters that the path of a unix socket may have, less the name of one.
@@ -78,7 +77,7 @@ class Parent:
         slots = [asyncio.create_task(self._keep(index)) for index in range(1, self._settings.workers + 1)]
         beside = [
             asyncio.create_task(self._announce(notifier)),
-            asyncio.create_task(self._end_the_hung()),
+            asyncio.create_task(end_the_hung(self._board, self._processes)),
             asyncio.create_task(notifier.keep_watched()),
         ]
         try:
@@ -157,20 +156,6 @@ class Parent:
         log.info("see what runs: %s/", self.url)
         await self._stopping.wait()
         notifier.say("STOPPING=1")
-
-    async def _end_the_hung(self) -> None:
-        """Kill a worker whose event loop does not turn any more."""
-        seen: dict[int, tuple[int, float]] = {}
-        while True:
-            await asyncio.sleep(LOOK)
-            now = time.monotonic()
-            for index, process in list(self._processes.items()):
-                beats = self._board.beats(index)
-                if seen.get(index, (-1, now))[0] != beats or not self._board.epoch(index):
-                    seen[index] = beats, now
-                elif now - seen[index][1] >= HUNG:
-                    log.error("worker %s gives no sign of life for %g s and is killed", name_of(index), HUNG)
-                    process.kill()
 
     def _stop(self, number: int) -> None:
         if not self._stopping.is_set():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+import struct
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,41 @@ async def test_the_manager_hears_of_start_life_and_end(tmp_path: Path, serve: Se
             heard = await loop.sock_recv(manager, 1000)
         assert heard == b"STOPPING=1"
         assert await bridge.process.wait() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="who has sent a datagram is told by Linux")
+async def test_the_manager_hears_of_workers_from_their_parent_alone(tmp_path: Path, serve: Serve) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        manager.setblocking(False)
+        told = asyncio.Queue[tuple[int, bytes]]()
+
+        def hear() -> None:
+            text, credentials, _, _ = manager.recvmsg(1000, socket.CMSG_SPACE(12))
+            told.put_nowait((struct.unpack("3i", credentials[0][2])[0], text))
+
+        asyncio.get_running_loop().add_reader(manager, hear)
+        where = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        bridge = await serve("--workers", "2", servers={"peer": peer()}, **where)
+        heard = [await told.get()]
+        while b"READY=1" not in heard[-1][1]:
+            heard.append(await told.get())
+        assert heard[-1][1] == f"READY=1\nSTATUS=listens on {bridge.url}, 2 workers".encode()
+        heard += [await told.get() for _ in range(3)]
+        bridge.process.terminate()
+        while heard[-1][1] != b"STOPPING=1":
+            heard.append(await told.get())
+        assert await bridge.process.wait() == 0
+        while not told.empty():
+            heard.append(told.get_nowait())
+        asyncio.get_running_loop().remove_reader(manager)
+    assert {pid for pid, _ in heard} == {bridge.process.pid}
+    texts = Counter(text for _, text in heard)
+    assert texts.pop(b"WATCHDOG=1") >= 3
+    assert set(texts.values()) == {1}
+    assert len(texts) == 2
 
 
 @pytest.mark.parametrize(
