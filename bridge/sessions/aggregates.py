@@ -31,7 +31,7 @@ class Aggregates:
         """
         seat = AggregateSeat(self.roster, self._sessions.seating, self._timing, view, owner, variables, greets=greets)
         entry = await self._sessions.open(ALL_SERVERS, owner, lasting=False, seat=seat)
-        return await self._sessions.greeted(entry) if greets else entry
+        return await self._sessions.greeting.greeted(entry) if greets else entry
 
     def _change(self, concerned: frozenset[str], gone: frozenset[str]) -> None:
         for entry in self._sessions.pool.entries():

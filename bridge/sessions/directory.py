@@ -10,20 +10,18 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from bridge.children.exchange import Exchange
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
-from bridge.children.stream import RequestStream
 from bridge.children.variables import OwnVariables
 from bridge.observe import audit
 from bridge.observe.ids import shorten
-from bridge.protocol import handshake, messages
-from bridge.protocol.errors import BridgeError, Fault, Rejection
-from bridge.protocol.messages import Request, Response
+from bridge.protocol import messages
+from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.mux import Undirected
 from bridge.protocol.states import SessionState
 from bridge.sessions.graves import Graves
+from bridge.sessions.greeting import Greeting
 from bridge.sessions.ids import mint
 from bridge.sessions.kept import Kept
 from bridge.sessions.pool import SessionPool
@@ -59,6 +57,7 @@ class SessionDirectory:
         self.kept = kept
         self._graves = Graves(pool.clock, "STREAM_SESSION_TTL_MS")
         self.seating = Seating(registry, pool, timing, room, self.end)
+        self.greeting = Greeting(registry, pool, kept, self.seating, self.end)
 
     async def open(
         self,
@@ -102,20 +101,7 @@ class SessionDirectory:
 
     async def open_greeted(self, server: str, owner: str, variables: OwnVariables | None = None) -> SessionEntry:
         """Open a session that the bridge initializes itself, for a client that did not."""
-        return await self.greeted(await self.open(server, owner, Need.IMPLICIT, variables=variables))
-
-    async def greeted(self, entry: SessionEntry) -> SessionEntry:
-        """A session is open, because the bridge has greeted its child."""
-        session = entry.session
-        session.version = _version(session.greeting)
-        seat = session.seat
-        try:
-            await self.kept.settle(entry)
-        except BaseException:
-            self.end(entry, "it could not be written to the store")
-            raise
-        self._opened(entry, seat)
-        return entry
+        return await self.greeting.greeted(await self.open(server, owner, Need.IMPLICIT, variables=variables))
 
     async def create(
         self,
@@ -147,81 +133,6 @@ class SessionDirectory:
             raise
         log.info("Session created session_id=%s total_sessions=%d", session.label, len(self.pool))
         return entry
-
-    async def initialize(
-        self, entry: SessionEntry, request: Request, silence: float | None, into: RequestStream | None = None
-    ) -> Exchange:
-        """Send the client's ``initialize``, verbatim; the session is open when the child has accepted it."""
-        session = entry.session
-        if entry.state is SessionState.DORMANT:  # it was created without a child
-            await self.seating.seat_created(entry)
-        session.introduce(request.params)
-        exchange = Exchange(request, session.has_opened, into)
-        if session.greeting:  # a child that others hold too was greeted by the bridge
-            session.own(self._finish_greeting(entry, exchange, session.greeting))
-        else:
-            leg = await session.call(request, silence=silence)
-            session.own(self._greet(entry, leg, exchange))
-        session.opening = exchange
-        return exchange
-
-    async def _greet(self, entry: SessionEntry, leg: Exchange, exchange: Exchange) -> None:
-        """Hand the child's own answer to the client; a child of the other era is replaced and spoken to in that."""
-        await leg.relay_to(exchange)
-        session = entry.session
-        if leg.failure is not None:
-            self.end(entry, "its initialize failed")
-            exchange.fail(leg.failure)
-        elif handshake.is_other_era(messages.member(leg.answer, "error")):
-            self._registry.learn_modern_only(session.server)
-            try:
-                seat = await self._registry.seat(session.server, Need.SESSION, variables=session.variables)
-            except BridgeError as error:
-                self.end(entry, "its initialize failed")
-                exchange.fail(error)
-                return
-            if session.closed:
-                seat.release()
-                exchange.fail(Rejection(Fault.UNKNOWN_SESSION, "session ended"))
-                return
-            self.seating.sit(entry, seat)
-            session.introduce(exchange.request.params)
-            await self._finish_greeting(entry, exchange, session.greeting)
-        elif "result" not in (answer := messages.fields(leg.answer)):
-            self.end(entry, "its initialize failed")
-            exchange.finish(leg.answer)
-        else:
-            await self._accept(entry, exchange, bytes(answer["result"]), leg.answer)
-
-    async def _finish_greeting(self, entry: SessionEntry, exchange: Exchange, greeting: bytes) -> None:
-        """Answer a client's ``initialize`` from what the bridge knows of the child."""
-        result = handshake.agreed(greeting, exchange.request.params)
-        line = messages.response_line(Response(exchange.request.id, result))
-        await self._accept(entry, exchange, result, line)
-
-    async def _accept(self, entry: SessionEntry, exchange: Exchange, result: bytes, line: bytes) -> None:
-        """The child has accepted: the session is open, and in the store, before its client hears of it."""
-        session, seat = entry.session, entry.session.seat
-        if not session.closed:
-            session.version = _version(result)
-            session.greeted()
-            try:
-                await self.kept.settle(entry)
-            except BridgeError as error:
-                self.end(entry, "it could not be written to the store")
-                exchange.fail(error)
-                return
-        if session.closed:
-            exchange.fail(Rejection(Fault.UNKNOWN_SESSION, "session ended"))
-            return
-        self._opened(entry, seat)
-        exchange.finish(line)
-
-    def _opened(self, entry: SessionEntry, seat: Seat) -> None:
-        """It is in the store. Where its child has ended meanwhile, it has been parked, and opens when it is woken."""
-        if entry.session.seat is seat:
-            self.pool.opened(entry)
-        log.info("Session created session_id=%s total_sessions=%d", entry.session.label, len(self.pool))
 
     def find(self, session_id: str, server: str, owner: str) -> SessionEntry:
         """Return a live session of this server and owner. Raises :class:`Rejection` that says why there is none:
@@ -348,10 +259,6 @@ class SessionDirectory:
 def _record(event: str, session: StreamableSession, why: str) -> None:
     owner = audit.name_of(session.owner)
     audit.record(event, server=session.server, session=session.label, principal=owner, why=why)
-
-
-def _version(initialized: bytes) -> str:
-    return messages.string(messages.member(initialized, "protocolVersion")) or ""
 
 
 async def _no_child() -> Seat:

@@ -252,8 +252,8 @@ class McpFace:
     async def _greeting(self, entry: SessionEntry, message: Request, call: Call | None) -> Exchange:
         silence = self._timing.start(entry.session.server)
         if call is None:
-            return await self._sessions.initialize(entry, message, silence)
-        exchange = await call.sent(self._sessions.initialize(entry, call.message, silence))
+            return await self._sessions.greeting.initialize(entry, message, silence)
+        exchange = await call.sent(self._sessions.greeting.initialize(entry, call.message, silence))
         call.greets(exchange, entry.session)
         return exchange
 

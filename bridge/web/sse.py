@@ -101,7 +101,7 @@ class SseFace:
         session = entry.session
         call = self._calls.begin(request, session.server, message, session)
         if message.method == "initialize" and not session.version:
-            greeting = self._sessions.initialize(entry, message, self._timing.start(session.server), stream)
+            greeting = self._sessions.greeting.initialize(entry, message, self._timing.start(session.server), stream)
             if call is None:
                 await greeting
             else:
