@@ -26,7 +26,7 @@ class Audience:
     """Members, and who of them subscribed to what."""
 
     def __init__(self) -> None:
-        self._members: list[Member] = []
+        self._members: dict[Member, None] = {}  # in the order in which they came
         self._subscribers: dict[str, set[Member]] = {}
 
     def __len__(self) -> int:
@@ -39,13 +39,13 @@ class Audience:
 
     def join(self, member: Member) -> None:
         """One more who listens."""
-        self._members.append(member)
+        self._members[member] = None
 
     def part(self, member: Member) -> list[str]:
         """A member has gone; return what only it had subscribed to."""
         if member not in self._members:
             return []
-        self._members.remove(member)
+        del self._members[member]
         return [uri for uri in self.subscriptions if self.unsubscribe(member, uri)]
 
     def subscribe(self, member: Member, uri: str) -> None:

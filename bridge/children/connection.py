@@ -66,14 +66,14 @@ class ChildConnection:
 
     ``on_undirected`` gets what names no exchange; set by whoever owns the child, None while nobody does. Before that,
     ``on_announcement`` may take what concerns others than the owner. What is in ``on_closed`` is called once when the
-    child has ended, after its exchanges have.
+    child has ended, after its exchanges have: in the order in which it came, taken out by whoever no longer waits.
     """
 
     def __init__(self, server: str, connect: Connect, on_stderr: Callable[[bytes], None]) -> None:
         self.server = server
         self.on_undirected: Callable[[Undirected], None] | None = None
         self.on_announcement: Callable[[Undirected], bool] | None = None
-        self.on_closed: list[Callable[[], object]] = []
+        self.on_closed: dict[Callable[[], object], None] = {}
         self._mux: Mux[Exchange] = Mux(question_numbers)
         self._watches: dict[float, SilenceWatch[Exchange]] = {}  # few: a server has few limits
         self.closed = False
@@ -334,5 +334,5 @@ class ChildConnection:
             exchange.fail(ConnectionClosed(self.server, why))
         for watch in self._watches.values():
             watch.close()
-        for callback in self.on_closed:
+        for callback in list(self.on_closed):
             callback()

@@ -74,7 +74,7 @@ class Owner:
             connection = ChildConnection(config.id, self._connect, on_stderr)
         else:
             connection = GuardedConnection(config.id, self._connect, on_stderr, guard)
-        connection.on_closed.append(self._connection_closed)
+        connection.on_closed[self._connection_closed] = None
         ready = asyncio.get_running_loop().create_future()
         # Whoever waits may have gone when it fails; it is logged here in any case.
         ready.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -100,7 +100,7 @@ class OwnSeat:
         self._lease = lease
         self._connection = lease.connection
         self.on_closed: Callable[[], None] = _nothing
-        self._connection.on_closed.append(self._closed)
+        self._connection.on_closed[self._closed] = None
 
     @property
     def greeting(self) -> bytes:
@@ -196,7 +196,8 @@ class SharedSeat(OwnSeat):
         """Nothing: a client's notifications are about a handshake, or capabilities, that this child was not given."""
 
     def release(self) -> None:
-        """Leave the others alone with it; the last one's release ends it."""
+        """Leave the others alone with it, who may hold it for months; the last one's release ends it."""
+        self._connection.on_closed.pop(self._closed, None)
         self._crowd.part(self)
         self._lease.release()
 

@@ -28,7 +28,7 @@ class Watch:
             return
         self._children[child] = set()
         child.on_announcement = self._audience.hear
-        child.on_closed.append(lambda: self._children.pop(child, None))
+        child.on_closed[lambda: self._children.pop(child, None)] = None
         for uri in self._audience.subscriptions:
             self._want(child, uri)
 

@@ -40,6 +40,7 @@ DEATH_KNOWN = 1.0
 P99 = 100.0
 MORE_DESCRIPTORS = 10
 MORE_RESIDENT = 20 * 2**20
+MORE_IN_USE = 2 * 2**20
 
 SETTINGS = {"STREAM_SESSION_TTL_MS": "never", "LOG_LEVEL": "INFO"}
 Numbers = dict[str, float]
@@ -310,6 +311,58 @@ async def churn(folder: Path, scale: float) -> Numbers:
     return numbers
 
 
+async def abandoned(folder: Path, scale: float) -> Numbers:
+    """10 000 sessions are opened and left: the longest idle make room, one with a call stays, time ends the others."""
+    most, room = int(10_000 * scale), max(int(1_000 * scale), 20)
+    ttl = max(int(30_000 * scale), 3000)  # so many are there at once before the first has to go
+    settings = {**SETTINGS, "STREAM_SESSION_TTL_MS": str(ttl), "MAX_SESSIONS_PER_USER": str(room)}
+    async with served(folder, {"shared": peer(sharing="shared")}, **settings) as bridge:
+        wire, used = await Wire.open(bridge), await Wire.open(bridge)
+
+        async def visit(count: int, left: int, tasks: int = 1000) -> Holds:
+            for _ in range(count):
+                if not await wire.initialize("shared"):
+                    raise Violation("no session")
+            deadline = time.monotonic() + NO_END + ttl / 1000
+            while (there := len(json.loads((await wire.ask("/sessions", method="GET"))[1]))) > left:
+                if there > room or time.monotonic() > deadline:
+                    raise Violation(f"{there} sessions, of {room} that there may be")
+                await asyncio.sleep(0.1)
+            held = await Holds.of(bridge)
+            # The child of the last one ends behind it, and so do the connections that look.
+            while not left and (held.below or len(held.tasks) > tasks) and time.monotonic() < deadline:
+                held = await Holds.of(bridge)
+            return held
+
+        await used.ask("/livez", method="GET")  # a connection has a task from its first request on
+        before = await visit(room, left=0)
+        await used.initialize("shared")
+        session = used.session
+        call = asyncio.create_task(used.ask("/mcp/shared", tool("never", 7), seconds=10 * NO_END))
+        began = time.monotonic()
+        await visit(most, left=1)
+        seconds = time.monotonic() - began
+        if call.done():
+            raise Violation("a session with a call has ended")
+        wire.session = session
+        await wire.ask("/mcp/shared", method="DELETE")
+        status, content = await call
+        if status != 200 or b"the client deleted it" not in content:
+            raise Violation(f"its call ended with {status} {content[:200]!r}")
+        after = await visit(0, left=0, tasks=len(before.tasks))
+    numbers = {
+        "sessions": most,
+        "at once": room,
+        "descriptors": after.descriptors - before.descriptors,
+        "heap bytes": after.in_use - before.in_use,
+        "tasks": len(after.tasks) - len(before.tasks),
+        "seconds": round(seconds, 1),
+    }
+    if abs(numbers["descriptors"]) > MORE_DESCRIPTORS or numbers["heap bytes"] > MORE_IN_USE or numbers["tasks"] > 0:
+        raise Violation(str(numbers))
+    return numbers
+
+
 # Neighbours
 
 
@@ -414,6 +467,7 @@ PARTS: dict[str, Callable[[Path, float], Awaitable[Numbers]]] = {
     "deaths": deaths,
     "equal_ids": equal_ids,
     "churn": churn,
+    "abandoned": abandoned,
     "neighbours": neighbours,
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.endurance import churn, deaths, equal_ids, neighbours
+from tests.faults.endurance import abandoned, churn, deaths, equal_ids, neighbours
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +24,11 @@ async def test_requests_with_one_id_in_fifty_sessions_are_never_crossed(tmp_path
 
 async def test_sessions_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
     assert (await churn(tmp_path, 0.05))["sessions"] == 50
+
+
+async def test_sessions_that_are_opened_and_left_make_room_and_end(tmp_path: Path) -> None:
+    numbers = await abandoned(tmp_path, 0.02)
+    assert (numbers["sessions"], numbers["at once"]) == (200, 20)
 
 
 async def test_a_session_is_served_beside_floods_large_lines_and_stalled_readers(tmp_path: Path) -> None:

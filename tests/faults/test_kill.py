@@ -6,14 +6,15 @@ import asyncio
 import signal
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import aiohttp
 import psutil
 import pytest
 
 from bridge.process.watchdog import MARK
-from tests.cli.conftest import Serve, http, initialize, serve  # noqa: F401 - fixtures
-from tests.conftest import PATIENCE, PEERS, peer
+from tests.cli.conftest import Serve, Served, http, initialize, serve  # noqa: F401 - fixtures
+from tests.conftest import PATIENCE, PEERS, last, peer, tool
 
 STUBBORN = {
     "stubborn": {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "stubborn.py")]},
@@ -57,6 +58,41 @@ async def test_kill_9_leaves_nothing(serve: Serve, http: aiohttp.ClientSession) 
     _, left = await asyncio.to_thread(psutil.wait_procs, everything, PATIENCE)  # the watchdog too
     assert living(left) == []
     assert marked(served.process.pid) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_an_orderly_end_leaves_nothing_of_stubborn_children_and_ends_calls_and_streams(
+    serve: Serve,  # noqa: F811
+    http: aiohttp.ClientSession,  # noqa: F811
+    number: signal.Signals,
+) -> None:
+    served = await serve(servers=STUBBORN, SHUTDOWN_TIMEOUT_MS="100")
+    sessions = {server: await initialize(http, f"{served.url}/mcp/{server}") for server in STUBBORN}
+    everything = {*psutil.Process(served.process.pid).children(recursive=True), *marked(served.process.pid)}
+    async with http.get(f"{served.url}/mcp/peer", headers=sessions["peer"]) as stream:
+        calls = [
+            asyncio.create_task(_answer(http, f"{served.url}/mcp/{server}", sessions[server])) for server in STUBBORN
+        ]
+        while await _open_calls(http, served) < len(calls):
+            pass
+        assert await served.stop(number) == 0
+        assert [(await call)["id"] for call in calls] == ["mine"] * len(calls)
+        await stream.content.read()  # to its end
+    assert living(everything) == []
+    assert marked(served.process.pid) == []
+    assert "Traceback" not in "".join(served.lines)
+
+
+async def _open_calls(http: aiohttp.ClientSession, served: Served) -> int:  # noqa: F811
+    async with http.get(f"{served.url}/children") as response:
+        return sum(row["open_calls"] for row in await response.json())
+
+
+async def _answer(http: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> dict[str, Any]:  # noqa: F811
+    async with http.post(url, json=tool("never", "mine"), headers=headers) as response:
+        answer = await last(response)
+        assert "error" in answer
+        return answer
 
 
 async def test_an_orderly_end_leaves_no_watchdog(serve: Serve, http: aiohttp.ClientSession) -> None:  # noqa: F811
