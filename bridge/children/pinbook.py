@@ -1,7 +1,7 @@
 """The file of the pins of all servers (``PINS_FILE``): read at the start, written behind the lists.
 
-The bridge is its only writer, so whoever approves asks the bridge. Servers in it that are not ours are left as they
-are: another bridge may have the same file.
+Only bridges write it, so whoever approves asks one. Several may have the same file, as workers do: what others have
+written is taken over with each write, and servers in it that are not ours are left as they are.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from bridge.children.pinmerge import Row, merge
 from bridge.children.pins import Pin, ServerPins
 from bridge.config.errors import ConfigError
-from bridge.config.files import PRIVATE, replace_file
+from bridge.config.files import PRIVATE, locked, replace_file
 from bridge.config.server import ServerConfig
 from bridge.protocol.pins import Definition
 
@@ -44,13 +44,12 @@ class PinBook:
         #: Of servers of before as well: they may come back.
         self._servers: dict[str, ServerPins] = {}
         self._active: set[str] = set()
-        for server, row in _read(path).items():
-            try:
-                pins = self._new(server)
-                pins.since, pins.is_complete = row["since"], bool(row["complete"])
-                pins.tools = {name: _pin(each) for name, each in row["tools"].items()}
-            except (KeyError, TypeError, AttributeError) as error:
-                raise _bad(path, f'the entry of "{server}" makes no sense ({type(error).__name__}: {error})') from None
+        #: The rows that were read or written last.
+        self._base = _read(path)
+        #: Called with a server of which others have approved what was withheld here.
+        self.on_approved: Callable[[str], object] = lambda _: None
+        for server, row in self._base.items():
+            _fill(self._new(server), row)
 
     def of(self, config: ServerConfig) -> ServerPins | None:
         """Return the pins of a server as it is configured now; None where it wants none."""
@@ -87,20 +86,37 @@ class PinBook:
         ours = {server: _row(self._servers[server]) for server in self._active}
         ours = {server: row for server, row in ours.items() if row["since"] is not None}
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self._replace, ours)
+            written = await asyncio.get_running_loop().run_in_executor(None, self._replace, ours)
             self._has_failed = False
+            for server, row in ours.items():
+                self._learn(server, row, written[server])
         except (OSError, ConfigError) as error:
             if not self._has_failed:
                 self._has_failed = True
                 log.warning("PINS_FILE: %s cannot be written, so pins end with the bridge: %s", self._path, error)
 
-    def _replace(self, ours: dict[str, Any]) -> None:
-        with self._writing:  # a write that was cancelled goes on in its thread
-            text = json.dumps({"version": VERSION, "servers": {**_read(self._path), **ours}}, indent=1)
-            replace_file(self._path, text.encode(), PRIVATE)
+    def _replace(self, ours: dict[str, Row]) -> dict[str, Row]:
+        """Write these rows, and what others have made of them; return what was written."""
+        with self._writing, locked(self._path):  # a write that was cancelled goes on in its thread
+            theirs = _read(self._path)
+            rows = {server: merge(self._base.get(server), row, theirs.get(server)) for server, row in ours.items()}
+            written = {**theirs, **rows}
+            if written != theirs:
+                text = json.dumps({"version": VERSION, "servers": written}, indent=1)
+                replace_file(self._path, text.encode(), PRIVATE)
+            self._base = written
+            return written
+
+    def _learn(self, server: str, ours: Row, written: Row) -> None:
+        """Take over what others have found out; ``ours`` is what was known here when the write began."""
+        pins = self._servers[server]
+        news = pins.news
+        _fill(pins, merge(ours, _row(pins), written))
+        if news.keys() - pins.news.keys() and pins.blocks and server in self._active:
+            self.on_approved(server)
 
 
-def _row(pins: ServerPins) -> dict[str, Any]:
+def _row(pins: ServerPins) -> Row:
     tools = {
         name: {"pinned": pin.pinned and asdict(pin.pinned), "pending": pin.pending and asdict(pin.pending)}
         for name, pin in pins.tools.items()
@@ -108,12 +124,18 @@ def _row(pins: ServerPins) -> dict[str, Any]:
     return {"since": pins.since, "complete": pins.is_complete, "tools": tools}
 
 
-def _pin(row: dict[str, Any]) -> Pin:
+def _fill(pins: ServerPins, row: Row) -> None:
+    pins.since, pins.is_complete = row["since"], bool(row["complete"])
+    pins.tools = {name: _pin(each) for name, each in row["tools"].items()}
+
+
+def _pin(row: Row) -> Pin:
     pinned, pending = ((Definition(**row[key]) if row[key] is not None else None) for key in ("pinned", "pending"))
     return Pin(pinned, pending)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Row]:
+    """Return the rows of all servers. Raises :class:`ConfigError` for a file in which something makes no sense."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -125,7 +147,16 @@ def _read(path: Path) -> dict[str, Any]:
     servers = found.get("servers") if isinstance(found, dict) and found.get("version") == VERSION else None
     if not isinstance(servers, dict):
         raise _bad(path, f"is no file of pins of version {VERSION}")
+    for server, row in servers.items():
+        try:
+            _fill(ServerPins(server, "report", _nothing, time.time), row)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _bad(path, f'the entry of "{server}" makes no sense ({type(error).__name__}: {error})') from None
     return servers
+
+
+def _nothing() -> None:
+    """There is nothing to write down."""
 
 
 def _bad(path: Path, why: str) -> ConfigError:

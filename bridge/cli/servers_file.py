@@ -7,9 +7,8 @@ import codecs
 from collections.abc import Callable, Collection
 
 from bridge.cli.errors import CommandError, UsageError
-from bridge.cli.locked import locked
 from bridge.cli.options import settings_of
-from bridge.config.files import replace_file
+from bridge.config.files import locked, replace_file
 from bridge.config.servers import Servers, parse_servers
 
 EMPTY = '{\n  "mcpServers": {}\n}\n'

@@ -12,9 +12,9 @@ from pathlib import Path
 from bridge.auth import tokens
 from bridge.auth.tokens import BadTokens, Token
 from bridge.cli.errors import CommandError, UsageError
-from bridge.cli.locked import locked
 from bridge.cli.options import settings_of
 from bridge.cli.table import duration, show
+from bridge.config.files import locked
 
 #: The file where TOKENS_FILE is unset.
 DEFAULT_FILE = Path("tokens.json")

@@ -1,10 +1,14 @@
-"""Files that people and programs change while the bridge runs: whether one has changed, and replacing it whole."""
+"""Files that people and programs change while the bridge runs: whether one has changed, how it is replaced whole, and
+how nobody else does so meanwhile.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 #: What changes with a file; None while there is none.
@@ -47,3 +51,18 @@ def replace_file(path: Path, data: bytes, mode: int | None = None) -> None:
     except BaseException:
         new.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes from changing a file meanwhile. It may be replaced, so its directory is locked."""
+    import fcntl  # which Windows has not
+
+    directory = path.resolve().parent
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -25,6 +25,7 @@ class PinsFace:
 
     def __init__(self, registry: Registry, pins: PinBook, tell: Callable[[str, str], None]) -> None:
         self._tell = tell
+        pins.on_approved = lambda server: tell(server, CHANGED["toolsListChanged"])
         self._registry = registry
         self._pins = pins
 
