@@ -76,16 +76,23 @@ class Client:
             handlers.append(urllib.request.HTTPSHandler(context=_trusting(settings.ssl_certfile, host)))
         self._opener = urllib.request.build_opener(*handlers)
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """Return what the bridge answers, None where it answers nothing.
+    def ask(self, method: str, path: str, body: Any = None, patience: float = PATIENCE) -> Any:
+        """Return what the bridge answers, None where it answers nothing. It may be silent for ``patience`` seconds.
 
         Raises :class:`NotRunning`, and :class:`Refused` for an error of the bridge.
         """
-        with self.open(method, path, body) as reply:
+        with self.open(method, path, body, patience=patience) as reply:
             found = reply.read()
         return json.loads(found) if found.strip() else None
 
-    def open(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
+    def open(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        patience: float = PATIENCE,
+    ) -> Reply:
         """Send a request; return the answer as it begins. Raises what :meth:`ask` raises."""
         request = urllib.request.Request(  # noqa: S310 - a scheme of ours
             self.url + path, method=method, headers=dict(headers or {})
@@ -96,7 +103,7 @@ class Client:
         if self._token is not None:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
-            return Reply(self._opener.open(request, timeout=PATIENCE), self.url)
+            return Reply(self._opener.open(request, timeout=patience), self.url)
         except urllib.error.HTTPError as error:
             raise Refused(error.code, _words(error)) from None
         except (OSError, http.client.HTTPException) as error:

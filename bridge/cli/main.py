@@ -35,6 +35,7 @@ VERBS = {
     "import": ("bridge.cli.importing", "add the servers of MCP clients on this machine to the servers file"),
     "client-config": ("bridge.cli.client_config", "print what to put into an MCP client to reach the servers"),
     "completion": ("bridge.cli.completion", "print what bash, zsh or fish need to complete this command"),
+    "restart": ("bridge.cli.restart", "start the bridge anew without a gap: the new one takes over the port"),
     "service": ("bridge.cli.service", "run the bridge as a service of systemd"),
     "version": (None, "print the version"),
 }

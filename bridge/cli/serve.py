@@ -2,13 +2,14 @@
 
 SIGTERM and SIGINT end it in order: exit code 0, with no process left. A second signal kills the children at once.
 SIGHUP reads the configuration again. SIGUSR1 drains: no new sessions, and the end when the open ones have ended or are
-kept.
+kept. SIGUSR2 has a new process take over, of which there is no gap to see (``restarting``).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import gc
 import logging
 import os
@@ -16,12 +17,15 @@ import signal
 import sys
 from collections.abc import Callable
 
+from bridge.cli.alone import Alone, place_of
 from bridge.cli.errors import EXIT_ERROR, CommandError
+from bridge.cli.inherited import check, inheritance, take_over
 from bridge.cli.options import add_configuration, configuration_of, env_file_of
 from bridge.cli.reload import Reloading
-from bridge.cli.worker import follow_parent, own_share, place, sockets_of, tell_ready
+from bridge.cli.restarting import Restarting
+from bridge.cli.worker import obey_parent, own_share, place, sockets_of
 from bridge.cluster.board import name_of
-from bridge.cluster.hosting import Place
+from bridge.cluster.hosting import Inheritance, Place
 from bridge.config.advice import advice
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
@@ -55,15 +59,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run until a signal; return the exit code."""
-    own = place()
+    own, inherited = place(), inheritance()
+    options.environ = dict(os.environ)  # as it was given, for whoever takes over
     settings, servers = _configuration(options, own)
+    if inherited is not None:
+        check(settings, inherited)
     if settings.wants_traces:  # OpenTelemetry reads nothing but the environment
         environ = load_environment(os.environ, options.env_file)
         os.environ.update({name: value for name, value in environ.items() if name.startswith("OTEL_")})
     try:
         if settings.workers > 1 and own is None:
-            return _serve_with_workers(settings, servers, options)
-        return serve(settings, servers, options, own)
+            return _serve_with_workers(settings, servers, options, inherited)
+        return serve(settings, servers, options, own, inherited)
     except ConfigError as error:  # what only shows when it is used, such as a port that is taken
         raise CommandError(str(error)) from None
 
@@ -73,22 +80,27 @@ def _configuration(options: argparse.Namespace, own: Place | None) -> tuple[Sett
     return settings if own is None else own_share(settings, own.index, own.workers), servers
 
 
-def _serve_with_workers(settings: Settings, servers: Servers, options: argparse.Namespace) -> int:
+def _serve_with_workers(
+    settings: Settings, servers: Servers, options: argparse.Namespace, inherited: Inheritance | None
+) -> int:
     """Run the parent of workers until a signal; return the exit code."""
     if sys.platform == "win32":
         raise ConfigError("WORKERS: several processes cannot share a port on Windows; leave it at 1")
     from bridge.cli.workers import Parent  # most bridges are one process
 
-    async def run() -> int:
-        return await Parent(settings, options.typed).run()
+    async def run() -> tuple[int, Restarting]:
+        parent = Parent(settings, options.typed, options.environ, inherited)
+        return await parent.run(), parent.restarting
 
     with _logs(settings, "parent"):
         _say_problems(settings, servers)
-        return asyncio.run(run())
+        code, restarting = asyncio.run(run())
+    return restarting.wait(code)
 
 
-def _logs(settings: Settings, node: str | None) -> Logs:
-    return Logs(settings.log_level, settings.log_dir, settings.log_format, audits=settings.audit_log, node=node)
+def _logs(settings: Settings, node: str | None, inherited: Inheritance | None = None) -> Logs:
+    level, directory, layout = settings.log_level, settings.log_dir, settings.log_format
+    return Logs(level, directory, layout, audits=settings.audit_log, node=node, shared=inherited is not None)
 
 
 def _say_problems(settings: Settings, servers: Servers) -> None:
@@ -98,12 +110,19 @@ def _say_problems(settings: Settings, servers: Servers) -> None:
         log.warning("%s", line)
 
 
-def serve(settings: Settings, servers: Servers, options: argparse.Namespace, own: Place | None = None) -> int:
+def serve(
+    settings: Settings,
+    servers: Servers,
+    options: argparse.Namespace,
+    own: Place | None = None,
+    inherited: Inheritance | None = None,
+) -> int:
     """Run until a signal; return the exit code. Raises :class:`bridge.config.errors.ConfigError`.
 
-    ``options`` are what the configuration was read by, and will be again. ``own`` is the place of a worker.
+    ``options`` are what the configuration was read by, and will be again. ``own`` is the place of a worker,
+    ``inherited`` what another bridge has left to this one.
     """
-    with _logs(settings, None if own is None else name_of(own.index)) as logs:
+    with _logs(settings, None if own is None else name_of(own.index), inherited) as logs:
         if own is None:
             _say_problems(settings, servers)
         keep_heap()
@@ -111,34 +130,46 @@ def serve(settings: Settings, servers: Servers, options: argparse.Namespace, own
         if left:
             log.warning("ended %d process(es) that an earlier bridge had left behind", left)
         with Watchdog(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_run(settings, servers, options, logs, own))
+            code, restarting = runner.run(_run(settings, servers, options, logs, own, inherited))
+    return code if restarting is None else restarting.wait(code)
 
 
-async def _run(settings: Settings, servers: Servers, options: argparse.Namespace, logs: Logs, own: Place | None) -> int:
+async def _run(
+    settings: Settings,
+    servers: Servers,
+    options: argparse.Namespace,
+    logs: Logs,
+    own: Place | None,
+    inherited: Inheritance | None,
+) -> tuple[int, Restarting | None]:
     stop, hurry = asyncio.Event(), asyncio.Event()
 
-    def on_signal(name: str) -> None:
+    def end(why: str) -> None:
         if stop.is_set():
             hurry.set()
         else:
-            log.info("%s: shutting down; once more to kill", name)
+            log.info("%s: shutting down; once more to kill", why)
             stop.set()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number.name)
     members = None if own is None else own.members()
     node = None if own is None or members is None else own.node(members)
-    service = Service(settings, servers, logs.stderr_sink, node)
-    loop.add_signal_handler(signal.SIGUSR1, service.drain)
+    comes = place_of(inherited) if own is None or node is None else own.between(node)
+    service = Service(settings, servers, logs.stderr_sink, node, comes)
     reloading = Reloading(service, logs, settings, servers, lambda: _configuration(options, own), env_file_of(options))
     service.on_reload = reloading.reload
-    loop.add_signal_handler(signal.SIGHUP, reloading.try_reload)
-    await service.start([] if own is None else sockets_of(own))
-    if members is not None:
-        follow_parent(loop, lambda: on_signal("the parent of the workers has ended"))
-        tell_ready(members)
     notifier = Notifier(os.environ)
+    restarting = None
+    if own is None:
+        alone = Alone(service, logs, end)
+        restarting = Restarting(settings, options.typed, options.environ, notifier, inherited, alone)
+        service.on_restart = restarting.restart
+    _hear_signals(service, reloading, restarting, end)
+    await service.start([] if own is None or comes is not None else sockets_of(own.listening))
+    if own is not None and members is not None:
+        await obey_parent(service, own, members, lambda: end("the parent of the workers has ended"))
+    elif inherited is not None and comes is not None:
+        await take_over(inherited, comes.own)
+        await service.listen(sockets_of(inherited.listening))
     notifier.say("READY=1", f"STATUS=listens on {service.url}")
     watched = asyncio.create_task(notifier.keep_watched())
     watching = asyncio.create_task(reloading.watch()) if settings.watch else None
@@ -158,9 +189,39 @@ async def _run(settings: Settings, servers: Servers, options: argparse.Namespace
     stop.set()  # after draining too, a signal means to hurry
     notifier.say("STOPPING=1")
     try:
-        return await _stop(service, hurry)
+        return await _stop(service, hurry), restarting
     finally:
         watched.cancel()
+        if restarting is not None:
+            restarting.close()
+
+
+def _hear_signals(
+    service: Service, reloading: Reloading, restarting: Restarting | None, end: Callable[[str], None]
+) -> None:
+    """Do what signals ask for. Where another bridge has taken over, they are for that one, and the end is for both."""
+    loop = asyncio.get_running_loop()
+
+    def hear(number: signal.Signals, do: Callable[[], object], *, by_both: bool = False) -> None:
+        def heard() -> None:
+            has_passed = restarting is not None and restarting.pass_on(number)
+            if by_both or not has_passed:
+                do()
+
+        loop.add_signal_handler(number, heard)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        hear(number, functools.partial(end, number.name), by_both=True)
+    hear(signal.SIGUSR1, service.drain)
+    hear(signal.SIGHUP, reloading.try_reload)
+    if restarting is not None:
+        hear(signal.SIGUSR2, restarting.ask)
+    else:
+        loop.add_signal_handler(signal.SIGUSR2, _say_whom_to_ask)
+
+
+def _say_whom_to_ask() -> None:
+    log.warning("SIGUSR2 is for the parent of the workers, which restarts them all")
 
 
 async def _stop(service: Service, hurry: asyncio.Event) -> int:

@@ -8,22 +8,30 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socket import socket
+from typing import Any
 
 from bridge.cluster.board import Workers, name_of
 from bridge.cluster.hosting import VARIABLE, Place, place_from
+from bridge.cluster.side import Between, Side
 from bridge.config.settings import Settings
+from bridge.protocol.errors import Fault, Rejection
+from bridge.web.app import Service
 
-#: What a worker says on its standard output when it takes requests.
-READY = b"ready\n"
+#: What a worker says on its standard output: that it is ready, that it has done what it was told, and what begins the
+#: line by which it asks for a restart.
+READY, DONE, RESTART = b"ready\n", b"done\n", b"restart "
 
 
 def place() -> Place | None:
     """Return the place of this process among workers; None when it is none. Asks once: children do not inherit it."""
     if os.environ.pop(VARIABLE, None) is None:
         return None
-    return place_from(json.loads(sys.stdin.buffer.readline()))
+    found = place_from(json.loads(sys.stdin.buffer.readline()))
+    for descriptor in (*found.listening, found.board):  # no child of ours gets them
+        os.set_inheritable(descriptor, False)
+    return found
 
 
 def own_share(settings: Settings, index: int, workers: int) -> Settings:
@@ -41,27 +49,85 @@ def own_share(settings: Settings, index: int, workers: int) -> Settings:
     )
 
 
-def sockets_of(place: Place) -> list[socket]:
-    """Return the sockets that all workers listen on. No child of ours gets them."""
-    for descriptor in (*place.listening, place.board):
-        os.set_inheritable(descriptor, False)
-    return [socket(fileno=descriptor) for descriptor in place.listening]
+def sockets_of(descriptors: Sequence[int]) -> list[socket]:
+    """Return the sockets that were handed to this process as descriptors."""
+    return [socket(fileno=descriptor) for descriptor in descriptors]
 
 
-def tell_ready(members: Workers) -> None:
-    """Let the other workers see this one, and the parent know."""
+async def obey_parent(service: Service, place: Place, members: Workers, on_end: Callable[[], None]) -> None:
+    """Let the other workers see this one and the parent know, do what that says from now on, and return when this one
+    listens. ``on_end`` is called once the parent has ended.
+    """
+    line = ParentLine(service, place, members, on_end)
+    service.on_restart = line.restart
+    if place.other is not None and not place.waits:
+        await service.listen(sockets_of(place.listening))
+    line.follow()
     members.publish(0)
     members.listens()
-    with contextlib.suppress(OSError):  # a parent that has gone is heard of elsewhere
-        os.write(sys.stdout.fileno(), READY)
+    say(READY)
+    if place.waits:
+        await line.may_listen.wait()
 
 
-def follow_parent(loop: asyncio.AbstractEventLoop, on_end: Callable[[], None]) -> None:
-    """Call ``on_end`` once the parent has ended."""
+class ParentLine:
+    """What the parent says to a worker on its standard input, one JSON object a line, and what that answers."""
 
-    def heard() -> None:
-        if not os.read(sys.stdin.fileno(), 1024):
-            loop.remove_reader(sys.stdin.fileno())
-            on_end()
+    def __init__(self, service: Service, place: Place, members: Workers, on_end: Callable[[], None]) -> None:
+        self._service = service
+        self._place = place
+        self._members = members
+        self._on_end = on_end
+        self._rest = b""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._asked: asyncio.Future[dict[str, Any]] | None = None
+        self.may_listen = asyncio.Event()
 
-    loop.add_reader(sys.stdin.fileno(), heard)
+    def follow(self) -> None:
+        """Hear what it says."""
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._heard)
+
+    async def restart(self, patience: float) -> dict[str, Any]:
+        """Have the parent restart the bridge; return what to tell. Raises :class:`Rejection`."""
+        if self._asked is not None:
+            raise Rejection(Fault.CONFLICT, "a restart is under way")
+        self._asked = asyncio.get_running_loop().create_future()
+        say(b"%b%g\n" % (RESTART, patience))
+        try:
+            found = await self._asked
+        finally:
+            self._asked = None
+        if "refused" in found:
+            raise Rejection(Fault[found["fault"]], found["refused"])
+        return found
+
+    def _heard(self) -> None:
+        data = os.read(sys.stdin.fileno(), 65536)
+        if not data:
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            self._on_end()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            task = asyncio.create_task(self._obey(**json.loads(line)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _obey(self, do: str, **words: Any) -> None:
+        if do == "listen":
+            await self._service.listen(sockets_of(self._place.listening))
+            self.may_listen.set()
+        elif do == "give way":
+            place = Between(self._place.node(self._members), self._place.side, Side(**words["other"]))
+            await self._service.give_way(place, words["patience"])
+        elif do == "come back":
+            await self._service.come_back()
+        elif do == "tell" and self._asked is not None and not self._asked.done():
+            self._asked.set_result(words["found"])
+        if do != "tell":
+            say(DONE)
+
+
+def say(line: bytes) -> None:
+    """Say something to the parent; one that has gone is heard of elsewhere."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stdout.fileno(), line)

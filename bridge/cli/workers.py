@@ -15,24 +15,28 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
 from bridge.cli.errors import EXIT_ERROR
 from bridge.cli.hung import end_the_hung
-from bridge.cli.worker import READY
+from bridge.cli.inherited import take_over
+from bridge.cli.restarting import Restarting
+from bridge.cli.worker import DONE, READY, RESTART, sockets_of
 from bridge.cluster.board import Board, name_of, socket_of
-from bridge.cluster.hosting import VARIABLE, Place, new_key
+from bridge.cluster.hosting import VARIABLE, Inheritance, Place, new_key
 from bridge.cluster.ids import Birth
+from bridge.cluster.side import Side, Sockets
 from bridge.config.errors import ConfigError
 from bridge.config.files import PRIVATE, replace_file
 from bridge.config.settings import Settings
 from bridge.process.systemd import Notifier
+from bridge.protocol.errors import Rejection
 from bridge.version import __version__
+from bridge.web.coming import answers
+from bridge.web.listening import listen, private_directory
 
 log = logging.getLogger(__name__)
 
@@ -40,52 +44,72 @@ log = logging.getLogger(__name__)
 FIRST_DELAY, MOST_DELAY = 0.5, 30.0
 #: Seconds that a worker lives before its death is the first again.
 SETTLED = 60.0
+#: Seconds for a worker to do what it is told in a restart.
+TOLD = 10.0
 #: Seconds beyond SHUTDOWN_TIMEOUT_MS that a worker gets for its end.
 GRACE = 20.0
-#: Characters that the path of a unix socket may have, less the name of one.
-LONGEST_DIRECTORY = 70
-BACKLOG = 1024
 
 
 class Parent:
-    """``arguments`` are those of the command line, which each worker gets too. Use it in a ``with`` block.
+    """``arguments`` are those of the command line, which each worker gets too, ``environ`` is what this process was
+    given, ``inherited`` what another bridge has left to it.
 
     Raises :class:`ConfigError` when the address cannot be had.
     """
 
-    def __init__(self, settings: Settings, arguments: Sequence[str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        inherited: Inheritance | None = None,
+    ) -> None:
         self._settings = settings
         self._arguments = arguments
-        self._key = _key(settings)
-        self._sockets = _listen(settings.host, settings.port)
+        self._inherited = inherited
+        self._other = None if inherited is None else inherited.other
+        self._waits = inherited is not None  # for a word before the workers listen
+        self._gives_way = False
+        self._notifier = Notifier(os.environ)
+        #: Has another bridge take over from this one.
+        self.restarting = Restarting(settings, arguments, environ, self._notifier, inherited, self)
+        self._key = _key(settings, new_key() if inherited is None else inherited.other.key)
+        #: Those of the port.
+        self.sockets = listen(settings.host, settings.port) if inherited is None else sockets_of(inherited.listening)
         self._board = Board.make(settings.workers)
-        self._directory = _directory()
+        self._directory = private_directory()
         self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._slots: dict[int, asyncio.Task[int]] = {}
         self._ready = [asyncio.Event() for _ in range(settings.workers)]
+        self._done: dict[int, asyncio.Future[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._left = EXIT_ERROR
-        self.url = settings.url(self._sockets[0].getsockname()[1])
+        self.url = settings.url(self.sockets[0].getsockname()[1])
 
     async def run(self) -> int:
         """Run until a signal, or until every worker has drained; return the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
-        for number in (signal.SIGHUP, signal.SIGUSR1):
-            loop.add_signal_handler(number, self._pass_on, number)
-        notifier = Notifier(os.environ)
-        slots = [asyncio.create_task(self._keep(index)) for index in range(1, self._settings.workers + 1)]
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            loop.add_signal_handler(number, self._hear, number)
+        self._keep_all()
         beside = [
-            asyncio.create_task(self._announce(notifier)),
+            asyncio.create_task(self._announce()),
             asyncio.create_task(end_the_hung(self._board, self._processes)),
-            asyncio.create_task(notifier.keep_watched()),
+            asyncio.create_task(self._notifier.keep_watched()),
         ]
         try:
-            codes = await asyncio.gather(*slots)
+            while pending := [slot for slot in self._slots.values() if not slot.done()]:
+                await asyncio.wait(pending)
+            codes = [slot.result() for slot in self._slots.values()]
         finally:
-            for task in (*slots, *beside):
+            self.restarting.close()
+            tasks = (*self._slots.values(), *beside, *self._tasks)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*slots, *beside, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             for process in self._processes.values():
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
@@ -93,13 +117,83 @@ class Parent:
         log.info("stopped")
         return max(codes)
 
+    def _keep_all(self) -> None:
+        """Keep every worker running that is not kept already."""
+        for index in range(1, self._settings.workers + 1):
+            if index not in self._slots or self._slots[index].done():
+                self._slots[index] = asyncio.create_task(self._keep(index))
+
+    async def is_busy(self) -> bool:
+        """Whether the bridge before this one still lives."""
+        if self._other is not None:
+            living = [await answers(each.address.removeprefix("unix:")) for each in Sockets(self._other).all()]
+            self._other = self._other if any(living) else None
+        return self._other is not None
+
+    def side(self) -> Side:
+        """Return where the workers are reached by those of another bridge."""
+        return Side(str(self._directory), self._key)
+
+    def discard(self, own: Side) -> None:
+        """The workers use it among themselves."""
+
+    async def give_way(self, own: Side, other: Side, patience: float) -> None:
+        """Have the workers leave what comes to another bridge."""
+        self._gives_way = True
+        await self._tell_all(do="give way", other=dataclasses.asdict(other), patience=patience)
+
+    async def come_back(self) -> None:
+        """Have them take it again: the other bridge has died."""
+        self._gives_way = False
+        await self._tell_all(do="come back")
+        self._keep_all()
+
+    def end(self, why: str) -> None:
+        """End, because the bridge that has taken over has."""
+        log.info("%s", why)
+        self._stop(signal.SIGTERM)
+
+    async def _tell_all(self, **words: Any) -> None:
+        """Say something to every worker, and wait until it is done."""
+        for index, process in self._processes.items():
+            self._done[index] = asyncio.get_running_loop().create_future()
+            _write(process, words)
+        try:
+            async with asyncio.timeout(TOLD):
+                await asyncio.gather(*self._done.values())
+        except TimeoutError:
+            log.warning("a worker does not do what it was told: %s", words["do"])
+
+    async def _restart(self, process: asyncio.subprocess.Process, patience: float) -> None:
+        """Do what a worker was asked for."""
+        try:
+            found = await self.restarting.restart(patience)
+        except Rejection as error:
+            found = {"refused": str(error), "fault": error.fault.name}
+        _write(process, {"do": "tell", "found": found})
+
+    def _hear_worker(self, index: int, process: asyncio.subprocess.Process, line: bytes) -> None:
+        if line == READY:
+            self._ready[index - 1].set()
+        elif line == DONE:
+            self._is_done(index)
+        elif line.startswith(RESTART):
+            task = asyncio.create_task(self._restart(process, float(line.removeprefix(RESTART))))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _is_done(self, index: int) -> None:
+        done = self._done.pop(index, None)
+        if done is not None and not done.done():
+            done.set_result(None)
+
     async def _keep(self, index: int) -> int:
         """Keep one worker running; return the code with which the last one has ended in order."""
         delay = 0.0
         while True:
             begun = time.monotonic()
             code = await self._run_one(index)
-            if self._stopping.is_set() or code == 0:
+            if self._stopping.is_set() or code == 0 or self._gives_way:
                 return 0 if code in (0, -signal.SIGTERM, -signal.SIGINT) else EXIT_ERROR
             if not self._ready[index - 1].is_set():  # it has never been ready: so it will not be
                 log.error("worker %s could not start; its own lines say why", name_of(index))
@@ -121,14 +215,17 @@ class Parent:
             self._settings.workers,
             epoch,
             self._key,
-            tuple(each.fileno() for each in self._sockets),
+            tuple(each.fileno() for each in self.sockets),
             self._board.descriptor,
             str(self._directory),
+            self._other,
+            self._waits,
         )
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bridge", *self._arguments),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            stderr=self._inherited.stderr if self._inherited is not None and self._waits else None,
             pass_fds=(*place.listening, place.board),
             env={**_without_systemd(os.environ), VARIABLE: "1"},
             start_new_session=True,  # a terminal's Ctrl-C is for the parent, which passes it on
@@ -139,25 +236,38 @@ class Parent:
         try:
             process.stdin.write(json.dumps(dataclasses.asdict(place)).encode() + b"\n")
             while line := await process.stdout.readline():
-                if line == READY:
-                    self._ready[index - 1].set()
+                self._hear_worker(index, process, line)
             return await process.wait()
         finally:
+            self._is_done(index)
             if process.returncode is not None:
                 del self._processes[index]
             self._board.set_epoch(index, 0)
             socket_of(self._directory, Birth(name_of(index), epoch)).unlink(missing_ok=True)
 
-    async def _announce(self, notifier: Notifier) -> None:
+    async def _announce(self) -> None:
         for ready in self._ready:
             await ready.wait()
-        notifier.say("READY=1", f"STATUS=listens on {self.url}, {self._settings.workers} workers")
+        if self._inherited is not None:
+            await take_over(self._inherited, self.side())
+            self._waits = False
+            await self._tell_all(do="listen")
+        self._notifier.say("READY=1", f"STATUS=listens on {self.url}, {self._settings.workers} workers")
         log.info("mcp-bridge %s with %d workers listens on %s", __version__, self._settings.workers, self.url)
         log.info("see what runs: %s/", self.url)
         await self._stopping.wait()
-        notifier.say("STOPPING=1")
+        self._notifier.say("STOPPING=1")
+
+    def _hear(self, number: int) -> None:
+        """Take a signal that does not end this process; where another bridge has taken over, it is for that one."""
+        if not self.restarting.pass_on(number):
+            if number == signal.SIGUSR2:
+                self.restarting.ask()
+            else:
+                self._pass_on(number)
 
     def _stop(self, number: int) -> None:
+        self.restarting.pass_on(number)
         if not self._stopping.is_set():
             log.info("%s: shutting down; once more to kill", signal.Signals(number).name)
             patience = self._settings.shutdown_timeout + GRACE
@@ -171,52 +281,33 @@ class Parent:
                 process.send_signal(number)
 
     def _close(self) -> None:
-        for each in self._sockets:
+        for each in self.sockets:
             each.close()
         self._board.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def _listen(host: str, port: int) -> list[socket.socket]:
-    """Return sockets that listen on every address of a host. Raises :class:`ConfigError`."""
-    found: list[socket.socket] = []
-    try:
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address in dict.fromkeys(infos):
-            wanted = (address[0], found[0].getsockname()[1] if found and port == 0 else port)
-            found.append(socket.create_server(wanted, family=family, backlog=BACKLOG))
-    except OSError as error:
-        for each in found:
-            each.close()
-        raise ConfigError(
-            f"PORT: cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port"
-        ) from None
-    return found
+def _write(process: asyncio.subprocess.Process, words: Mapping[str, Any]) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError, RuntimeError):  # it has just ended
+        process.stdin.write(json.dumps(words).encode() + b"\n")
 
 
-def _directory() -> Path:
-    """Return a new directory for sockets, which only this user can enter."""
-    found = tempfile.mkdtemp(prefix="mcp-bridge-")
-    if len(found) <= LONGEST_DIRECTORY:
-        return Path(found)
-    Path(found).rmdir()
-    return Path(tempfile.mkdtemp(prefix="mcp-bridge-", dir="/tmp"))
-
-
-def _key(settings: Settings) -> str:
-    """Return the key of the workers: CLUSTER_KEY, or one that lives as long as the sessions that it signs.
+def _key(settings: Settings, made: str) -> str:
+    """Return the key of the workers: CLUSTER_KEY, or one that lives as long as the sessions that it signs: ``made``,
+    and beside a store of sessions a file of it.
 
     Raises :class:`ConfigError` when it cannot be kept beside a store of sessions.
     """
     if settings.cluster_key is not None:
         return settings.cluster_key
     if settings.store == "memory":
-        return new_key()
+        return made
     path = settings.session_dir / "workers.key"
     try:
         if path.exists() and (found := path.read_text().strip()):
             return found
-        replace_file(path, (made := new_key()).encode(), PRIVATE)
+        replace_file(path, made.encode(), PRIVATE)
     except OSError as error:
         raise ConfigError(
             f"CLUSTER_KEY: is not set, and a key cannot be kept in {path} ({error.strerror}); set it, so that ids of "

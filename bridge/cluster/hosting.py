@@ -1,6 +1,7 @@
-"""What the parent of workers hands to each of them: one line of JSON on its standard input, which stays open.
+"""What a process of the bridge is given by the one that starts it: one line of JSON on its standard input, which stays
+open. The parent of workers gives each its place, a bridge that is restarted gives the new one what it inherits.
 
-The end of that input is the end of the parent, however it came about.
+The end of the input of a worker is the end of its parent, however it came about.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import Any
 
 from bridge.cluster.board import Board, Workers
 from bridge.cluster.node import Node, node_of
+from bridge.cluster.side import Between, Side
 
-#: Set in the environment of a worker.
-VARIABLE = "MCP_BRIDGE_WORKER"
+#: Set in the environment of a worker, and of a bridge that takes over from another one.
+VARIABLE, HEIR = "MCP_BRIDGE_WORKER", "MCP_BRIDGE_HEIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,17 @@ class Place:
     listening: tuple[int, ...]
     board: int
     directory: str
+    other: Side | None = None  # of the bridge before this one, while that lives
+    waits: bool = False  # for a word before it listens
+
+    @property
+    def side(self) -> Side:
+        """The side of all workers in a restart."""
+        return Side(self.directory, self.key)
+
+    def between(self, node: Node) -> Between | None:
+        """Return its place in a restart, where the bridge before this one still lives."""
+        return None if self.other is None else Between(node, self.side, self.other)
 
     def members(self) -> Workers:
         """Return all workers as this one sees them."""
@@ -42,7 +55,31 @@ class Place:
 
 def place_from(members: dict[str, Any]) -> Place:
     """Return the place that these members of a JSON object say."""
-    return Place(**{**members, "listening": tuple(members["listening"])})
+    other = members["other"]
+    return Place(
+        **{**members, "listening": tuple(members["listening"]), "other": None if other is None else Side(**other)}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What a bridge gets from the one that it takes over from: the address that was asked for, the sockets that listen
+    there, the side of the other in the restart, and descriptors: for what it logs when it is ready, and for the number
+    of the next one (-1: nobody waits for it).
+    """
+
+    host: str
+    port: int
+    listening: tuple[int, ...]
+    other: Side
+    stderr: int
+    waiter: int
+
+
+def inheritance_from(members: dict[str, Any]) -> Inheritance:
+    """Return the inheritance that these members of a JSON object say."""
+    listening, other = tuple(members["listening"]), Side(**members["other"])
+    return Inheritance(**{**members, "listening": listening, "other": other})
 
 
 def new_key() -> str:

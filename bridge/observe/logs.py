@@ -101,21 +101,21 @@ class _ChildFiles(logging.Handler):
     def __init__(self, directory: Path, open_file: Callable[[Path], logging.Handler]) -> None:
         super().__init__()
         self._directory = directory
-        self._open_file = open_file
-        self._files: dict[str, logging.Handler] = {}
+        self.open_file = open_file
+        self.files: dict[str, logging.Handler] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != _CHILD_LOGGER:
             return
         server: str = getattr(record, "server", "unknown")
-        if server not in self._files:
-            self._files[server] = self._open(server)
-        self._files[server].emit(record)
+        if server not in self.files:
+            self.files[server] = self._open(server)
+        self.files[server].emit(record)
 
     def _open(self, server: str) -> logging.Handler:
         path = self._directory / f"{server}.log"
         try:
-            file = self._open_file(path)
+            file = self.open_file(path)
         except OSError as error:
             logging.getLogger(__name__).warning("%s cannot be written: %s; its lines are lost", path, error.strerror)
             return logging.NullHandler()
@@ -123,7 +123,7 @@ class _ChildFiles(logging.Handler):
         return file
 
     def close(self) -> None:
-        for file in self._files.values():
+        for file in self.files.values():
             file.close()
         super().close()
 
@@ -132,7 +132,8 @@ class Logs:
     """Set up logging for the length of a ``with`` block.
 
     ``level`` is a logging level name, ``layout`` is ``text`` or ``json``. A directory that cannot be written costs a
-    warning and the files, nothing else. ``node`` is who of several processes writes this; they share the files.
+    warning and the files, nothing else. ``node`` is who of several processes writes this; they share the files, as a
+    bridge does that takes over from another (``shared``).
     """
 
     def __init__(
@@ -144,8 +145,9 @@ class Logs:
         *,
         audits: bool = False,
         node: str | None = None,
+        shared: bool = False,
     ) -> None:
-        self._open_file: Callable[[Path], logging.Handler] = _RotatedFile if node is None else SharedFile
+        self._open_file: Callable[[Path], logging.Handler] = SharedFile if shared or node is not None else _RotatedFile
         self._audits = audits
         self._level = level
         self._directory = directory
@@ -188,6 +190,17 @@ class Logs:
             self._listener.handle(logging.LogRecord(__name__, logging.WARNING, __file__, 0, why, (), None))
         for handler in self._handlers:
             handler.close()
+
+    def share(self) -> None:
+        """Leave it to another process to rotate the files, from now on."""
+        files = [*self._handlers]
+        for handler in self._handlers:
+            if isinstance(handler, _ChildFiles):
+                handler.open_file = SharedFile
+                files += handler.files.values()
+        for file in files:
+            if isinstance(file, _RotatedFile):
+                file.maxBytes = sys.maxsize
 
     def set_level(self, level: str) -> None:
         """Log from another level on."""

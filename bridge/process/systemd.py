@@ -19,11 +19,17 @@ class Notifier:
         address = environ.get("NOTIFY_SOCKET", "")
         # A name that begins with @ is abstract: its first byte is zero.
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        self.is_silent = False  # another process speaks now
         self.interval = _interval(environ, os.getpid() if pid is None else pid)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is anybody to tell."""
+        return bool(self._address)
 
     def say(self, *lines: str) -> bool:
         """Send one message; False where nobody listens."""
-        if not self._address:
+        if not self._address or self.is_silent:
             return False
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:

@@ -35,11 +35,12 @@ from bridge.sessions.roster import Roster
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.sessions.upkeep import Upkeep
-from bridge.stores.record import SessionStore
+from bridge.stores.record import Event, SessionRecord, SessionStore
 
 
 class Core:
-    """``mint`` makes session ids, ``store`` keeps persistent sessions, ``release`` gives one up for other nodes.
+    """``mint`` makes session ids, ``store`` keeps persistent sessions, ``release`` gives one up for other nodes;
+    ``store_after`` is set when the store may be opened, where another bridge still has it.
 
     Must be made on the event loop that it runs on.
     """
@@ -52,6 +53,7 @@ class Core:
         mint: Callable[[], str],
         store: SessionStore,
         release: Callable[[str], object] | None = None,
+        store_after: asyncio.Event | None = None,
     ) -> None:
         self._settings = settings
         limits = ChildLimits(settings.max_message_bytes, settings.start_timeout)
@@ -71,8 +73,9 @@ class Core:
         )
         self._keeper = Keeper(
             store,
-            lambda record, events: self.sessions.adopt(record, events),
+            self._adopt,
             lambda: self.kept.save_all(),
+            after=store_after,
         )
         required = settings.persistence_required
         self.kept = Kept(self._keeper, self.registry, self.stream_pool, required=required, release=release)
@@ -112,6 +115,15 @@ class Core:
         roster = Roster(self.registry, settings.aggregate_separator, settings.aggregate_patience)
         self.aggregates = Aggregates(self.registry, self.sessions, self.timing, roster)
         self.aggregate_calls = AggregateCalls(self.registry, roster, self.modern)
+
+    def _adopt(self, record: SessionRecord, events: list[Event]) -> None:
+        if self.stream_pool.find(record.id) is None:
+            self.sessions.adopt(record, events)
+
+    async def read_again(self) -> None:
+        """Take in what is in the store and not here: a bridge that had it has gone."""
+        await self._keeper.close()
+        await self._keeper.reopen()
 
     @property
     def pools(self) -> tuple[SessionPool[BridgeClient], SessionPool[StreamableSession]]:

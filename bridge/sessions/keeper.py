@@ -28,6 +28,7 @@ BATCH = 500
 PATIENCE = 2.0
 
 Make = Callable[[], SessionRecord]
+_NOT_YET = "it has not been opened yet"
 
 
 class Keeper:
@@ -35,6 +36,7 @@ class Keeper:
 
     ``adopt`` gets each session that the store holds when it is first reached; ``on_return`` is called when the store is
     back after it was away: it may have come back empty. ``problem`` says why the store is away, None while it is not.
+    ``after`` is set when the store may be opened: until then the bridge that this one takes over from has it.
     """
 
     def __init__(
@@ -43,8 +45,11 @@ class Keeper:
         adopt: Callable[[SessionRecord, list[Event]], object],
         on_return: Callable[[], object],
         sleep: Sleep = asyncio.sleep,
+        after: asyncio.Event | None = None,
     ) -> None:
         self._store = store
+        self._after = after
+        self._tried = asyncio.Event()  # to open it
         self._adopt = adopt
         self._on_return = on_return
         self._sleep = sleep
@@ -57,7 +62,7 @@ class Keeper:
         self._work = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self.has_read = False
-        self.problem: str | None = "it has not been opened yet"
+        self.problem: str | None = _NOT_YET
 
     @property
     def name(self) -> str:
@@ -68,6 +73,17 @@ class Keeper:
     def owed(self) -> int:
         """How many sessions wait to be written."""
         return len(self._records.keys() | self._events.keys())
+
+    @property
+    def waits(self) -> bool:
+        """Whether the bridge before this one still has the store."""
+        return self._after is not None and not self._tried.is_set()
+
+    async def opened(self, within: float) -> None:
+        """Wait until the store has been opened, or could not be."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._tried.wait()
 
     def holds(self, session_id: str) -> bool:
         """Whether a session is in the store, and the store can be reached."""
@@ -125,14 +141,34 @@ class Keeper:
         """Try to read the store once, so that a restarted bridge knows its sessions before it takes requests; from then
         on write what is owed.
         """
+        if self._after is None:
+            try:
+                await self._open()
+            except StoreUnavailable as error:
+                self._failed(error)
+        self._writer = asyncio.create_task(self._run(), name="keeper")
+
+    async def load(self, session_id: str) -> tuple[SessionRecord, list[Event]] | None:
+        """Return a session as it is in the store, once what is owed of it is there; None while that is away."""
+        if not await self.written(session_id):
+            return None
         try:
-            await self._open()
+            record = await self._store.load(session_id)
+            return None if record is None else (record, await self._store.events(session_id))
         except StoreUnavailable as error:
             self._failed(error)
-        self._writer = asyncio.create_task(self._run(), name="keeper")
+            return None
+
+    async def reopen(self) -> None:
+        """Read the store again, after it was closed."""
+        self._closing = self.has_read = False
+        self.problem = _NOT_YET
+        await self.start()
 
     async def _run(self) -> None:
         delay = FIRST_RETRY
+        if self._after is not None:
+            await self._after.wait()
         while not self._closing:
             try:
                 if self.problem is not None:
@@ -162,12 +198,14 @@ class Keeper:
         if self._writer is not None:
             self._writer.cancel()  # a client library may swallow that, and then the loop sees the flag
             await asyncio.wait([self._writer])
+            self._writer = None
         try:
             if self.has_read:
                 await self._write()
         except StoreUnavailable as error:
             log.warning("%d session(s) could not be written to the %s store: %s", self.owed, self.name, error)
         await self._store.close()
+        self.problem = "it is closed"
 
     async def _open(self) -> None:
         await self._store.open()
@@ -186,6 +224,7 @@ class Keeper:
             self._on_return()
             log.info("%s session store is back; %d session(s) are written to it", self.name, self.owed)
         self.problem = None
+        self._tried.set()
 
     async def _write(self) -> None:
         self._work.clear()
@@ -221,6 +260,7 @@ class Keeper:
             text = "%s session store is away: %s; sessions go on in memory and are written when it is back"
             log.log(logging.WARNING if self.problem != str(error) else logging.DEBUG, text, self.name, error)
         self.problem = str(error)
+        self._tried.set()
         self._wake()
 
     def _wake(self) -> None:

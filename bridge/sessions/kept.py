@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds by which the clock of the system has to be set for records to be written anew.
 CLOCK_SET = 5.0
+#: Seconds that a session which has to be in the store waits for the bridge before this one to give that up.
+STORE_PATIENCE = 30.0
 
 
 class Kept:
@@ -71,8 +73,8 @@ class Kept:
 
     @property
     def problem(self) -> str | None:
-        """Why sessions are not kept just now, None if they are or need not be."""
-        if not self.is_lasting or self.keeper.problem is None:
+        """Why sessions are not kept just now, None if they are or need not be, or will be in a moment."""
+        if not self.is_lasting or self.keeper.problem is None or self.keeper.waits:
             return None
         return f"the {self.keeper.name} session store is away: {self.keeper.problem}"
 
@@ -112,6 +114,8 @@ class Kept:
         Raises :class:`Rejection` (503) where a store is required and cannot be reached.
         """
         self.save(entry)
+        if entry.session.is_kept and self._required and self.keeper.waits:
+            await self.keeper.opened(STORE_PATIENCE)
         if entry.session.is_kept and not await self.keeper.written(entry.key) and self._required:
             self._refuse(self.problem or f"the {self.keeper.name} session store does not answer")
 

@@ -19,6 +19,7 @@ from bridge.web.nodes import Nodes
 
 if TYPE_CHECKING:
     from bridge.sessions.takeover import Takeover  # which needs Redis
+    from bridge.web.across import Across
 
 
 #: Seconds between two times that the others are told how many children there are.
@@ -53,17 +54,27 @@ class Cluster:
         servers: Container[str],
         routes: Handler,
         limits: Limits,
+        across: Across | None,
     ) -> Handler:
-        """Return what answers every request: those of clients for all nodes, those of nodes for this one."""
+        """Return what answers every request: those of clients for all nodes, those of nodes for this one. ``across`` is
+        what stands around that while the bridge is restarted.
+        """
         arriving, arriving_posts = routes, posts
         if self._is_joined:
             arriving = self.nodes.arriving(routes)
             arriving_posts = {**posts, "mcp": self.nodes.arriving_post(posts["mcp"])}
+        if across is not None:
+            arriving = across.arriving(arriving)
+            arriving_posts = {name: across.arriving_post(post) for name, post in arriving_posts.items()}
         gate = ArrivalGuards(self._node, guards)
         arrivals = Front(gate, arriving_posts, servers, arriving, Limits(None, {}), self._base)
         merged = Merged(self._node, self._hops, guards.admit, self._base)
         for_all = {**posts, "mcp": self.nodes.server_handler(posts["mcp"])}
-        clients = Front(guards, for_all, servers, merged.handler(self.nodes.handler(routes)), limits, self._base)
+        handler = merged.handler(self.nodes.handler(routes))
+        if across is not None:
+            for_all = {name: across.server_handler(post) for name, post in for_all.items()}
+            handler = across.handler(handler)
+        clients = Front(guards, for_all, servers, handler, limits, self._base)
         return Doors(arrivals.answer, clients.answer, self._drain).answer
 
     def _children(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 
 from bridge.protocol.errors import Fault, Rejection
 
@@ -16,7 +17,7 @@ class Drain:
 
     def __init__(self) -> None:
         self.admits = True  # new sessions
-        self.hands_over = False  # its sessions to other nodes, and new ones too
+        self.hands_over = False  # its sessions to others, and new ones too
         self.running = 0
         self._quiet = asyncio.Event()
         self.begun = False
@@ -31,6 +32,15 @@ class Drain:
         self.running -= 1
         if self.begun and self.running == 0:
             self._quiet.set()
+
+    @contextlib.contextmanager
+    def passing(self) -> Iterator[None]:
+        """Count a call that another bridge answers, and that may begin here as long as there is a connection."""
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.__exit__()
 
     @property
     def is_ready(self) -> bool:

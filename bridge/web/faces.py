@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -17,7 +17,7 @@ from bridge.config.values import Rate
 from bridge.sessions.catalogue import Catalogue
 from bridge.sessions.core import Core
 from bridge.sessions.reload import Changes
-from bridge.web.admin import AdminFace
+from bridge.web.admin import AdminFace, Restart
 from bridge.web.aggregate import AggregateFace, AggregateModernFace
 from bridge.web.arrivals import has_arrived
 from bridge.web.bridge import BridgeFace
@@ -25,7 +25,7 @@ from bridge.web.calls import Calls
 from bridge.web.cluster import Cluster
 from bridge.web.drain import Drain
 from bridge.web.events import EventsFace
-from bridge.web.front import Front
+from bridge.web.front import Front, Handler
 from bridge.web.guards import Guards
 from bridge.web.limits import Limits
 from bridge.web.logs import LogsFace
@@ -46,13 +46,14 @@ from bridge.web.variables import ClientVariables
 
 if TYPE_CHECKING:
     from bridge.auth.oauth import OAuth
+    from bridge.web.across import Across
     from bridge.web.traces import Traces
 
 
 class Faces:
     """``oauth`` knows the tokens of an authorization server, ``traces`` makes spans, ``cluster`` is what stands around
     the bridge as one of several nodes, with the face ``peers``; each is None where it is not wanted. ``troubles`` says
-    what degrades the bridge, ``on_drain`` and ``on_reload`` do what operators ask for.
+    what degrades the bridge, ``on_drain``, ``on_reload`` and ``on_restart`` do what operators ask for.
     """
 
     def __init__(
@@ -68,7 +69,10 @@ class Faces:
         troubles: Callable[[], list[str]],
         on_drain: Callable[[], None],
         on_reload: Callable[[], Changes],
+        on_restart: Restart,
     ) -> None:
+        self._server: Server | None = None
+        self._is_across = False
         self._base = base = settings.base_path
         self._registry = registry = core.registry
         self._cluster = cluster
@@ -118,7 +122,7 @@ class Faces:
             ToolsFace(registry, self._bridge, Catalogue(core.bridge_pool, core.timing), limits, guards, base),
             status,
             sessions,
-            AdminFace(registry, on_drain, on_reload),
+            AdminFace(registry, on_drain, on_reload, on_restart),
             PinsFace(registry, core.pins, core.sessions.announce),
             LogsFace(registry, settings.log_dir, drain),
             MetadataFace(oauth, base),
@@ -136,25 +140,34 @@ class Faces:
         self._limits.adopt(_rates(servers))
         self._calls.most = _most_concurrent(servers)
 
-    async def server(self) -> Server:
+    async def server(self, across: Across | None) -> Server:
         """Return what answers every request: the front, with the routes behind it."""
         await self.routes.setup()
         routes = self.routes.server
         assert routes is not None
+        answer = self._answer(across)
+        self._server = Server(answer, request_factory=routes.request_factory, handler_cancellation=True)
+        return self._server
+
+    def stand_between(self, across: Across | None) -> None:
+        """Answer for the other bridge of a restart too from now on; None: for this one only."""
+        assert self._server is not None
+        self._server.use(self._answer(across))
+
+    def _answer(self, across: Across | None) -> Handler:
+        self._is_across = across is not None
+        assert self.routes.server is not None
         posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
-        answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-        if self._cluster is None:
-            servers, handler = self._registry.entries, routes.request_handler
-            answer = Front(self.guards, posts, servers, handler, self._limits, self._base).answer
-        else:
-            answer = self._cluster.front(
-                self.guards, posts, self._registry.entries, routes.request_handler, self._limits
-            )
-        return Server(answer, request_factory=routes.request_factory, handler_cancellation=True)
+        servers, routes = self._registry.entries, self.routes.server.request_handler
+        if self._cluster is not None:
+            return self._cluster.front(self.guards, posts, servers, routes, self._limits, across)
+        if across is not None:
+            return across.front(self.guards, posts, servers, routes, self._limits)
+        return Front(self.guards, posts, servers, routes, self._limits, self._base).answer
 
     async def _admit(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless the client of a stream may still be here. Those of other nodes ask them."""
-        if self._cluster is None or not has_arrived(request):
+        if (self._cluster is None and not self._is_across) or not has_arrived(request):
             await self.guards.admit(request)
 
 

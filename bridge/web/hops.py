@@ -14,7 +14,7 @@ import time
 from aiohttp import hdrs, web
 from multidict import istr
 
-from bridge.auth.principal import Principal
+from bridge.auth.principal import NOBODY, Principal
 from bridge.cluster.hop import Hop
 from bridge.cluster.members import Member
 from bridge.cluster.node import Node
@@ -73,6 +73,15 @@ class Hops:
                 answer.close()
         except Broken as error:  # it is not tried again: whether it was done is not known
             return lost(request, member, body, error)
+
+    async def tell(self, member: Member, path: str, body: bytes) -> int:
+        """POST something of ours to ``member``; return the status. Raises :class:`Unreachable` and :class:`Broken`."""
+        hop = Hop(member.node, self._node.members.own.node, "POST", path, NOBODY.words, "", "", "")
+        sealed = self._node.seals.write(hop, time.time()).encode()
+        head = _HEAD % (b"POST", path.encode(), _NAME, sealed, b"", len(body), b"")
+        with contextlib.closing(await self.links.ask(member.address, head, body)) as answer:
+            await answer.read()
+            return answer.status
 
     def forget_the_dead(self) -> None:
         """Cut connections to nodes that live no longer: what still waits for their answers ends."""

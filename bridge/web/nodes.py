@@ -80,7 +80,7 @@ class Nodes:
         """Do the same for a handler of all other requests."""
 
         async def serve(request: web.BaseRequest) -> web.StreamResponse:
-            session_id = self._named(request)
+            session_id = named_session(request, self._base)
             member = self._place(request) if session_id is None else await self.holder(session_id)
             return await (handler(request) if member is None else self.send(request, member, session_id=session_id))
 
@@ -99,7 +99,7 @@ class Nodes:
         """Do the same for a handler of all other requests."""
 
         async def serve(request: web.BaseRequest) -> web.StreamResponse:
-            await self._check_arrival(self._named(request))
+            await self._check_arrival(named_session(request, self._base))
             return await handler(request)
 
         return serve
@@ -127,7 +127,7 @@ class Nodes:
             why = Unreachable("it does not have the session")
             try:
                 response = await self._hops.send(request, member, body)
-                if response.status != Fault.ELSEWHERE.status:
+                if response.status != Fault.ELSEWHERE.status or self._takeover is None:
                     return response
             except Unreachable as error:
                 why = error
@@ -194,16 +194,6 @@ class Nodes:
         member = self._node.members.least_loaded()
         return None if member.node == self._node.members.own.node else member
 
-    def _named(self, request: web.BaseRequest) -> str | None:
-        """The id of the session that a request is about."""
-        path = request.path.removeprefix(self._base)
-        if path == "/mcp" or path.startswith("/mcp/"):
-            return request.headers.get(SESSION_HEADER)
-        if path.startswith("/messages/"):
-            return request.query.get("session_id") or request.query.get("sessionId")
-        found = _SESSION.fullmatch(path)
-        return None if found is None or _LABEL.fullmatch(found[1]) else found[1]
-
     def _place(self, request: web.BaseRequest) -> Member | None:
         path = request.path.removeprefix(self._base)
         if path.startswith("/sse/") and request.method == "GET":
@@ -216,3 +206,14 @@ class Nodes:
         if label is None:
             return None
         return None if label[1] == self._node.members.own.node else self._node.members.find(label[1])
+
+
+def named_session(request: web.BaseRequest, base: str) -> str | None:
+    """Return the id of the session that a request is about. ``base`` is what may stand before its path."""
+    path = request.path.removeprefix(base)
+    if path == "/mcp" or path.startswith("/mcp/"):
+        return request.headers.get(SESSION_HEADER)
+    if path.startswith("/messages/"):
+        return request.query.get("session_id") or request.query.get("sessionId")
+    found = _SESSION.fullmatch(path)
+    return None if found is None or _LABEL.fullmatch(found[1]) else found[1]

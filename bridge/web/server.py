@@ -57,6 +57,10 @@ class Server(web.Server):
         options: dict[str, Any] = {"access_log": None, "keepalive_timeout": KEEP_ALIVE}
         return Connection(self, loop=asyncio.get_running_loop(), **options)
 
+    def use(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        """Have requests answered by another handler from now on."""
+        self._handler = handler
+
     async def run(self) -> None:
         """Close connections on which no head has come in time, until cancelled."""
         while True:

@@ -177,7 +177,9 @@ class Lifetimes(RuleBasedStateMachine):
     def open(self, server: str, owner: str) -> None:
         async def opened() -> SessionEntry:
             entry = await self.bridge.sessions.open(server, owner)
-            exchange = await self.bridge.sessions.greeting.initialize(entry, Request(b"1", "initialize", INITIALIZE), None)
+            exchange = await self.bridge.sessions.greeting.initialize(
+                entry, Request(b"1", "initialize", INITIALIZE), None
+            )
             await exchange.receive()
             return entry
 

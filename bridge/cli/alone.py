@@ -1,0 +1,63 @@
+"""A bridge without workers, as far as :mod:`bridge.cli.restarting` has to know it."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from bridge.cluster.hosting import Inheritance, new_key
+from bridge.cluster.side import Between, Side, lone
+from bridge.observe.logs import Logs
+from bridge.web.app import Service
+from bridge.web.listening import private_directory
+
+
+class Alone:
+    """The whole bridge in this process. ``end`` ends it; it is told why."""
+
+    def __init__(self, service: Service, logs: Logs, end: Callable[[str], object]) -> None:
+        self._service = service
+        self._logs = logs
+        self.end = end
+
+    @property
+    def sockets(self) -> Sequence[socket.socket]:
+        """Those of the port."""
+        return self._service.listening
+
+    async def is_busy(self) -> bool:
+        """Whether the bridge before this one still lives."""
+        return self._service.is_restarting
+
+    def side(self) -> Side:
+        """Make what the other one needs to reach this one."""
+        return new_side()
+
+    def discard(self, own: Side) -> None:
+        """Nobody came who would have used it."""
+        shutil.rmtree(own.directory, ignore_errors=True)
+
+    async def give_way(self, own: Side, other: Side, patience: float) -> None:
+        """Leave what comes to the other one."""
+        self._logs.share()
+        await self._service.give_way(_between(own, other), patience)
+
+    async def come_back(self) -> None:
+        """Take it again: the other one has died."""
+        await self._service.come_back()
+
+
+def place_of(inherited: Inheritance | None) -> Between | None:
+    """Return the place of a bridge without workers that takes over from another; None where there is no other."""
+    return None if inherited is None else _between(new_side(), inherited.other)
+
+
+def new_side() -> Side:
+    """Return a side that nobody knows yet."""
+    return Side(str(private_directory()), new_key())
+
+
+def _between(own: Side, other: Side) -> Between:
+    return Between(lone(own, time.time_ns() // 1_000_000), own, other)

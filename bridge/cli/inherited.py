@@ -1,0 +1,49 @@
+"""What a bridge does because it takes over from another: it reads what it inherits, and waits for a word to listen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from dataclasses import asdict
+
+from bridge.cluster.hosting import HEIR, Inheritance, inheritance_from
+from bridge.cluster.side import Side
+from bridge.config.errors import ConfigError
+from bridge.config.settings import Settings
+from bridge.version import __version__
+
+
+def inheritance() -> Inheritance | None:
+    """Return what this process inherits; None when it is nobody's heir. Asks once: children do not inherit it."""
+    if os.environ.pop(HEIR, None) is None:
+        return None
+    found = inheritance_from(json.loads(sys.stdin.buffer.readline()))
+    for descriptor in (*found.listening, found.stderr, found.waiter):
+        if descriptor >= 0:
+            os.set_inheritable(descriptor, False)
+    return found
+
+
+def check(settings: Settings, inherited: Inheritance) -> None:
+    """Raise :class:`ConfigError` where the sockets that are inherited are not those that are wanted."""
+    for name, is_now, was in (("HOST", settings.host, inherited.host), ("PORT", settings.port, inherited.port)):
+        if is_now != was:
+            raise ConfigError(
+                f"{name}: is {is_now}, and the bridge that is restarted listens on {was}; a changed {name} needs a "
+                "real restart: stop the bridge and start it again"
+            )
+    if settings.cluster is not None:
+        raise ConfigError("CLUSTER: nodes are restarted one after the other, and not in place: stop and start this one")
+
+
+async def take_over(inherited: Inheritance, own: Side) -> None:
+    """Say that this bridge is ready, and return when it may listen: on a word, or when the other one has died."""
+    said = json.dumps({"side": asdict(own), "version": __version__}).encode() + b"\n"
+    with contextlib.suppress(OSError):
+        os.write(sys.stdout.fileno(), said)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.readline)
+    os.dup2(inherited.stderr, sys.stderr.fileno())
+    os.close(inherited.stderr)
