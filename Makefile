@@ -101,7 +101,7 @@ fuzz-guided: .venv/.test   ## the same, led by coverage; Linux only (MINUTES=60,
 	@$(PIP) install --require-hashes -r tests/fuzz/guided.txt
 	@.venv/bin/python -m tests.fuzz.guided --minutes $(or $(MINUTES),60) $(ARGS)
 
-endurance: .venv/.test     ## the three numbers of docs/reliability.md, in full: some minutes (ARGS=--help)
+endurance: .venv/.test     ## the numbers of docs/reliability.md, in full: some minutes (ARGS=--help)
 	@.venv/bin/python -m tests.faults.endurance $(ARGS)
 
 conformance: .cache/conformance.ready ## the public MCP suite, through the bridge and against the SDK alone

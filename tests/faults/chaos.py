@@ -76,6 +76,8 @@ MORE = {
     "resident": 80 * 2**20,  # 32 MiB are kept, and the rest goes back once it is 24 MiB (bridge/process/memory.py)
     "below": 0,
 }
+#: How many more objects of one class of the bridge: no session, call or child is left, and tables are small.
+MORE_OURS = 100
 #: How many parts a run has. After each the bridge comes to rest.
 PARTS = 3
 #: What leaks grows in every part after the first, by more than this; tables that have a bound fill up and come to rest.
@@ -320,6 +322,11 @@ WARMING = ("echo", "bridge", "modern", "big", "progress", "manage", "log", "list
 def _more(before: Holds, after: Holds) -> list[str]:
     """What there is more of than there may be."""
     more = [name for name, room in MORE.items() if getattr(after, name) > getattr(before, name) + room]
+    more += [
+        f"{count - before.ours.get(name, 0)} {name}"
+        for name, count in after.ours.items()
+        if count > before.ours.get(name, 0) + MORE_OURS
+    ]
     return more + (["tasks"] if len(after.tasks) > len(before.tasks) else [])
 
 

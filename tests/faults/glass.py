@@ -1,7 +1,7 @@
 """A bridge in a process of its own that tells what it holds: ``python -m tests.faults.glass serve ...``.
 
-It is the bridge of ``mcp-bridge``, changed in nothing. At SIGUSR2 it writes the names of its tasks and where its memory
-is to ``holds.json`` in its working directory, as :class:`Holds` reads it.
+It is the bridge of ``mcp-bridge``, changed in nothing. Asked by the signal ``ASK``, it writes what it holds to
+``holds.json`` in its working directory, as :class:`Holds` reads it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from tests.faults.test_kill import living, marked
 TOLD = Path("holds.json")
 #: Seconds until a bridge listens, or tells what it holds.
 PATIENCE = 30.0
+#: What asks it. A bridge hears others: SIGUSR1 drains it, SIGUSR2 has another take its place.
+ASK = signal.SIGWINCH
 #: Characters of a text from which on it is told of by itself.
 LARGE = 64 * 1024
 
@@ -40,6 +43,7 @@ def _tell(*_: object) -> None:
         "free": heap.free(),
         "resident": heap.resident(),
         "large": _large(),
+        "ours": ours(),
     }
     TOLD.with_suffix(".part").write_text(json.dumps(told))
     TOLD.with_suffix(".part").replace(TOLD)
@@ -57,13 +61,21 @@ def _large() -> list[str]:
     return [f"{size} {begin} in {', '.join(sorted(holders))}" for size, begin, holders in longest]
 
 
+def ours() -> Counter[str]:
+    """How many objects there are of each class of the bridge."""
+    gc.collect()
+    kinds = (type(each) for each in gc.get_objects())
+    named = (f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
+    return Counter(name for name in named if name.startswith("bridge."))
+
+
 @dataclass(frozen=True)
 class Holds:
     """What a bridge holds at one moment. Memory is in bytes.
 
     ``blocks``: small objects of Python. ``in_use`` and ``free``: what the C allocator has handed out, and what it keeps
-    although it was given back. ``large``: the longest texts, and what they are part of. ``below``: processes, without
-    the watchdog.
+    although it was given back. ``large``: the longest texts, and what they are part of. ``ours``: how many objects of
+    each class of the bridge. ``below``: processes, without the watchdog.
     """
 
     tasks: tuple[str, ...]
@@ -72,6 +84,7 @@ class Holds:
     free: int
     resident: int
     large: tuple[str, ...]
+    ours: dict[str, int] = field(repr=False)
     descriptors: int
     below: int
 
@@ -79,7 +92,7 @@ class Holds:
     async def of(cls, bridge: Bridge) -> Holds:
         told = bridge.folder / TOLD
         told.unlink(missing_ok=True)
-        os.kill(bridge.pid, signal.SIGUSR2)
+        os.kill(bridge.pid, ASK)
         async with asyncio.timeout(PATIENCE):
             while not told.exists():
                 await bridge.nudge()
@@ -166,7 +179,7 @@ async def served(folder: Path, servers: dict[str, Any], **settings: str) -> Asyn
 
 
 def main(run: Callable[[], int]) -> int:
-    signal.signal(signal.SIGUSR2, _tell)
+    signal.signal(ASK, _tell)
     return run()
 
 

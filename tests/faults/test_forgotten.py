@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -13,6 +12,7 @@ import pytest
 
 from tests.conftest import INITIALIZE, PEERS, Running, StartBridge, events, message, peer
 from tests.faults.conftest import until
+from tests.faults.glass import ours
 from tests.modern_client import ModernClient
 
 PEER = {**peer(), "args": [*peer()["args"], "--changes", "--tools"]}
@@ -24,14 +24,6 @@ SERVERS = {
 }
 TIMES = 12
 Way = Callable[[Running, str], Awaitable[None]]
-
-
-def ours() -> Counter[str]:
-    """How many objects there are of each class of the bridge."""
-    gc.collect()
-    kinds = (type(each) for each in gc.get_objects())
-    named = (f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
-    return Counter(name for name in named if name.startswith("bridge."))
 
 
 async def session(bridge: Running, server: str) -> None:
