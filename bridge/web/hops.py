@@ -56,7 +56,9 @@ class Hops:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.links = Links()
+        #: Until when they are sent again, and what is sent.
         self._sealed: dict[tuple[object, ...], tuple[float, bytes]] = {}
+        self._heads: dict[tuple[object, ...], tuple[float, bytes]] = {}
 
     async def send(self, request: web.BaseRequest, member: Member, body: bytes | None = None) -> web.StreamResponse:
         """Answer a request with what ``member`` says to it. ``body`` is what was read of it already.
@@ -96,29 +98,37 @@ class Hops:
             raise _lost(member, error) from None
 
     def _head(self, request: web.BaseRequest, member: Member, body: bytes) -> bytes:
-        kept = b"".join(b"%b: %b\r\n" % each for each in request.raw_headers if each[0].lower() not in _STAYS)
-        client = client_of(request)
-        sealed = self._seal(request, member, client)
-        method, target = request.method.encode(), request.raw_path.encode(errors="surrogateescape")
-        return _HEAD % (method, target, _NAME, sealed, client.encode(), len(body), kept)
-
-    def _seal(self, request: web.BaseRequest, member: Member, client: str) -> bytes:
-        """The sealed header. That of a moment ago is as good, and most requests are like the one before."""
-        principal: Principal = principal_of(request)
-        origin = origin_of(request)
-        key = member.node, request.method, request.raw_path, principal, client, origin
+        """The head of a request, which is mostly that of the one before: so it is kept for as long as its seal."""
+        client, origin, principal = client_of(request), origin_of(request), principal_of(request)
+        method, target, raw = request.method, request.raw_path, request.raw_headers
+        key = member.node, method, target, raw, principal, client, origin, len(body)
         now = time.time()
-        found = self._sealed.get(key)
-        if found is not None and now - found[0] < SAME:
+        found = self._heads.get(key)
+        if found is not None and now < found[0]:
             return found[1]
+        until, sealed = self._seal(member.node, method, target, principal, client, origin, now)
+        kept = b"".join(b"%b: %b\r\n" % each for each in raw if each[0].lower() not in _STAYS)
+        path = target.encode(errors="surrogateescape")
+        head = _HEAD % (method.encode(), path, _NAME, sealed, client.encode(), len(body), kept)
+        if len(self._heads) >= MOST_HEADERS:
+            self._heads.clear()
+        self._heads[key] = until, head
+        return head
+
+    def _seal(
+        self, to: str, method: str, target: str, principal: Principal, client: str, origin: str, now: float
+    ) -> tuple[float, bytes]:
+        """The sealed header, and until when it is sent again: one of a moment ago is as good."""
+        key = to, method, target, principal, client, origin
+        found = self._sealed.get(key)
+        if found is not None and now < found[0]:
+            return found
         if len(self._sealed) >= MOST_HEADERS:
             self._sealed.clear()
         scheme, _, host = origin.partition("://")
-        sender = self._node.members.own.node
-        hop = Hop(member.node, sender, request.method, request.raw_path, principal.words, client, scheme, host)
-        header = self._node.seals.write(hop, now).encode()
-        self._sealed[key] = now, header
-        return header
+        hop = Hop(to, self._node.members.own.node, method, target, principal.words, client, scheme, host)
+        made = self._sealed[key] = now + SAME, self._node.seals.write(hop, now).encode()
+        return made
 
     async def _relay(self, request: web.BaseRequest, member: Member, body: bytes, answer: Reply) -> web.StreamResponse:
         headers, length = answer.headers, answer.length

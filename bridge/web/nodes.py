@@ -57,6 +57,7 @@ class Nodes:
     ) -> None:
         self._takeover = takeover
         self._node = node
+        self._own = node.members.own.node
         self.states = States(node)
         self._hops = hops
         self._drain = drain
@@ -171,7 +172,7 @@ class Nodes:
         if self._takeover is not None:
             member = self._takeover.known(session_id) or self._elsewhere(birth)
             return member or await self._takeover.find(session_id)
-        if birth.node == self._node.members.own.node:
+        if birth.node == self._own:
             return None
         member = self._node.members.find(birth.node)
         if member is None:
@@ -181,7 +182,7 @@ class Nodes:
     def _elsewhere(self, birth: Birth) -> Member | None:
         """The node that has minted an id, if it is another that still lives this life."""
         member = self._node.members.find(birth.node)
-        is_it = member is not None and member.epoch == birth.epoch and birth.node != self._node.members.own.node
+        is_it = member is not None and member.epoch == birth.epoch and birth.node != self._own
         return member if is_it else None
 
     def for_a_new_session(self, request: web.BaseRequest) -> Member | None:
