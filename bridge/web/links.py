@@ -95,10 +95,10 @@ class Reply:
 
     async def read(self) -> bytes:
         """Return all of the body. Raises :class:`Broken`."""
-        found = await self.some()
+        chunks = [await self.some()]
         while not self.is_over:
-            found += await self.some()
-        return found
+            chunks.append(await self.some())
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def close(self) -> None:
         """Keep the connection for the next request, or end it, and with it a request that has not been answered."""
