@@ -12,10 +12,12 @@ JOBS   := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # The other bridges that the benchmark compares with; it installs them when it needs them.
 PEERS   := bench/peers
 
-.PHONY: audit run test lint types unit coverage redis proxies bubblewrap browser bench chaos fuzz fuzz-guided endurance conformance lock clean
+.PHONY: audit run install test lint types unit coverage redis proxies bubblewrap browser bench chaos fuzz fuzz-guided endurance conformance lock clean
 
 run: .venv/.run            ## start the bridge on 127.0.0.1:3000 with the shipped servers.json
 	@.venv/bin/mcp-bridge serve --watch $(ARGS)
+
+install: .venv/.run        ## the same without starting it: .venv/bin/mcp-bridge
 
 test: lint types unit      ## install what the tests need, run everything
 

@@ -16,7 +16,9 @@ try:
     from mcp.server.mcpserver import Context, Elicit, Resolve
     from pydantic import BaseModel, Field
 except ImportError as error:
-    sys.exit(f"bridge.demo: {error.name} is not installed; the demo needs: pip install 'mcp-stdio-bridge[demo]'")
+    sys.exit(
+        f"bridge.demo: {error.name} is not installed; the demo needs: pip install '.[demo]' in the folder of the bridge"
+    )
 
 server = MCPServer("demo", version=__version__, instructions="Tools to try the bridge with.")
 _count = 0

@@ -8,12 +8,15 @@ from bridge.config.errors import ConfigError
 from bridge.config.settings import HTTP_PROTOBUF, Settings
 
 
+def how(extra: str) -> str:
+    """Return the command that installs an extra."""
+    return f"pip install '.[{extra}]' in the folder of the bridge"
+
+
 def check_extras(settings: Settings) -> None:
     """Raise :class:`ConfigError` when a setting wants something that is not installed, saying how to get it."""
     if settings.oauth_issuer is not None and not (find_spec("jwt") and find_spec("cryptography")):
-        raise ConfigError(
-            "OAUTH_ISSUER: needs PyJWT and cryptography; install them with: pip install 'mcp-stdio-bridge[oauth]'"
-        )
+        raise ConfigError(f"OAUTH_ISSUER: needs PyJWT and cryptography; install them with: {how('oauth')}")
 
 
 def untraced(settings: Settings) -> str:
@@ -31,7 +34,7 @@ def untraced(settings: Settings) -> str:
     if not (_is_there("opentelemetry.sdk") and _is_there("opentelemetry.exporter.otlp.proto.http")):
         return (
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: no traces; install it with: "
-            "pip install 'mcp-stdio-bridge[otel]'"
+            f"{how('otel')}"
         )
     return ""
 

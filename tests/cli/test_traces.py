@@ -62,6 +62,6 @@ async def test_without_the_extra_it_serves_and_says_what_is_missing(tmp_path: Pa
     )
     settings = {"PYTHONPATH": f"{hidden}{os.pathsep}{ROOT}", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}
     served = await serve(servers={"peer": peer()}, **settings)
-    assert any("pip install 'mcp-stdio-bridge[otel]'" in line for line in served.lines)
+    assert any("pip install '.[otel]'" in line for line in served.lines)
     async with aiohttp.ClientSession() as http, http.post(f"{served.url}/bridge/peer", json=PING) as response:
         assert response.status == 200
