@@ -25,11 +25,11 @@ class Alone:
     @property
     def sockets(self) -> Sequence[socket.socket]:
         """Those of the port."""
-        return self._service.listening
+        return self._service.port.sockets
 
     async def is_busy(self) -> bool:
         """Whether the bridge before this one still lives."""
-        return self._service.is_restarting
+        return self._service.handover.across is not None
 
     def side(self) -> Side:
         """Make what the other one needs to reach this one."""
@@ -42,11 +42,11 @@ class Alone:
     async def give_way(self, own: Side, other: Side, patience: float) -> None:
         """Leave what comes to the other one."""
         self._logs.share()
-        await self._service.give_way(_between(own, other), patience)
+        await self._service.handover.give_way(_between(own, other), patience)
 
     async def come_back(self) -> None:
         """Take it again: the other one has died."""
-        await self._service.come_back()
+        await self._service.handover.come_back()
 
 
 def place_of(inherited: Inheritance | None) -> Between | None:

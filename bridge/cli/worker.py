@@ -118,9 +118,9 @@ class ParentLine:
             self.may_listen.set()
         elif do == "give way":
             place = Between(self._place.node(self._members), self._place.side, Side(**words["other"]))
-            await self._service.give_way(place, words["patience"])
+            await self._service.handover.give_way(place, words["patience"])
         elif do == "come back":
-            await self._service.come_back()
+            await self._service.handover.come_back()
         elif do == "tell" and self._asked is not None and not self._asked.done():
             self._asked.set_result(words["found"])
         if do != "tell":

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 
 from bridge.protocol.errors import Fault, Rejection
 
+#: Seconds between two looks at whether the last session has ended.
+DRAIN_LOOK = 0.25
+
 
 class Drain:
     """Counts running calls: ``with drain:`` is one. After :meth:`begin` it lets no new one in."""

@@ -128,7 +128,7 @@ class Nodes:
             why = Unreachable("it does not have the session")
             try:
                 response = await self._hops.send(request, member, body)
-                if response.status != Fault.ELSEWHERE.status or self._takeover is None:
+                if response.status != Fault.ELSEWHERE.status:
                     return response
             except Unreachable as error:
                 why = error

@@ -140,6 +140,13 @@ async def test_what_waits_longer_than_allowed_ends_with_an_error(nodes: Nodes) -
     assert (await b.at(session).call("count"))["result"]["count"] == 1
 
 
+async def test_a_node_is_not_restarted_in_place(nodes: Nodes) -> None:
+    a = await nodes.start("a")
+    async with a.http.post(f"{a.url}/api/v1/restart") as response:
+        assert response.status == 409
+        assert "nodes are restarted one after the other" in (await response.json())["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("settings", "code", "said"),
     [
