@@ -24,11 +24,13 @@ log = logging.getLogger(__name__)
 #: Seconds for the watchdog to end, after everything it could look for has.
 PATIENCE = 2.0
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
 
 @functools.cache
 def mark() -> str:
     """Return what the environment of every child of this process holds as :data:`MARK`."""
-    return f"{os.getpid()}.{_start_of(os.getpid())}.{secrets.token_hex(8)}"
+    return f"{os.getpid()}.{_start_of(os.getpid())}.{_numbering()}.{secrets.token_hex(8)}"
 
 
 def marked(env: Mapping[str, str]) -> dict[str, str]:
@@ -38,13 +40,34 @@ def marked(env: Mapping[str, str]) -> dict[str, str]:
 
 def sweep() -> int:
     """End what bridges left behind that live no longer; return how many processes that were."""
-    return watchdog.end_all(lambda: watchdog.left_behind(_is_orphaned))
+    return watchdog.end_all(orphans)
+
+
+def orphans() -> set[int]:
+    """Return what bridges left behind that live no longer."""
+    return watchdog.left_behind(_is_orphaned)
 
 
 def _is_orphaned(found: str) -> bool:
     pid, _, rest = found.partition(".")
-    start = rest.partition(".")[0]
-    return found != mark() and pid.isdecimal() and start != _start_of(int(pid))
+    start, _, rest = rest.partition(".")
+    if found == mark() or not pid.isdecimal() or rest.partition(".")[0] != _numbering():
+        return False
+    return start != _start_of(int(pid))
+
+
+@functools.cache
+def _numbering() -> str:
+    """Name what process ids and start times are counted in, where this process is.
+
+    The host sees the processes of a container too, and would look for their bridge under a number that belongs to
+    somebody else here. A checkpoint may even bring them from another boot.
+    """
+    names = [_BOOT.read_text().strip()] if _BOOT.exists() else []
+    for kind in ("pid", "time"):
+        with contextlib.suppress(OSError):  # not every kernel has both
+            names.append(str(Path(f"/proc/self/ns/{kind}").stat().st_ino))
+    return "-".join(names)
 
 
 def _start_of(pid: int) -> str | None:

@@ -54,6 +54,8 @@ def parent_and_start(pid: int) -> tuple[int, str] | None:
 def left_behind(is_ours: Callable[[str], bool]) -> set[int]:
     """Return the processes whose mark is one of ``is_ours``, and everything below them."""
     try:
+        if os.readlink(_PROC / "self") != str(os.getpid()):  # its numbers are those of another PID namespace
+            return set()
         pids = [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()]
     except OSError:
         return set()

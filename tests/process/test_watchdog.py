@@ -1,0 +1,79 @@
+"""What a starting bridge takes for left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from bridge.process.foreign.watchdog import mark_of
+from bridge.process.watchdog import mark, marked, orphans
+
+#: A bridge's child whose bridge has ended, or waits for the end of its input like one that lives.
+BRIDGE = """
+import os, subprocess, sys
+from bridge.process.watchdog import marked
+child = subprocess.Popen(["sleep", "60"], env=marked(os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+print("up", child.pid, flush=True)
+if sys.argv[1] == "lives":
+    sys.stdin.read()
+    child.kill()
+"""
+CONTAINER = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+def begin(*before: str, state: str) -> subprocess.Popen[bytes]:
+    argv = (*before, sys.executable, "-c", BRIDGE, state)
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(os.environ))
+
+
+def found_by(process: subprocess.Popen[bytes]) -> tuple[int, set[int]]:
+    """The child's number as its bridge says it, and what a bridge that starts now would end."""
+    assert process.stdout is not None
+    word, pid = process.stdout.readline().split()
+    assert word == b"up"
+    return int(pid), orphans()
+
+
+@pytest.fixture
+def container() -> Iterator[subprocess.Popen[bytes]]:
+    """A bridge with PID namespace of its own, under the same user as this process."""
+    if subprocess.run((*CONTAINER, "true"), capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces may be made here")
+    process = begin(*CONTAINER, state="lives")
+    yield process
+    process.communicate(timeout=10)
+
+
+def test_the_children_of_a_bridge_in_a_container_are_left_alone(container: subprocess.Popen[bytes]) -> None:
+    _, found = found_by(container)
+    below = {each.pid for each in psutil.Process(container.pid).children(recursive=True)}
+    assert any(mark_of(pid) for pid in below)  # they are seen from here
+    assert not found & below
+
+
+@pytest.mark.parametrize("state", ["lives", "has ended"])
+def test_the_children_of_a_bridge_are_orphans_when_it_has_ended(state: str) -> None:
+    process = begin(state=state)
+    if state == "has ended":
+        process.wait(10)
+    pid, found = found_by(process)
+    try:
+        assert (pid in found) == (state == "has ended")
+    finally:
+        if state == "has ended":
+            os.kill(pid, 9)
+        process.communicate(timeout=10)
+
+
+def test_what_carries_our_own_mark_is_no_orphan() -> None:
+    with subprocess.Popen(["sleep", "60"], env=marked(os.environ)) as child:
+        try:
+            assert mark_of(child.pid) == mark()
+            assert child.pid not in orphans()
+        finally:
+            child.kill()
