@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 
 from bridge.cli.alone import Alone, place_of
+from bridge.cli.announce import announce
 from bridge.cli.errors import EXIT_ERROR, CommandError
 from bridge.cli.inherited import check, inheritance, take_over
 from bridge.cli.options import add_configuration, configuration_of, env_file_of
@@ -34,7 +35,6 @@ from bridge.observe.logs import Logs
 from bridge.process.memory import keep_heap
 from bridge.process.systemd import Notifier
 from bridge.process.watchdog import Watchdog, sweep
-from bridge.version import __version__
 from bridge.web.app import Service
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,9 @@ def _serve_with_workers(
     from bridge.cli.workers import Parent  # most bridges are one process
 
     async def run() -> tuple[int, Restarting]:
-        parent = Parent(settings, options.typed, options.environ, inherited)
+        parent = Parent(
+            settings, options.typed, options.environ, inherited, functools.partial(announce, settings, servers)
+        )
         return await parent.run(), parent.restarting
 
     with _logs(settings, "parent"):
@@ -174,7 +176,7 @@ async def _run(
     watched = asyncio.create_task(notifier.keep_watched())
     watching = asyncio.create_task(reloading.watch()) if settings.watch else None
     if own is None:
-        _announce(settings, servers, service)
+        announce(settings, servers, service.url)
     # What lives now lives as long as the bridge: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -237,16 +239,6 @@ async def _stop(service: Service, hurry: asyncio.Event) -> int:
     stopping.result()
     log.info("stopped")
     return 0
-
-
-def _announce(settings: Settings, servers: Servers, service: Service) -> None:
-    log.info("mcp-bridge %s listens on %s", __version__, service.url)
-    log.info("see what runs: %s/", service.url)
-    if not settings.is_loopback and not settings.needs_token:
-        log.warning("everyone who reaches %s may call every server (ALLOW_UNAUTHENTICATED)", service.url)
-    for server in servers.entries.values():
-        if not server.disabled:
-            log.info("  %s/mcp/%s  %s", service.url, server.id, server.description)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -17,7 +17,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bridge.cli.errors import EXIT_ERROR
@@ -34,7 +34,6 @@ from bridge.config.files import PRIVATE, replace_file
 from bridge.config.settings import Settings
 from bridge.process.systemd import Notifier
 from bridge.protocol.errors import Rejection
-from bridge.version import __version__
 from bridge.web.coming import answers
 from bridge.web.listening import listen, private_directory
 
@@ -52,7 +51,7 @@ GRACE = 20.0
 
 class Parent:
     """``arguments`` are those of the command line, which each worker gets too, ``environ`` is what this process was
-    given, ``inherited`` what another bridge has left to it.
+    given, ``inherited`` what another bridge has left to it. ``say`` tells the URL to whom it may concern.
 
     Raises :class:`ConfigError` when the address cannot be had.
     """
@@ -62,8 +61,10 @@ class Parent:
         settings: Settings,
         arguments: Sequence[str],
         environ: Mapping[str, str],
-        inherited: Inheritance | None = None,
+        inherited: Inheritance | None,
+        say: Callable[[str], object],
     ) -> None:
+        self._say = say
         self._settings = settings
         self._arguments = arguments
         self._inherited = inherited
@@ -84,7 +85,6 @@ class Parent:
         self._done: dict[int, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._left = EXIT_ERROR
         self.url = settings.url(self.sockets[0].getsockname()[1])
 
     async def run(self) -> int:
@@ -253,8 +253,7 @@ class Parent:
             self._waits = False
             await self._tell_all(do="listen")
         self._notifier.say("READY=1", f"STATUS=listens on {self.url}, {self._settings.workers} workers")
-        log.info("mcp-bridge %s with %d workers listens on %s", __version__, self._settings.workers, self.url)
-        log.info("see what runs: %s/", self.url)
+        self._say(self.url)
         await self._stopping.wait()
         self._notifier.say("STOPPING=1")
 
