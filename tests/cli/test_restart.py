@@ -223,6 +223,19 @@ async def test_a_session_goes_on_through_the_new_bridge(start: Start, workers: s
     await bridge.end()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_connection_from_before_reaches_sessions_of_the_new_bridge(start: Start, workers: str) -> None:
+    bridge = await start("--workers", workers)
+    await bridge.get("/health")  # over a connection that stays
+    new = await bridge.restart()
+    async with aiohttp.ClientSession() as http:
+        bridge.http, before = http, bridge.http
+        session = await bridge.session()
+        pid = (await Session(before, session.url, session.id, {}).call("pid"))["result"]["pid"]
+        assert pid in {child.pid for child in new.children(recursive=True)}
+        await before.close()
+
+
 async def test_the_old_transport_goes_on(start: Start) -> None:
     bridge = await start()
     async with bridge.http.get(f"{bridge.url}/sse/peer") as stream:
