@@ -218,7 +218,7 @@ class McpFace:
         is_counted: bool,
     ) -> None:
         on_end: Callable[[Exchange], None] = batch.one_ended
-        server = session.server
+        server, call = session.server, None
         if isinstance(message, Request):
             try:
                 if session.closed:  # between two parts
@@ -235,7 +235,8 @@ class McpFace:
             if call is not None:
                 on_end, message = call.before(on_end), call.message
         silence = self._timing.silence(server)
-        await session.take(message, silence=silence, into=batch, on_end=on_end)
+        taking = session.take(message, silence=silence, into=batch, on_end=on_end)
+        await (taking if call is None else call.sent(taking))
 
     async def _call(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         if SESSION_HEADER not in request.headers and (message.method == "initialize" or self._implicit):
