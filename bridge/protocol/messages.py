@@ -129,8 +129,10 @@ def _read(data: bytes) -> _Envelope | Request | Notification:
         raise Rejection(Fault.NOT_JSON, "parse error: nested too deeply") from None
 
 
-def parse_batch(data: bytes) -> list[Message | Rejection]:
-    """Decode an array of messages, each by itself. Raises :class:`Rejection` when it is no array, or empty."""
+def parse_batch(data: bytes, most: int) -> list[Message | Rejection]:
+    """Decode an array of messages, each by itself. Raises :class:`Rejection` when it is no array, empty, or longer than
+    ``most``.
+    """
     try:
         items = _items.decode(data)
     except msgspec.DecodeError as error:
@@ -139,6 +141,8 @@ def parse_batch(data: bytes) -> list[Message | Rejection]:
         raise Rejection(Fault.NOT_JSON, "parse error: nested too deeply") from None
     if not items:
         raise Rejection(Fault.NOT_A_MESSAGE, "the batch is empty")
+    if len(items) > most:
+        raise Rejection(Fault.BATCH, f"the batch has {len(items)} messages, may have {most}; send it in parts")
     found: list[Message | Rejection] = []
     for item in items:
         try:

@@ -160,8 +160,8 @@ class ModernCalls:
         if is_alone(asked):
             self.parking.make_room(server, INTERACTIVE_CHILDREN)
             lease = await self._registry.pool(server).lease(children_of(asked, principal))
-            call = DownCall(asked, server, info, self.parking, principal, lease, lease.release)
-            try:
+            try:  # the call reads its params too, deeper in the stack than those who have looked at them before
+                call = DownCall(asked, server, info, self.parking, principal, lease, lease.release)
                 lease.connection.exchange(call.exchange, self._timing.silence(server))
             except BaseException:
                 lease.release()

@@ -41,17 +41,18 @@ class AggregateFace(McpFace):
         silence: SilenceWatch[Stream],
         calls: Calls,
         variables: ClientVariables,
-        aggregates: Aggregates,
         limits: Limits,
+        aggregates: Aggregates,
         nodes: Nodes | None = None,
         *,
         implicit: bool,
     ) -> None:
-        super().__init__(registry, sessions, modern, timing, drain, silence, calls, variables, nodes, implicit=implicit)
+        super().__init__(
+            registry, sessions, modern, timing, drain, silence, calls, variables, limits, nodes, implicit=implicit
+        )
         self._check = _anything
         self._route = self._routed
         self._aggregates = aggregates
-        self._limits = limits
 
     def routes(self) -> list[web.RouteDef]:
         """Return what it answers."""

@@ -93,6 +93,7 @@ class Faces:
             silence,
             calls,
             variables,
+            limits,
             nodes,
             implicit=settings.implicit_initialize,
         )
@@ -105,8 +106,8 @@ class Faces:
             silence,
             calls,
             variables,
-            core.aggregates,
             limits,
+            core.aggregates,
             nodes,
             implicit=settings.implicit_initialize,
         )

@@ -34,6 +34,7 @@ from bridge.web.body import LARGE, check_accept, others_first, read_json
 from bridge.web.calls import Call, Calls
 from bridge.web.drain import Drain
 from bridge.web.errors import refusal
+from bridge.web.limits import Limits
 from bridge.web.modern import ModernFace
 from bridge.web.nodes import Nodes
 from bridge.web.prebuilt import Prebuilt
@@ -48,6 +49,10 @@ Route = Callable[[web.BaseRequest, StreamableSession, Request], Awaitable[tuple[
 
 VERSION_HEADER = istr("MCP-Protocol-Version")
 LAST_EVENT_HEADER = istr("Last-Event-ID")
+#: Most messages of one batch.
+MOST_PARTS = 1000
+#: After how many of them others are served.
+PARTS_AT_ONCE = 20
 
 
 class McpFace:
@@ -66,6 +71,7 @@ class McpFace:
         silence: SilenceWatch[Stream],
         calls: Calls,
         variables: ClientVariables,
+        limits: Limits,
         nodes: Nodes | None = None,
         *,
         implicit: bool,
@@ -75,6 +81,7 @@ class McpFace:
         self._nodes = nodes
         self._modern = modern
         self._variables = variables
+        self._limits = limits
         self._implicit = implicit
         self._registry = registry
         self._sessions = sessions
@@ -168,31 +175,57 @@ class McpFace:
         session = self._session(request, server).session
         if session.version != BATCH_VERSION:
             raise Rejection(Fault.BATCH, f"batches exist in {BATCH_VERSION} only; send one message")
-        found = messages.parse_batch(body)
+        found = messages.parse_batch(body, MOST_PARTS)
         if not any(isinstance(each, Request | Rejection) for each in found):
             batch = Batch([])
-            for message in found:
+            for number, message in enumerate(found, 1):
                 assert not isinstance(message, Rejection)
+                if number % PARTS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 await session.take(message, silence=None, into=batch, on_end=batch.one_ended)
             return web.Response(status=202)
         with self._drain:
             batch = Batch(found)
-            for message in found:
-                if isinstance(message, Rejection):
-                    batch.refuse(message)
-                elif isinstance(message, Request) and message.method == "initialize":
-                    batch.refuse(Rejection(Fault.NOT_A_MESSAGE, "initialize must not be in a batch"), message.id)
-                else:
-                    await self._take_part(request, session, batch, message)
+            try:
+                await self._take_parts(request, session, batch, found)
+            except asyncio.CancelledError:
+                session.hung_up(batch)
+                raise
             return await self._follow_batch(request, session, batch)
 
+    async def _take_parts(
+        self, request: web.BaseRequest, session: StreamableSession, batch: Batch, found: list[Message | Rejection]
+    ) -> None:
+        is_counted = True  # the first request is: as the POST
+        for number, message in enumerate(found, 1):
+            if isinstance(message, Rejection):
+                batch.refuse(message)
+            elif isinstance(message, Request) and message.method == "initialize":
+                batch.refuse(Rejection(Fault.NOT_A_MESSAGE, "initialize must not be in a batch"), message.id)
+            else:
+                await self._take_part(request, session, batch, message, is_counted=is_counted)
+                is_counted = is_counted and not isinstance(message, Request)
+            if number % PARTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
     async def _take_part(
-        self, request: web.BaseRequest, session: StreamableSession, batch: Batch, message: Message
+        self,
+        request: web.BaseRequest,
+        session: StreamableSession,
+        batch: Batch,
+        message: Message,
+        *,
+        is_counted: bool,
     ) -> None:
         on_end: Callable[[Exchange], None] = batch.one_ended
-        server = session.server
+        server, call = session.server, None
         if isinstance(message, Request):
             try:
+                if session.closed:  # between two parts
+                    raise Rejection(Fault.UNKNOWN_SESSION, "session ended; initialize again")
+                if not is_counted:
+                    self._limits.check(request)
+                    self._limits.check_server(request, server)
                 if self._route is not None:
                     server, message = await self._route(request, session, message)
                 call = self._calls.begin(request, server, message, session)
@@ -202,7 +235,8 @@ class McpFace:
             if call is not None:
                 on_end, message = call.before(on_end), call.message
         silence = self._timing.silence(server)
-        await session.take(message, silence=silence, into=batch, on_end=on_end)
+        taking = session.take(message, silence=silence, into=batch, on_end=on_end)
+        await (taking if call is None else call.sent(taking))
 
     async def _call(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         if SESSION_HEADER not in request.headers and (message.method == "initialize" or self._implicit):

@@ -107,8 +107,11 @@ class SseFace:
             else:
                 call.greets(await call.sent(greeting), session)
         else:
-            on_end, message = (None, message) if call is None else (call.ended, call.message)
-            await session.take(message, silence=self._timing.silence(session.server), into=stream, on_end=on_end)
+            silence = self._timing.silence(session.server)
+            if call is None:
+                await session.take(message, silence=silence, into=stream)
+            else:
+                await call.sent(session.take(call.message, silence=silence, into=stream, on_end=call.ended))
         return web.Response(status=202)
 
     def _session(self, request: web.Request) -> SessionEntry:

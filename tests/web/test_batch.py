@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from bridge.web.mcp import MOST_PARTS, PARTS_AT_ONCE
 from tests.conftest import Running, message, sse, tool
 
 VERSION = "2025-03-26"
@@ -91,3 +93,30 @@ async def test_a_dead_child_ends_every_part(bridge: Running) -> None:
         answers = await response.json()
     assert sorted(answer["id"] for answer in answers) == [1, 2, 3]
     assert all("error" in answer for answer in answers)
+
+
+@pytest.mark.parametrize("part", [tool("echo", 1), message("notifications/cancelled", requestId=99)])
+async def test_a_batch_that_is_too_long_is_refused_as_a_whole(bridge: Running, part: dict[str, Any]) -> None:
+    session = await bridge.session(protocolVersion=VERSION)
+    async with session.post([part] * (MOST_PARTS + 1)) as response:
+        assert response.status == 400
+        assert f"has {MOST_PARTS + 1} messages, may have {MOST_PARTS}" in (await response.json())["error"]["message"]
+
+
+async def test_others_are_served_while_a_long_batch_is_sent(bridge: Running) -> None:
+    session = await bridge.session(protocolVersion=VERSION)
+    entry = bridge.service.core.stream_pool.find(session.id)
+    assert entry is not None
+    steps = []
+
+    async def watch() -> None:
+        while True:
+            before = entry.in_use
+            await asyncio.sleep(0)
+            steps.append(entry.in_use - before)
+
+    watching = asyncio.create_task(watch())
+    async with session.post([tool("echo", number) for number in range(MOST_PARTS)]) as response:
+        assert len(await response.json()) == MOST_PARTS
+    watching.cancel()
+    assert 0 < max(steps) <= PARTS_AT_ONCE

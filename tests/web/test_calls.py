@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import Session, StartBridge, events, in_time, message, peer, tool
 from tests.modern_client import ModernClient
+from tests.web.test_sse import connected
 
 
 async def _until_free(session: Session) -> None:
@@ -92,3 +93,30 @@ async def test_what_the_bridge_answers_itself_gives_its_place_back(start_bridge:
     for method in ("initialize", "initialize", "ping"):
         async with bridge.post("/bridge/peer", {"method": method}) as response:
             assert response.status == 200
+
+
+@pytest.mark.parametrize("face", ["mcp", "batch", "sse"])
+async def test_a_call_whose_client_leaves_while_it_waits_for_a_child_gives_its_place_back(
+    start_bridge: StartBridge, face: str
+) -> None:
+    one_child = {"holders": 1, "hold": "exchange", "limit": 1}
+    bridge = await start_bridge({"peer": peer(maxConcurrent=2, sharing=one_child)})
+    session = await bridge.session(protocolVersion="2025-03-26")
+    async with connected(bridge) as client:
+        await client.initialize()
+
+        async def echo() -> None:
+            if face == "sse":
+                await client.send(tool("echo", 2))
+                return
+            async with session.post(tool("echo", 2) if face == "mcp" else [tool("echo", 2)]) as answer:
+                raise AssertionError(await answer.text())
+
+        for _ in range(2):  # a place that was lost in the first round is missing in the second
+            other = await bridge.session()
+            async with other.post(tool("wait", 1, key="k")) as holding:
+                await holding.content.readany()
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(echo(), 0.5)
+                async with other.delete() as response:
+                    assert response.status == 204

@@ -12,7 +12,7 @@ from bridge.auth import tokens
 from bridge.config.values import Rate
 from bridge.web import limits
 from bridge.web.bucket import Buckets, neighbourhood
-from tests.conftest import Running, StartBridge, peer
+from tests.conftest import Running, StartBridge, message, peer, tool
 from tests.faketime import FakeTime
 
 NOW = datetime.now(UTC)
@@ -121,6 +121,19 @@ async def test_a_rate_is_of_one_server_and_one_caller(asking: Any, tmp_path: Pat
     assert await it.statuses(1, "/bridge", {"method": "ping", "server": "peer"}, X_API_Key=a) == [429]
     assert await it.statuses(3, "/bridge/free", X_API_Key=a) == [200, 200, 200]
     assert await it.statuses(2, X_API_Key=b) == [200, 200]
+
+
+@pytest.mark.parametrize(("server", "settings"), [({"rateLimit": "5"}, {}), ({}, {"RATE_LIMIT": "5"})])
+async def test_each_request_of_a_batch_counts(asking: Any, server: dict[str, Any], settings: dict[str, str]) -> None:
+    it = await asking({"peer": peer(**server)}, **settings)
+    session = await it.bridge.session(protocolVersion="2025-03-26")  # two POSTs
+    batch = [message("notifications/roots/list_changed"), *(tool("echo", number) for number in range(6))]
+    async with session.post(batch) as response:
+        answers = await response.json()
+    assert sorted(answer["id"] for answer in answers if "result" in answer) == [0, 1, 2]
+    refused = [answer["error"]["message"] for answer in answers if "error" in answer]
+    assert len(refused) == 3
+    assert all("5 per minute" in text for text in refused)
 
 
 async def test_callers_without_a_token_are_told_apart_by_their_address(asking: Any) -> None:
