@@ -16,7 +16,7 @@ from bridge.children.exchange import Exchange
 from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind
 from bridge.children.traffic import OTHER, Traffic
-from bridge.children.transport import Connect, Hearing
+from bridge.children.transport import CANCEL_PATIENCE, REQUEST_CANCELLED, Connect, Hearing
 from bridge.process.stdin import ChildStalled
 from bridge.protocol import messages
 from bridge.protocol.errors import (
@@ -83,6 +83,7 @@ class ChildConnection:
         self._large: Message | LargeResult | None = None  # it has been read, and is passed on in the next turn
         self._postponed: list[bytes | Oversized] | None = None  # what came behind it
         self.abandoned = 0  # requests that the child may still work on, though nobody waits
+        self._cancelled: dict[Exchange, asyncio.TimerHandle] = {}  # those whose answer need not come
         self.transport = connect(Hearing(self._line, on_stderr, self._ended))
 
     def __repr__(self) -> str:
@@ -137,16 +138,20 @@ class ChildConnection:
             exchange.watch.start(exchange)
 
     def cancel(self, exchange: Exchange, params: bytes = b"") -> None:
-        """Pass a client's cancellation on. The exchange stays open: the child may still answer, and often does."""
-        line = self._mux.cancel(exchange.number, params)
-        if line is not None:
-            self.send(line)
+        """Pass a client's cancellation on. The exchange stays open for :data:`CANCEL_PATIENCE` seconds: the child may
+        still answer, and often does.
+        """
+        if not self._cancel(exchange, params) or exchange in self._cancelled:
+            return
+        timer = asyncio.get_running_loop().call_later(CANCEL_PATIENCE, self._give_up, exchange)
+        self._cancelled[exchange] = timer
+        exchange.before_end(self._cancelled_ended)
 
     def abandon(self, exchange: Exchange, failure: BridgeError) -> None:
         """Cancel an exchange on the child, forget it there, and end it with ``failure``."""
         if not exchange.ended:
             self.abandoned += 1
-            self.cancel(exchange, b'{"reason":%b}' % messages.encode(str(failure)))
+            self._cancel(exchange, b'{"reason":%b}' % messages.encode(str(failure)))
             self._count_lost(exchange, failure.fault)
         self._mux.close(exchange.number)
         exchange.fail(failure)
@@ -290,6 +295,23 @@ class ChildConnection:
         if exchange is not None:
             self._count_lost(exchange, Fault.CHILD_FAILED)
             exchange.fail(Rejection(Fault.CHILD_FAILED, why))
+
+    def _cancel(self, exchange: Exchange, params: bytes) -> bool:
+        """Cancel it on the child; False when it is not open there."""
+        line = self._mux.cancel(exchange.number, params)
+        if line is not None:
+            self.send(line)
+        return line is not None
+
+    def _give_up(self, exchange: Exchange) -> None:
+        """End a cancelled request that nobody answers."""
+        self.abandoned += 1
+        self._count_lost(exchange, Fault.TIMED_OUT)
+        self._mux.close(exchange.number)
+        exchange.finish(messages.error_line(exchange.request.id, REQUEST_CANCELLED, "the request was cancelled"))
+
+    def _cancelled_ended(self, exchange: Exchange) -> None:
+        self._cancelled.pop(exchange).cancel()
 
     def _watch(self, seconds: float) -> SilenceWatch[Exchange]:
         watch = self._watches.get(seconds)

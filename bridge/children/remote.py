@@ -22,7 +22,7 @@ from bridge.children.remote_events import EventsWire
 from bridge.children.remote_http import Gone, HttpClient, HttpFailure
 from bridge.children.remote_opening import Opening
 from bridge.children.remote_streamable import StreamableWire
-from bridge.children.transport import Hearing
+from bridge.children.transport import CANCEL_PATIENCE, REQUEST_CANCELLED, Hearing
 from bridge.process.stdin import ChildStalled
 from bridge.protocol import messages
 from bridge.protocol.errors import Rejection
@@ -37,15 +37,11 @@ log = logging.getLogger(__name__)
 IN_FLIGHT = 100
 #: Bytes that may wait for a server which does not take them; past it, writing is refused.
 BACKLOG = 64 * 1024 * 1024
-#: Seconds for which the answer of a cancelled request may still come. A server need not answer it at all
-#: (specification, cancellation), and its stream would stay open for ever.
-CANCEL_PATIENCE = 30.0
 #: Seconds for an answer to the first request that is on its way when the connection is stopped: it brings the session
 #: id, without which nothing can end the session that the server has made.
 LAST_WELCOME = 1.0
 
 INITIALIZED = "notifications/initialized"
-REQUEST_CANCELLED = -32800
 
 
 class RemoteServer:

@@ -8,6 +8,12 @@ from typing import Protocol
 
 from bridge.protocol.framing import Oversized
 
+#: Seconds for which the answer of a cancelled request may still come. A server should not answer it at all
+#: (specification, cancellation), and whoever waited for that would wait for ever.
+CANCEL_PATIENCE = 30.0
+#: The code of the error that ends such a request then, as in the Language Server Protocol.
+REQUEST_CANCELLED = -32800
+
 
 @dataclass(frozen=True, slots=True)
 class Hearing:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge.children import connection
 from tests.conftest import INITIALIZE, Running, StartBridge, events, in_time, last, message, peer, tool
 
 
@@ -141,6 +142,25 @@ async def test_a_cancellation_reaches_the_child_under_the_childs_own_id(bridge: 
         assert isinstance(seen["requestId"], int)
         await session.call("release", key="k")
         assert (await last(waiting))["id"] == "mine"
+
+
+async def test_a_cancelled_call_that_nobody_answers_ends_and_holds_nothing(
+    bridge: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CANCEL_PATIENCE", 0, raising=False)
+    session = await bridge.session()
+    async with session.post(tool("wait", "mine", key="k")) as waiting:
+        for _ in range(2):
+            async with session.post(message("notifications/cancelled", requestId="mine")) as response:
+                assert response.status == 202
+        async with in_time():
+            answer = await last(waiting)
+    assert (answer["id"], answer["error"]["code"]) == ("mine", -32800)
+    [child] = bridge.service.core.registry.children()
+    [entry] = bridge.service.core.stream_pool.entries()
+    assert (child.connection.exchanges, entry.in_use) == ([], 0)
+    await session.call("release", key="k")  # an answer after all, which nobody sees
+    assert (await session.call("echo", "mine", n=1))["result"] == {"n": 1}
 
 
 async def test_a_client_that_hangs_up_does_not_cancel_its_call(bridge: Running) -> None:
