@@ -283,6 +283,8 @@ class Keeper:
                 changes[each] = _changes(each, records, events)
             except Exception as error:
                 self._give_up(each, records, events, error)
+        if not changes:
+            return False
         try:
             await self._store.write(list(itertools.chain.from_iterable(changes.values())))
         except StoreUnavailable:

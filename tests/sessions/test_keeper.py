@@ -148,6 +148,25 @@ async def test_what_the_store_holds_is_adopted_with_its_events(stage: Stage) -> 
     assert stage.keeper.holds("a")
 
 
+async def test_a_kept_session_that_makes_no_sense_keeps_nobody_from_starting(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.store.write([Save(record("a")), Save(record("bad")), Save(record("c"))])
+    adopted: list[str] = []
+
+    def adopt(found: SessionRecord, _: list[Event]) -> None:
+        if found.id == "bad":
+            raise KeyError("a secret")
+        adopted.append(found.id)
+
+    stage.keeper = Keeper(stage.store, adopt, lambda: None, stage.time.sleep)
+    await stage.start()
+    assert (adopted, stage.keeper.problem, stage.keeper.holds("bad")) == (["a", "c"], None, False)
+    assert await stage.ids() == ["a", "bad", "c"]  # somebody may want to look at it
+    assert "session bad... cannot be restored and is left in the memory store: KeyError" in caplog.text
+    assert "a secret" not in caplog.text
+
+
 async def test_a_store_that_is_away_owes_nobody_an_answer_and_gets_everything_when_it_is_back(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
