@@ -7,6 +7,7 @@ the id of the last event it saw gets exactly what followed on that stream, wheth
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -17,9 +18,13 @@ from bridge.protocol import messages
 from bridge.protocol.errors import INTERNAL_ERROR, Fault, Rejection
 from bridge.protocol.messages import Response
 
+log = logging.getLogger(__name__)
+
 #: Events and bytes that are kept per session.
 KEPT_EVENTS = 1000
 KEPT_BYTES = 4 * 1024 * 1024
+#: Event 0 of a GET stream, which answers no request.
+_NONE = b"[]"
 #: An id as it is given out, and in no other spelling.
 _EVENT_ID = re.compile(r"([1-9][0-9]{0,8})-(0|[1-9][0-9]{0,8})")
 
@@ -80,11 +85,28 @@ class Backlog:
     def restore(self, opened: int, events: Iterable[tuple[int, int, bytes]]) -> None:
         """Take in what :attr:`on_event` was given in an earlier process: number of the stream, of the event, message.
 
-        A request that had no answer by then gets an error: the process that worked on it is gone.
+        A request that had no answer by then gets an error: the process that worked on it is gone. An event that is
+        damaged is left out.
         """
         self.opened = opened
+        answered: dict[int, list[bytes]] = {}
+        damaged = 0
         for number, event, message in events:
-            asked = [bytes(each) for each in messages.items(message)] if event == 0 else []
+            asked: list[bytes] = []
+            try:
+                if event == 0:
+                    asked = [bytes(each) for each in messages.items(message)]
+                elif isinstance(parsed := messages.parse(message), Response):
+                    answered.setdefault(number, []).append(parsed.id)
+                is_good = bool(event or asked or message == _NONE)
+            except Rejection:
+                is_good = False
+            if not is_good:
+                damaged += 1
+                self.opened = max(self.opened, number)
+                if number in self._tracks:
+                    self._tracks[number].sent = event
+                continue
             track = self._tracks.get(number)
             if track is None:
                 self.opened = max(self.opened, number)
@@ -96,13 +118,13 @@ class Backlog:
                 track.events.append((event, message))
                 self._order.append(track)
                 self._bytes += len(message)
+        if damaged:
+            log.warning("%d event(s) of a kept session are damaged and left out", damaged)
         for track in self._tracks.values():
             if isinstance(track.stream, RequestStream):
-                self._end_restored(track)
+                self._end_restored(track, answered.get(track.number, []))
 
-    def _end_restored(self, track: Track) -> None:
-        parsed = [messages.parse(message) for _, message in track.events]
-        answered = [message.id for message in parsed if isinstance(message, Response)]
+    def _end_restored(self, track: Track, answered: Sequence[bytes]) -> None:
         for request in track.asked:
             if not any(messages.same_id(request, each) for each in answered):
                 why = "the bridge was restarted before the answer came; send the request again if that is safe"

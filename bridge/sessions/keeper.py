@@ -12,8 +12,19 @@ import itertools
 import logging
 from collections.abc import Callable
 
+from bridge.observe.ids import shorten
 from bridge.sessions.reaper import Sleep
-from bridge.stores.record import Append, Change, Delete, Event, Save, SessionRecord, SessionStore, StoreUnavailable
+from bridge.stores.record import (
+    Append,
+    Change,
+    Delete,
+    Event,
+    Save,
+    SessionRecord,
+    SessionStore,
+    StoreUnavailable,
+    Unwritable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +72,7 @@ class Keeper:
         self._closing = False
         self._work = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
+        self._unwritable: set[str] = set()  # sessions of which it has been said
         self.has_read = False
         self.problem: str | None = _NOT_YET
 
@@ -99,6 +111,7 @@ class Keeper:
         self._records[session_id] = None
         self._events.pop(session_id, None)
         self._stored.discard(session_id)
+        self._unwritable.discard(session_id)
         self._work.set()
 
     def owes(self, session_id: str) -> bool:
@@ -144,7 +157,7 @@ class Keeper:
         if self._after is None:
             try:
                 await self._open()
-            except StoreUnavailable as error:
+            except Exception as error:
                 self._failed(error)
         self._writer = asyncio.create_task(self._run(), name="keeper")
 
@@ -173,16 +186,15 @@ class Keeper:
             try:
                 if self.problem is not None:
                     await self._open()
-                delay = FIRST_RETRY
+                if not self._work.is_set():
+                    delay = FIRST_RETRY
                 await self._work.wait()
                 await self._write()
-            except StoreUnavailable as error:
+                delay = FIRST_RETRY
+            except Exception as error:
                 self._failed(error)
                 await self._rest(delay)
                 delay = min(2 * delay, LAST_RETRY)
-            except Exception:
-                log.exception("%s session store: unexpected error; it is tried again", self.name)
-                await self._sleep(LAST_RETRY)
 
     async def _rest(self, seconds: float) -> None:
         self._resting = asyncio.ensure_future(self._sleep(seconds))
@@ -193,7 +205,7 @@ class Keeper:
             self._resting = None
 
     async def close(self) -> None:
-        """Write what is owed, as far as it goes, and close the store."""
+        """Write what is owed, as far as it goes, and close the store. Raises nothing: children are stopped after it."""
         self._closing = True
         if self._writer is not None:
             self._writer.cancel()  # a client library may swallow that, and then the loop sees the flag
@@ -202,9 +214,13 @@ class Keeper:
         try:
             if self.has_read:
                 await self._write()
-        except StoreUnavailable as error:
-            log.warning("%d session(s) could not be written to the %s store: %s", self.owed, self.name, error)
-        await self._store.close()
+        except Exception as error:
+            why = _reason(error)
+            log.warning("%d session(s) could not be written to the %s store: %s", self.owed, self.name, why)
+        try:
+            await self._store.close()
+        except Exception as error:
+            log.warning("%s session store: it could not be closed: %s", self.name, _reason(error))
         self.problem = "it is closed"
 
     async def _open(self) -> None:
@@ -214,10 +230,7 @@ class Keeper:
             found = 0
             async for record in self._store.scan():
                 if record.id not in self._records:  # else it is known here, and newer
-                    self.found(record.id)
-                    events = await self._store.events(record.id) if record.last_event else []
-                    self._adopt(record, events)
-                    found += 1
+                    found += await self._take_in(record)
             self.has_read = True
             log.info("%s session store: %d kept session(s)", self.name, found)
         elif self.problem is not None:
@@ -226,6 +239,22 @@ class Keeper:
         self.problem = None
         self._tried.set()
 
+    async def _take_in(self, record: SessionRecord) -> bool:
+        """Adopt a session that is in the store; one that makes no sense stays there, and is no reason not to start."""
+        events = await self._store.events(record.id) if record.last_event else []
+        self.found(record.id)
+        try:
+            self._adopt(record, events)
+        except Exception as error:
+            self._stored.discard(record.id)
+            log.error(
+                *("session %s cannot be restored and is left in the %s store: %s", shorten(record.id), self.name),
+                type(error).__name__,
+                exc_info=log.isEnabledFor(logging.DEBUG),
+            )
+            return False
+        return True
+
     async def _write(self) -> None:
         self._work.clear()
         records, events = dict(self._records), self._events
@@ -233,17 +262,76 @@ class Keeper:
         try:
             ids = iter(records.keys() | events.keys())
             while batch := list(itertools.islice(ids, BATCH)):
-                await self._store.write([change for each in batch for change in _changes(each, records, events)])
-                for session_id in batch:
-                    self._settle(session_id, records)
-                    events.pop(session_id, None)
-        except (StoreUnavailable, asyncio.CancelledError):
+                await self._write_batch(batch, records, events)
+        except BaseException:
             for session_id, missing in events.items():
                 self._events[session_id] = [*missing, *self._events.get(session_id, [])][-OWED_EVENTS:]
             self._work.set()
             raise
         finally:
             self._wake()
+
+    async def _write_batch(
+        self, ids: list[str], records: dict[str, Make | None], events: dict[str, list[Event]]
+    ) -> bool:
+        """Write these sessions, without those that cannot be written whatever the store does; return whether the store
+        has taken any.
+        """
+        changes: dict[str, list[Change]] = {}
+        for each in ids:
+            try:
+                changes[each] = _changes(each, records, events)
+            except Exception as error:
+                self._give_up(each, records, events, error)
+        if not changes:
+            return False
+        try:
+            await self._store.write(list(itertools.chain.from_iterable(changes.values())))
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if len(changes) > 1:
+                return await self._write_each(list(changes), records, events)
+            if not isinstance(error, Unwritable):
+                raise
+            self._give_up(next(iter(changes)), records, events, error)
+            return False
+        for each in changes:
+            self._settle(each, records)
+            events.pop(each, None)
+            self._unwritable.discard(each)
+        return bool(changes)
+
+    async def _write_each(
+        self, ids: list[str], records: dict[str, Make | None], events: dict[str, list[Event]]
+    ) -> bool:
+        """Write sessions that could not be written together: where the store takes one, the others are the reason."""
+        errors: dict[str, Exception] = {}
+        taken = False
+        for each in ids:
+            try:
+                taken |= await self._write_batch([each], records, events)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                errors[each] = error
+        if errors and not taken:
+            raise next(iter(errors.values()))
+        for each, reason in errors.items():
+            self._give_up(each, records, events, reason)
+        return taken
+
+    def _give_up(
+        self, session_id: str, records: dict[str, Make | None], events: dict[str, list[Event]], error: Exception
+    ) -> None:
+        """Owe no more of a session what cannot be written; its next change is tried again."""
+        events.pop(session_id, None)
+        if self._records.get(session_id) is records.get(session_id):
+            self._records.pop(session_id, None)
+        if session_id not in self._unwritable:
+            self._unwritable.add(session_id)
+            why = error if isinstance(error, Unwritable) else _reason(error)
+            log.error("session %s cannot be written to the %s store: %s", shorten(session_id), self.name, why)
 
     def _settle(self, session_id: str, records: dict[str, Make | None]) -> None:
         """A session has been written; it is owed again if it has changed meanwhile."""
@@ -255,11 +343,15 @@ class Keeper:
         if make is not None and self._records.get(session_id, make) is not None:
             self._stored.add(session_id)
 
-    def _failed(self, error: StoreUnavailable) -> None:
+    def _failed(self, error: Exception) -> None:
+        """The store has not done what it was asked; whatever it was, it is asked again."""
+        why = _reason(error)
         if self.problem is None or not self.has_read:
             text = "%s session store is away: %s; sessions go on in memory and are written when it is back"
-            log.log(logging.WARNING if self.problem != str(error) else logging.DEBUG, text, self.name, error)
-        self.problem = str(error)
+            is_known = isinstance(error, StoreUnavailable)
+            level = logging.WARNING if self.problem != why else logging.DEBUG
+            log.log(level, text, self.name, why, exc_info=None if is_known else error)
+        self.problem = why
         self._tried.set()
         self._wake()
 
@@ -268,6 +360,10 @@ class Keeper:
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, StoreUnavailable) else f"unexpected {type(error).__name__}"
 
 
 def _changes(session_id: str, records: dict[str, Make | None], events: dict[str, list[Event]]) -> list[Change]:

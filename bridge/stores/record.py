@@ -27,6 +27,10 @@ class Damaged(Exception):
     """What a store holds is no record of ours. The text says why, and nothing of what it holds."""
 
 
+class Unwritable(ValueError):
+    """A record cannot be JSON, in whatever store. The text says why."""
+
+
 class SessionRecord(msgspec.Struct, kw_only=True):
     """What survives a restart. Never tool arguments, tokens or secrets. Times are wall clock, in seconds."""
 
@@ -58,11 +62,11 @@ class SessionRecord(msgspec.Struct, kw_only=True):
         return expires is not None and expires <= now
 
     def to_json(self) -> bytes:
-        """Return it as a JSON object. Raises ValueError when its metadata hold what JSON cannot."""
+        """Return it as a JSON object. Raises :class:`Unwritable` when its metadata hold what JSON cannot."""
         try:
             return _encode(self)
         except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"the metadata of the session cannot be JSON: {error}") from None
+            raise Unwritable(f"the metadata of the session cannot be JSON: {error}") from None
 
 
 class _Stored(SessionRecord, kw_only=True):
@@ -168,5 +172,5 @@ class SessionStore(Protocol):
     async def write(self, changes: Sequence[Change]) -> None:
         """Make all the changes, or none. Records are read before this first waits, so they may change afterwards.
 
-        Raises ValueError, before anything is written, for a record that cannot be JSON.
+        Raises :class:`Unwritable`, before anything is written, for a record that cannot be JSON.
         """

@@ -138,7 +138,7 @@ class Batch:
     def add(self, change: Change, session: str, events: str, hold: Hold | None = None) -> None:
         """Add a change of the session under two keys; of a node, by its ``hold``.
 
-        Raises ValueError for a record that cannot be JSON.
+        Raises :class:`Unwritable` for a record that cannot be JSON.
         """
         self._keys += (session, events)
         right: tuple[Any, ...] = ()
@@ -147,7 +147,7 @@ class Batch:
             right = hold.fence, hold.owner
         if isinstance(change, Save):
             data, expires = change.record.to_json(), change.record.expires()
-            left = LONGEST if expires is None else min(math.ceil((expires - self._now) * 1000), LONGEST)
+            left = LONGEST if expires is None else math.ceil(min((expires - self._now) * 1000, LONGEST))
             if left > 0:
                 self._words += ("save", *right, "never" if expires is None else left, data)
             else:

@@ -95,3 +95,25 @@ def test_a_restored_stream_ends_with_an_error_for_each_request_that_was_not_answ
     [(_, message)] = missed
     assert (message == answer) is answered
     assert (b"send the request again" in message) is not answered
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[7", b"\xff", b'{"jsonrpc":"2.0"}', b"[" * 100_000])
+def test_a_damaged_event_is_left_out_and_the_others_are_there(damaged: bytes) -> None:
+    note, answer = b'{"jsonrpc":"2.0","method":"x"}', b'{"jsonrpc":"2.0","id":7,"result":{}}'
+    backlog = Backlog()
+    kept = [
+        (1, 0, b"[7]"),
+        (1, 1, note),
+        (1, 2, damaged),
+        (1, 3, answer),
+        (2, 0, b"[8]"),
+        (2, 1, damaged),
+        (3, 1, note),
+    ]
+    backlog.restore(3, [*kept, (4, 0, damaged), (4, 1, note)])
+    assert backlog.find("1-0")[1] == [("1-1", note), ("1-3", answer)]
+    [(event_id, message)] = backlog.find("2-0")[1]
+    assert event_id == "2-2"  # its client may have seen the damaged one
+    assert b"send the request again" in message
+    assert backlog.find("4-0")[0].stream.ended  # of a GET stream nothing tells
+    assert [backlog.find(f"{number}-0")[1] for number in (3, 4)] == [[(f"{number}-1", note)] for number in (3, 4)]

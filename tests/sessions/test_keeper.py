@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -43,11 +43,14 @@ class Flaky(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.away = ""
+        self.bug: Exception | None = None
         self.batches: list[list[Change]] = []
 
     def _check(self) -> None:
         if self.away:
             raise StoreUnavailable(self.away)
+        if self.bug is not None:
+            raise self.bug
 
     async def open(self) -> None:
         self._check()
@@ -145,6 +148,25 @@ async def test_what_the_store_holds_is_adopted_with_its_events(stage: Stage) -> 
     assert stage.keeper.holds("a")
 
 
+async def test_a_kept_session_that_makes_no_sense_keeps_nobody_from_starting(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.store.write([Save(record("a")), Save(record("bad")), Save(record("c"))])
+    adopted: list[str] = []
+
+    def adopt(found: SessionRecord, _: list[Event]) -> None:
+        if found.id == "bad":
+            raise KeyError("a secret")
+        adopted.append(found.id)
+
+    stage.keeper = Keeper(stage.store, adopt, lambda: None, stage.time.sleep)
+    await stage.start()
+    assert (adopted, stage.keeper.problem, stage.keeper.holds("bad")) == (["a", "c"], None, False)
+    assert await stage.ids() == ["a", "bad", "c"]  # somebody may want to look at it
+    assert "session bad... cannot be restored and is left in the memory store: KeyError" in caplog.text
+    assert "a secret" not in caplog.text
+
+
 async def test_a_store_that_is_away_owes_nobody_an_answer_and_gets_everything_when_it_is_back(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -234,3 +256,70 @@ async def test_an_end_without_the_store_says_what_is_lost(stage: Stage, caplog: 
     stage.store.away = "gone"
     await stage.keeper.close()
     assert "1 session(s) could not be written" in caplog.text
+
+
+async def test_an_error_nobody_thought_of_is_a_failed_write_and_loses_nothing(stage: Stage) -> None:
+    await stage.start()
+    stage.store.bug = RuntimeError("who knows")
+    stage.keeper.save("a", record)
+    stage.keeper.append("a", Event(1, 1, b"{}"))
+    assert not await stage.keeper.written("a")  # at once
+    assert stage.keeper.problem == "unexpected RuntimeError"
+    await stage.time.advance(60)
+    stage.store.bug = None
+    await stage.time.advance(60)
+    assert await stage.store.events("a") == [Event(1, 1, b"{}")]
+    assert (stage.keeper.problem, stage.keeper.owed) == (None, 0)
+
+
+async def test_such_an_error_at_start_and_end_is_reported_and_ends_nothing(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.store.bug = OverflowError()
+    await stage.keeper.start()
+    stage.store.bug = None
+    await stage.time.advance(60)
+    assert stage.keeper.has_read
+    stage.store.bug = OverflowError()
+    stage.keeper.save("a", record)
+    await stage.keeper.close()
+    assert "1 session(s) could not be written to the memory store: unexpected OverflowError" in caplog.text
+
+
+@pytest.mark.parametrize("bad", [lambda: record("bad", metadata={"a": object()}), lambda: record("bad", nothing=1)])
+async def test_a_session_that_cannot_be_written_holds_up_no_other(
+    stage: Stage, bad: Callable[[], SessionRecord], caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.start()
+    for _ in range(2):
+        stage.keeper.save("bad", bad)
+        stage.keeper.append("bad", Event(1, 1, b"{}"))
+        stage.keeper.save("good", lambda: record("good"))
+        stage.keeper.append("good", Event(1, 1, b"{}"))
+        assert not await stage.keeper.written("bad")
+        assert await stage.keeper.written("good")
+    assert (stage.keeper.owed, stage.keeper.problem, stage.keeper.holds("bad")) == (0, None, False)
+    assert await stage.store.events("good") == [Event(1, 1, b"{}")]
+    assert caplog.text.count("session bad... cannot be written") == 1
+    stage.keeper.save("bad", lambda: record("bad"))  # it has changed
+    assert await stage.keeper.written("bad")
+
+
+async def test_a_session_that_only_this_store_cannot_take_holds_up_no_other(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.start()
+    write = stage.store.write
+
+    async def picky(changes: Sequence[Change]) -> None:
+        if any(isinstance(change, Save) and change.record.id == "bad" for change in changes):
+            raise OverflowError
+        await write(changes)
+
+    stage.store.write = picky  # type: ignore[method-assign]
+    for name in ("a", "bad", "c"):
+        stage.keeper.save(name, lambda name=name: record(name))  # type: ignore[misc]
+    await stage.time.advance(0)
+    assert await stage.ids() == ["a", "c"]
+    assert (stage.keeper.owed, stage.keeper.problem) == (0, None)
+    assert "session bad... cannot be written to the memory store: unexpected OverflowError" in caplog.text

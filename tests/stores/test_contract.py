@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -111,9 +112,9 @@ async def test_use_moves_the_end(store: SessionStore, time: FakeTime) -> None:
 
 async def test_a_session_without_ttl_never_ends(store: SessionStore, time: FakeTime) -> None:
     await store.write([Save(record("a", ttl=60.0, touched=time.now)), Save(record("b", ttl=1e300))])
-    await store.write([Save(record("a", ttl=None))])
+    await store.write([Save(record("a", ttl=None)), Save(record("c", ttl=math.inf))])
     await time.advance(1e9)
-    assert await scanned(store) == ["a", "b"]
+    assert await scanned(store) == ["a", "b", "c"]
 
 
 async def test_what_has_expired_when_it_is_saved_is_not_there(store: SessionStore, time: FakeTime) -> None:

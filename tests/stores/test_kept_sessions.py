@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from bridge.stores.database import NAME
 from tests.cli.conftest import Serve, http, serve  # noqa: F401 - fixtures
 from tests.conftest import INITIALIZE, PEERS, Running, Session, StartBridge, in_time, message, peer, sse, tool
 from tests.stores.conftest import Start
@@ -108,6 +111,26 @@ async def test_one_session_of_a_server_can_be_kept_and_let_go(start_bridge: Star
     assert "result" in await at(bridge, kept).call("count")
     async with at(bridge, dropped).post(tool("count")) as response:
         assert response.status == 404
+
+
+async def test_a_damaged_event_in_the_file_keeps_no_bridge_from_starting(
+    start_bridge: StartBridge, tmp_path: Path
+) -> None:
+    store = {"SESSION_STORE": "file", "SESSION_DIR": str(tmp_path)}
+    bridge = await start_bridge(KEPT, **store)
+    session = await bridge.session()
+    async with session.post(tool("progress", 1, token="t", steps=2)) as response:
+        assert [answer async for _, answer in sse(response)][-1]["id"] == 1
+    await bridge.service.stop()
+    with contextlib.closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+        assert (
+            database.execute(
+                "UPDATE events SET data = ? WHERE number > 0", (b'{"jsonrpc":"2.0","meth\x00d":',)
+            ).rowcount
+            > 1
+        )
+    bridge = await start_bridge(KEPT, **store)
+    assert "result" in await at(bridge, session).call("count")
 
 
 async def test_a_deleted_session_stays_deleted(start_bridge: StartBridge, store: dict[str, str]) -> None:
