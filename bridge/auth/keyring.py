@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 LOOK = 1.0
 #: Headers that are known without a look at the token in them.
 MOST_MET = 1000
+#: Characters from which on an ACCESS_TOKEN is not found by trying.
+LONG = 20
 
 
 class Keyring:
@@ -40,6 +42,7 @@ class Keyring:
         self._static: dict[bytes, Principal] = {}
         if access_token is not None:
             self._static[tokens.hashed(access_token.encode())] = Principal("ACCESS_TOKEN", [ADMIN])
+        self._guessable = None if len(access_token or "") >= LONG else next(iter(self._static.values()), None)
         self._known = self._static
         self._met: dict[str, Principal] = {}  # whose token was good, by the whole text that it came in
         self._mark: Mark = None
@@ -54,6 +57,10 @@ class Keyring:
     def is_needed(self) -> bool:
         """Whether callers need a token at all."""
         return self._path is not None or bool(self._static)
+
+    def is_guessable(self, principal: Principal) -> bool:
+        """Whether its token may be found by trying: a short ACCESS_TOKEN. Those of the file have 256 bits."""
+        return principal is self._guessable
 
     def recall(self, sent: str) -> Principal | None:
         """Return whose token came in this text before, as :meth:`find` was told; None when it is not known any more.

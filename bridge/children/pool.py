@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
 from bridge.children.child import Child
@@ -44,6 +44,8 @@ class Capacity:
         self.most = most
         self.used = 0
         self.starts = Starts()
+        #: Asked for room when there is none, with the digest of the principal that wants it; says whether it made some.
+        self.make_room: Callable[[AtCapacity, str], Awaitable[bool]] = _never
 
     def take(self, server: str) -> None:
         """Count one more. Raises :class:`ChildUnavailable` when there is no room."""
@@ -107,7 +109,7 @@ class ChildPool:
         self._retiring = False
         self._refilling: set[Sharing] = set()
         self._leaving: asyncio.Task[None] | None = None
-        self._queue = LeaseQueue(self._hold, self._may_wait, self.returned)
+        self._queue = LeaseQueue(self._hold, self._may_wait, self.returned, self._make_room)
         self._watches: WeakValueDictionary[Sharing, Watch] = WeakValueDictionary()  # as long as anyone has a use for it
         self.children: list[Child] = []
         self._past = Traffic()  # of children that have ended
@@ -120,13 +122,15 @@ class ChildPool:
         held = sum(1 for child in self.children if child.holders)
         return f"<ChildPool {self.config.id} [{held} held, {len(self.children) - held} free]>"
 
-    async def lease(self, sharing: Sharing) -> Lease:
+    async def lease(self, sharing: Sharing, asker: str = "") -> Lease:
         """Return a lease on a child that is ready to be spoken to, starting one if need be.
 
-        Under a policy that lends children for single exchanges, waits for one to come back when all are out.
+        Where there are too many, one that nobody uses makes room, first of all one of the principal with the digest
+        ``asker`` (that of ``sharing``, where it is not given). Under a policy that lends children for single exchanges,
+        waits for one to come back when all are out.
         Raises :class:`ChildUnavailable` when there is no room for one, :class:`StartFailed` when it does not start.
         """
-        child = await self._come_by(sharing)
+        child = await self._come_by(sharing, asker)
         self._launcher.hurry()
         try:
             await asyncio.shield(child.ready)
@@ -243,9 +247,9 @@ class ChildPool:
         if child.holders == 0:
             child.stop()
 
-    async def _come_by(self, sharing: Sharing) -> Child:
+    async def _come_by(self, sharing: Sharing, asker: str) -> Child:
         try:
-            return await self._queue.child(sharing, LEASE_PATIENCE)
+            return await self._queue.child(sharing, LEASE_PATIENCE, asker or sharing.owner)
         except TimeoutError:
             raise ChildUnavailable(self.config.id, "all of its children are busy", retry_in=5) from None
 
@@ -254,6 +258,9 @@ class ChildPool:
         child.holders += 1
         child.used = True
         return child
+
+    async def _make_room(self, full: AtCapacity, asker: str) -> bool:
+        return await self._capacity.make_room(full, asker)
 
     def _may_wait(self, sharing: Sharing, why: ChildUnavailable) -> bool:
         """Whether a child may come back soon."""
@@ -315,3 +322,8 @@ class ChildPool:
             owner.child.ended.set()
             if self._retiring and not self.children:
                 self._retired()
+
+
+async def _never(_full: AtCapacity, _asker: str) -> bool:
+    """Nobody has a child to spare."""
+    return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from bridge.children.child import Child
 from bridge.children.guard import guard_of
@@ -18,7 +18,7 @@ from bridge.children.upseat import UpSeat
 from bridge.children.variables import OwnVariables
 from bridge.config.server import ALL_SERVERS, ServerConfig
 from bridge.process.pressure import Reading
-from bridge.protocol.errors import Fault, OtherEra, Rejection
+from bridge.protocol.errors import AtCapacity, Fault, OtherEra, Rejection
 from bridge.protocol.states import ChildState
 
 
@@ -37,6 +37,9 @@ class Registry:
         pins: PinBook | None = None,
     ) -> None:
         self._capacity = Capacity(max_children)
+        self._capacity.make_room = self._make_room
+        #: Asked to end a child that is held and not used, for the principal with this digest; says whether it did.
+        self.on_full: Callable[[AtCapacity, str], Awaitable[bool]] = _never
         self._limits = limits
         self._stderr_sink = stderr_sink
         self._pins = pins
@@ -118,38 +121,55 @@ class Registry:
             raise Rejection(Fault.UNKNOWN_SERVER, f'server "{server}" is disabled; set "disabled": false')
         raise Rejection(Fault.UNKNOWN_SERVER, f'no server "{server}" in the configuration; GET /servers lists them')
 
-    async def seat(self, server: str, need: Need, owner: str = "", variables: OwnVariables | None = None) -> Seat:
+    async def seat(
+        self, server: str, need: Need, owner: str = "", variables: OwnVariables | None = None, asker: str = ""
+    ) -> Seat:
         """Return a seat at a server. Raises :class:`Rejection` when there is none, and what a lease raises.
 
         ``owner`` is the digest of the principal that it is for: a child that the bridge greets may keep what a caller
-        did, so it serves one principal, unless ``sharing`` says otherwise. At a server that only speaks the modern era
+        did, so it serves one principal, unless ``sharing`` says otherwise. ``asker``, the same where not given, is
+        that of the principal whose own idle children make room first. At a server that only speaks the modern era
         a handshake client's seat translates. With ``variables`` it is a child that nobody else gets.
         """
         while True:
             pool = self.pool(server)
-            seat = await self._seat(pool, server, need, owner, variables)
+            seat = await self._seat(pool, server, need, owner, variables, asker or owner)
             if self._pools.get(server) is pool:
                 return seat
             seat.release()  # the configuration has changed meanwhile
 
-    async def _seat(self, pool: ChildPool, server: str, need: Need, owner: str, variables: OwnVariables | None) -> Seat:
+    async def _seat(
+        self, pool: ChildPool, server: str, need: Need, owner: str, variables: OwnVariables | None, asker: str
+    ) -> Seat:
         modern = with_variables(MODERN, variables)
         if need is Need.MODERN:
-            return await take_seat(pool, modern)
+            return await take_seat(pool, modern, asker)
         sharing = with_variables(choose(self.entries[server], need, owner), variables)
         if self.speaks_handshake(server):
             try:
-                return await take_seat(pool, sharing)
+                return await take_seat(pool, sharing, asker)
             except OtherEra:
                 self.learn_modern_only(server)
-                return UpSeat(await take_seat(pool, modern))
+                return UpSeat(await take_seat(pool, modern, asker))
         try:
-            return UpSeat(await take_seat(pool, modern))
+            return UpSeat(await take_seat(pool, modern, asker))
         except OtherEra:  # it was, some time ago; a remote server may change
             self.learn(server, modern=False)
             if not self.speaks_handshake(server):
                 raise
-            return await take_seat(pool, sharing)
+            return await take_seat(pool, sharing, asker)
+
+    async def _make_room(self, full: AtCapacity, asker: str) -> bool:
+        """Wait for one that is ending, or end one: one that nobody holds, before one that is held and not used."""
+        children = self.pool(full.server).children if full.of_server else self.children()
+        for child in sorted(children, key=lambda child: child.lives):
+            if child.is_free:
+                child.stop()
+            elif child.lives:
+                continue
+            await child.ended.wait()
+            return True
+        return await self.on_full(full, asker)
 
     async def stop(self, server: str) -> None:
         """End every child of a server, those of an earlier configuration that still serve someone included, and start
@@ -201,3 +221,8 @@ class Registry:
     async def close(self) -> None:
         """Stop all children of all servers at the same time."""
         await asyncio.gather(*(pool.close() for pool in (*self._pools.values(), *self._retired)))
+
+
+async def _never(_full: AtCapacity, _asker: str) -> bool:
+    """Nobody knows who could do without."""
+    return False

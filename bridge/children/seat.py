@@ -35,6 +35,11 @@ class Seat(Protocol):
         ...
 
     @property
+    def frees(self) -> bool:
+        """Whether its release ends a child."""
+        ...
+
+    @property
     def obituary(self) -> str:
         """How the child ended."""
         ...
@@ -81,14 +86,14 @@ class Seat(Protocol):
         ...
 
 
-async def take_seat(pool: ChildPool, sharing: Sharing) -> Seat:
+async def take_seat(pool: ChildPool, sharing: Sharing, asker: str = "") -> Seat:
     """Return the seat that a policy gives. Raises what :meth:`ChildPool.lease` raises."""
-    lease = await pool.lease(sharing)
+    lease = await pool.lease(sharing, asker)
     if sharing.is_private:
         return OwnSeat(lease)
     if sharing.hold == "session":
         return SharedSeat(lease)
-    seat = PooledSeat(pool, sharing, lease.child.greeting)
+    seat = PooledSeat(pool, sharing, lease.child.greeting, asker)
     lease.release()
     return seat
 
@@ -111,6 +116,11 @@ class OwnSeat:
     def pid(self) -> int | None:
         """Process id."""
         return self._lease.child.pid
+
+    @property
+    def frees(self) -> bool:
+        """Whether nobody else holds it."""
+        return self._lease.child.holders == 1
 
     @property
     def obituary(self) -> str:
@@ -205,8 +215,9 @@ class SharedSeat(OwnSeat):
 class PooledSeat:
     """A child for the length of each request, which must leave it clean for the next one."""
 
-    def __init__(self, pool: ChildPool, sharing: Sharing, greeting: bytes) -> None:
+    def __init__(self, pool: ChildPool, sharing: Sharing, greeting: bytes, asker: str = "") -> None:
         self._pool = pool
+        self._asker = asker
         self._sharing = sharing
         self._greeting = greeting
         self._listener: Listener = _nothing
@@ -223,6 +234,11 @@ class PooledSeat:
     def pid(self) -> int | None:
         """It has no process of its own."""
         return None
+
+    @property
+    def frees(self) -> bool:
+        """It holds none."""
+        return False
 
     @property
     def obituary(self) -> str:
@@ -252,7 +268,7 @@ class PooledSeat:
             self._watch.unsubscribe(self, uri_of(request.params))
             accept(exchange)
             return
-        lease = await while_wanted(exchange, self._pool.lease(self._sharing))
+        lease = await while_wanted(exchange, self._pool.lease(self._sharing, self._asker))
         if lease is None:
             return
         if exchange.ended:  # nothing would give the child back

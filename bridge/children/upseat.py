@@ -65,6 +65,11 @@ class UpSeat:
         return self._inner.pid
 
     @property
+    def frees(self) -> bool:
+        """Whether its release ends the child."""
+        return self._inner.frees
+
+    @property
     def obituary(self) -> str:
         """How the child ended."""
         return self._inner.obituary

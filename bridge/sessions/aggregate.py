@@ -90,6 +90,11 @@ class AggregateSeat:
         return next((member.pid for member in self._members.values() if member.pid is not None), None)
 
     @property
+    def frees(self) -> bool:
+        """Whether its release ends a child."""
+        return any(member.frees for member in self._members.values())
+
+    @property
     def obituary(self) -> str:
         """It does not end with any child."""
         return "its children ended"

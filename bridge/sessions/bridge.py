@@ -116,8 +116,10 @@ class BridgeClients:
         self._ttl_of = ttl_of
         self._opening: Flights[str, Entry[BridgeClient]] = Flights("bridge client")
 
-    async def client(self, server: str, owner: str, need: Need = Need.BRIDGE) -> Entry[BridgeClient]:
+    async def client(self, server: str, owner: str, need: Need = Need.BRIDGE, asker: str = "") -> Entry[BridgeClient]:
         """Return the client of a server for a principal, opening it if need be; there may be one of each era.
+
+        ``asker`` is the principal that it is opened for, where it serves everyone.
 
         Raises :class:`Rejection` for a server that is not there and what :meth:`ChildPool.lease` raises.
         """
@@ -125,11 +127,11 @@ class BridgeClients:
         entry = self.pool.find(key)
         if entry is not None:
             return entry
-        return await self._opening.join(key, lambda: self._open(key, server, owner, need))
+        return await self._opening.join(key, lambda: self._open(key, server, owner, need, asker))
 
-    async def _open(self, key: str, server: str, owner: str, need: Need) -> Entry[BridgeClient]:
+    async def _open(self, key: str, server: str, owner: str, need: Need, asker: str) -> Entry[BridgeClient]:
         self.pool.check_room(server)
-        seat = await self._registry.seat(server, need, owner)
+        seat = await self._registry.seat(server, need, owner, asker=asker)
         client = BridgeClient(server, seat, owner, is_modern=need is Need.MODERN)
         entry = self.pool.add(key, client, self._ttl_of(server))
         self.pool.opened(entry)
@@ -138,6 +140,13 @@ class BridgeClients:
             self._child_ended(entry)
         log.info("Bridge client %s opened on server %s", client.label, server)
         return entry
+
+    async def free(self, entry: Entry[BridgeClient], why: str) -> None:
+        """End a client that idles; the next call opens another."""
+        if self.pool.take(entry):
+            self.pool.reaped["limit"] += 1
+            log.info("Bridge client %s ends: %s", entry.session.label, why)
+            await entry.session.close(why)
 
     async def close(self, why: str) -> None:
         """End every client and wait for their children."""

@@ -20,6 +20,7 @@ from bridge.process import pressure
 from bridge.process.memory import Heap, Trimmer
 from bridge.sessions.aggregate_modern import AggregateCalls
 from bridge.sessions.aggregates import Aggregates
+from bridge.sessions.berths import Berths
 from bridge.sessions.bridge import BridgeClient, BridgeClients
 from bridge.sessions.directory import SessionDirectory
 from bridge.sessions.keeper import Keeper
@@ -80,6 +81,7 @@ class Core:
         required = settings.persistence_required
         self.kept = Kept(self._keeper, self.registry, self.stream_pool, required=required, release=release)
         self.sessions = SessionDirectory(self.registry, self.stream_pool, self.timing, room, self.kept, mint)
+        self.registry.on_full = Berths(room, self.sessions.seating, self.clients).free
         self.upkeep = Upkeep(self.stream_pool, self.sessions.seating, self.kept, self.timing)
         self._relief = Relief(
             self.stream_pool,

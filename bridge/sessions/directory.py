@@ -56,7 +56,7 @@ class SessionDirectory:
         self._room = room
         self.kept = kept
         self._graves = Graves(pool.clock, "STREAM_SESSION_TTL_MS")
-        self.seating = Seating(registry, pool, timing, room, self.end)
+        self.seating = Seating(registry, pool, timing, self.end)
         self.greeting = Greeting(registry, pool, kept, self.seating, self.end)
 
     async def open(

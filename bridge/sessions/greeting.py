@@ -83,7 +83,7 @@ class Greeting:
         elif handshake.is_other_era(messages.member(leg.answer, "error")):
             self._registry.learn_modern_only(session.server)
             try:
-                seat = await self._registry.seat(session.server, Need.SESSION, variables=session.variables)
+                seat = await self._seating.take(session.server, Need.SESSION, session.owner, session.variables)
             except BridgeError as error:
                 self._end(entry, "its initialize failed")
                 exchange.fail(error)

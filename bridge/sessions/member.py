@@ -53,6 +53,11 @@ class Member:
         return None if self._seat is None else self._seat.pid
 
     @property
+    def frees(self) -> bool:
+        """Whether its release ends a child."""
+        return self._seat is not None and self._seat.frees
+
+    @property
     def is_ready(self) -> bool:
         """Whether it has a seat."""
         return self._seat is not None

@@ -61,7 +61,8 @@ class ModernCalls:
         if asked.method == "tools/call" and asked.name is not None:
             mirrored = self._mirrored.known(entry, asked)
             if mirrored is None:
-                mirrored = await self._read_mirrored(entry, asked)
+                with self._clients.pool.using(entry):  # nobody who needs room may end it meanwhile
+                    mirrored = await self._read_mirrored(entry, asked)
             if asked.name in mirrored:
                 check_parameters(asked.request, headers, mirrored[asked.name])
         if asked.method == LISTEN and len(self._listens) >= MOST_LISTENS:
@@ -96,7 +97,7 @@ class ModernCalls:
         """The bridge's client on a server, in the era of that server: a modern one is everybody's."""
         if self._registry.speaks_modern(server) is not False:
             try:
-                entry = await self._clients.client(server, "", Need.MODERN)
+                entry = await self._clients.client(server, "", Need.MODERN, principal)
             except OtherEra:
                 self._registry.learn(server, modern=False)
             else:
@@ -105,7 +106,7 @@ class ModernCalls:
         entry = await self._clients.client(server, principal)
         if self._registry.speaks_modern(server) is False:
             return entry
-        entry = await self._clients.client(server, "", Need.MODERN)  # it has refused initialize just now
+        entry = await self._clients.client(server, "", Need.MODERN, principal)  # it has refused initialize just now
         self._registry.learn(server, modern=True)
         return entry
 
@@ -159,7 +160,7 @@ class ModernCalls:
         info = messages.member(entry.session.greeting, "serverInfo")
         if is_alone(asked):
             self.parking.make_room(server, INTERACTIVE_CHILDREN)
-            lease = await self._registry.pool(server).lease(children_of(asked, principal))
+            lease = await self._registry.pool(server).lease(children_of(asked, principal), principal)
             try:  # the call reads its params too, deeper in the stack than those who have looked at them before
                 call = DownCall(asked, server, info, self.parking, principal, lease, lease.release)
                 lease.connection.exchange(call.exchange, self._timing.silence(server))

@@ -15,10 +15,10 @@ from bridge.children.registry import Registry
 from bridge.children.seat import Seat
 from bridge.children.variables import OwnVariables
 from bridge.protocol import messages
-from bridge.protocol.errors import AtCapacity, BridgeError, Fault, OtherEra, Rejection
+from bridge.protocol.errors import BridgeError, Fault, OtherEra, Rejection
 from bridge.sessions.pool import SessionPool
 from bridge.sessions.recording import Recording
-from bridge.sessions.room import Room, SessionEntry, is_temporary
+from bridge.sessions.room import SessionEntry, is_temporary
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.sessions.vacant import Vacant
@@ -34,29 +34,17 @@ class Seating:
         registry: Registry,
         pool: SessionPool[StreamableSession],
         timing: Timing,
-        room: Room,
         end: Callable[[SessionEntry, str], object],
     ) -> None:
         self._registry = registry
         self._pool = pool
         self._timing = timing
-        self._room = room
         self._end = end
         self._waking: Flights[str, Seat] = Flights("wake")
 
     async def take(self, server: str, need: Need, owner: str, variables: OwnVariables | None) -> Seat:
-        """Return a seat at a server; where there are too many children, an idle session gives up its own.
-
-        Raises what :meth:`Registry.seat` raises.
-        """
-        try:
-            return await self._registry.seat(server, need, variables=variables)
-        except AtCapacity as full:
-            for entry in self._room.idle(owner, others=True):
-                if entry.session.pid is not None and (not full.of_server or entry.session.server == server):
-                    await self._free(entry)
-                    return await self._registry.seat(server, need, variables=variables)
-            raise
+        """Return a seat at a server. Raises what :meth:`Registry.seat` raises."""
+        return await self._registry.seat(server, need, variables=variables, asker=owner)
 
     def sit(self, entry: SessionEntry, seat: Seat) -> None:
         """Put a session on a seat."""
@@ -110,9 +98,8 @@ class Seating:
         """Wait for the sessions that are just getting a child."""
         await self._waking.settle()
 
-    async def _free(self, entry: SessionEntry) -> None:
+    async def free(self, entry: SessionEntry, why: str) -> None:
         """Take the child of an idle session: a kept one goes on without it, a temporary one ends."""
-        why = f"it was idle for {self._pool.idle_for(entry):.0f} s and made room (MAX_CHILDREN)"
         seat = entry.session.seat
         if is_temporary(entry) or not self.may_park(entry):
             self._pool.reaped["limit"] += 1

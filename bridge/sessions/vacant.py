@@ -29,6 +29,11 @@ class Vacant:
         return None
 
     @property
+    def frees(self) -> bool:
+        """It holds none."""
+        return False
+
+    @property
     def obituary(self) -> str:
         """No child can end for it."""
         return "it had no child"

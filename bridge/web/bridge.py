@@ -136,7 +136,8 @@ class BridgeFace:
         self._variables.refuse(request, server)
         with self._drain:
             entry = await self._clients.client(server, owner_of(request))
-            return await catalogue.tools(entry, anew=anew)
+            with self._clients.pool.using(entry):
+                return await catalogue.tools(entry, anew=anew)
 
     async def _ask(self, server: str, owner: str, message: Request, call: Call | None) -> bytes:
         entry = await self._clients.client(server, owner)

@@ -80,14 +80,16 @@ class Guards:
             set_principal(request, ANYONE)
             return
         sent = _sent(request)
-        wait = self._guesses.wait(request) if self._guesses.have_begun else 0.0
-        principal = None if wait else self._keyring.recall(sent)
+        principal, wait = self._keyring.recall(sent), 0.0
+        if self._guesses.have_begun and (principal is None or self._keyring.is_guessable(principal)):
+            wait = self._guesses.wait(request)
+            principal = None if wait else principal
         if principal is not None:
             self._let_in(request, principal, server)
         elif (token := _token_in(sent)) is None:
             self._admit(request, None, server, None)
         else:
-            self._admit(request, None if wait else self._find(token, sent, request), server, token, wait)
+            self._admit(request, self._find(token, sent, request, wait), server, token, wait)
 
     async def admit(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless this request may come in, or, later, may still be here."""
@@ -116,8 +118,13 @@ class Guards:
             self._door.point(challenge, request)
         return challenge
 
-    def _find(self, token: bytes, sent: str, request: web.BaseRequest) -> Principal | None:
+    def _find(self, token: bytes, sent: str, request: web.BaseRequest, wait: float) -> Principal | None:
+        """Return whose token it is. Where its address has to wait, one that would cost us work is not known, and one
+        that may have been guessed is not good; any other is: its neighbours behind a proxy have one address with it.
+        """
         principal = self._keyring.find(token, sent) if self._has_keys else None
+        if principal is not None and wait and self._keyring.is_guessable(principal):
+            return None
         if principal is not None or self._door is None:
             return principal
         try:
@@ -126,7 +133,7 @@ class Guards:
             if not self._is_open_path(request.path):
                 raise
             return None
-        if principal is None:
+        if principal is None and not wait:
             raise FirstSight(token)
         return principal
 

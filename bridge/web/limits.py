@@ -85,7 +85,7 @@ class Guesses:
             self._buckets.take(neighbourhood(client))
 
     def wait(self, request: web.BaseRequest) -> float:
-        """Return the seconds for which no token of this caller is looked at, whether it is right or wrong."""
+        """Return the seconds for which no token of this caller is good that may be a guess, or has to be verified."""
         return self._buckets.wait(neighbourhood(client_of(request)))
 
 

@@ -179,3 +179,17 @@ async def test_a_program_on_this_machine_with_an_old_token_shuts_nobody_out(aski
     most = limits.GUESSES.count * 2
     assert await it.statuses(most, X_API_Key="wrong") == [401] * most
     assert await it.statuses(1, X_API_Key="sesame") == [200]
+
+
+async def test_wrong_tokens_of_a_neighbour_shut_out_nobody_with_one_that_cannot_be_guessed(
+    asking: Any, tmp_path: Path
+) -> None:
+    token, row = tokens.mint("a", ["servers:*"], None, NOW)
+    tokens.write(tmp_path / "t.json", [row])
+    it = await asking(ACCESS_TOKEN="0123456789abcdefghij", TOKENS_FILE=tmp_path / "t.json", TRUST_PROXY="true")
+    proxy = {"X_Forwarded_For": "9.9.9.9"}
+    most = limits.GUESSES.count
+    assert await it.statuses(most + 1, X_API_Key="wrong", **proxy) == [401] * most + [429]
+    assert await it.statuses(2, X_API_Key=token, **proxy) == [200, 200]
+    assert await it.statuses(1, X_API_Key="0123456789abcdefghij", **proxy) == [200]
+    assert await it.statuses(1, X_API_Key="wrong", **proxy) == [429]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from bridge.protocol.states import SessionState
 from bridge.sessions.room import SessionEntry
 from tests.conftest import Running, Session, StartBridge, in_time, peer, sse, tool
+from tests.modern_client import ModernClient
+
+Way = Callable[[Running], Awaitable[None]]
 
 IDLE = 100.0  # seconds
 RICH = {"peer": {**peer(idleStopMs=IDLE * 1000), "args": [*peer()["args"], "--changes"]}}
@@ -155,3 +159,49 @@ async def test_where_there_are_too_many_processes_an_idle_session_gives_up_its_o
             assert response.status == 404
             assert "MAX_CHILDREN" in (await response.json())["error"]["message"]
     assert "result" in await first.call("count")
+
+
+async def _by_bridge(bridge: Running) -> None:
+    assert "result" in await bridge.bridge_call("other", "ping")
+
+
+async def _by_modern(bridge: Running) -> None:
+    assert "result" in await ModernClient(bridge, "other").ask("tools/list")
+
+
+async def _by_one_who_may_be_asked(bridge: Running) -> None:
+    assert "result" in await ModernClient(bridge, "other", {"elicitation": {}}).call("echo")
+
+
+async def _by_pool(bridge: Running) -> None:
+    assert "result" in await (await bridge.session("pooled")).call("echo")
+
+
+async def _by_session(bridge: Running) -> None:
+    assert "result" in await (await bridge.session("other")).call("echo")
+
+
+async def _in_sessions(bridge: Running) -> None:
+    for _ in range(2):
+        await bridge.session()
+
+
+async def _in_bridge_clients(bridge: Running) -> None:
+    for server in ("peer", "third"):
+        assert "result" in await bridge.bridge_call(server, "ping")
+
+
+async def _in_a_pool(bridge: Running) -> None:
+    assert "result" in await (await bridge.session("pooled")).call("echo")
+
+
+@pytest.mark.parametrize("held", [_in_sessions, _in_bridge_clients, _in_a_pool])
+@pytest.mark.parametrize("by", [_by_bridge, _by_modern, _by_one_who_may_be_asked, _by_pool, _by_session])
+async def test_whoever_needs_a_process_gets_that_of_one_who_idles(
+    start_bridge: StartBridge, held: Way, by: Way
+) -> None:
+    servers = {"peer": peer(), "third": peer(), "other": peer(), "pooled": peer(sharing="pooled")}
+    bridge = await start_bridge(servers, MAX_CHILDREN=2)
+    await held(bridge)
+    await by(bridge)
+    assert len(await bridge.get("/children")) <= 2
