@@ -25,6 +25,12 @@ def advice(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]
             "OAUTH_AUDIENCE is unset: what tokens must be for is taken from the Host of each request; set it to the "
             "address of this bridge"
         )
+    if not settings.is_loopback and not settings.allowed_hosts:
+        found.append(
+            f"HOST is {settings.host} and ALLOWED_HOSTS is unset: whoever calls the bridge by an address or name "
+            "of this machine gets 403; set ALLOWED_HOSTS to those that clients use, as in "
+            "192.0.2.5,bridge.example.com, or to * for any"
+        )
     if why := untraced(settings):
         found.append(why)
     if settings.redis_enabled and settings.session_store == "file":

@@ -59,6 +59,7 @@ class Guards:
         audit.introduce(ANYONE.owner, ANYONE.name)
         public |= OPEN_PATHS
         self.open_paths = public | {settings.base_path + path for path in public}
+        self._probes = OPEN_PATHS | {settings.base_path + path for path in OPEN_PATHS}
         self._proxies = Proxies(settings.trust_proxy) if settings.trust_proxy else None
         # Allowed ones as they are sent, so that most requests need one look.
         self._seen: set[str] = set()
@@ -75,7 +76,13 @@ class Guards:
 
         Raises :class:`FirstSight` when that cannot be said at once: then :meth:`meet` says it.
         """
-        self.check_page(request)
+        try:
+            self.check_page(request)
+        except Rejection:
+            if not self._is_probe(request):
+                raise
+            set_principal(request, NOBODY)
+            return
         if self._is_open:
             set_principal(request, ANYONE)
             return
@@ -159,6 +166,12 @@ class Guards:
             audit.introduce(principal.owner, principal.name)
         if server is not None and not principal.uses_all:
             check_server(request, server)
+
+    def _is_probe(self, request: web.BaseRequest) -> bool:
+        """Whether it is a probe, which may come under any name, as those of orchestrators do: nobody's, so that it is
+        told nothing but a status.
+        """
+        return request.path in self._probes and request.method in ("GET", "HEAD") and hdrs.ORIGIN not in request.headers
 
     def _is_open_path(self, path: str) -> bool:
         return path in self.open_paths or path.removeprefix(self._base).startswith(PUBLIC)

@@ -88,7 +88,10 @@ class SessionsFace:
         check_server(request, server)
         if body.get("persistent"):
             check_persist(request)
-        wanted = self._sessions.is_persistent(server) if body.get("persistent") is None else _flag(body)
+        usual = self._sessions.is_persistent(
+            server
+        )  # 404 for a server that is not there, before its times are looked up
+        wanted = usual if body.get("persistent") is None else _flag(body)
         kept = wanted and self._sessions.kept.is_lasting
         ttl = _ttl(body) if body.keys() & {"ttl_ms", "ttl_hours"} else self._timing.stream_ttl(server, persistent=kept)
         entry = await self._sessions.create(

@@ -28,7 +28,12 @@ def said(settings: dict[str, str], **keys: Any) -> list[str]:
         ({"SESSION_STORE": "file"}, {}, 'no server has "persistent": true'),
         ({}, {"restore": "refuse", "idleStopMs": 5}, '"idleStopMs" is not used'),
         ({"OAUTH_SCOPES": "mcp"}, {}, "OAUTH_SCOPES does nothing without OAUTH_ISSUER"),
-        ({"OAUTH_ISSUER": "https://as.example", "HOST": "0.0.0.0"}, {}, "OAUTH_AUDIENCE is unset"),
+        (
+            {"OAUTH_ISSUER": "https://as.example", "HOST": "0.0.0.0", "ALLOWED_HOSTS": "b.example"},
+            {},
+            "OAUTH_AUDIENCE is unset",
+        ),
+        ({"HOST": "0.0.0.0", "ACCESS_TOKEN": "x"}, {}, "HOST is 0.0.0.0 and ALLOWED_HOSTS is unset"),
     ],
 )
 def test_what_does_not_count_is_told(settings: dict[str, str], keys: dict[str, Any], words: str) -> None:
@@ -44,7 +49,17 @@ def test_what_does_not_count_is_told(settings: dict[str, str], keys: dict[str, A
         ({"SESSION_STORE": "file"}, {"persistent": True, "idleStopMs": 5}),
         ({}, {"persistent": True, "disabled": True}),
         ({"OAUTH_ISSUER": "https://as.example"}, {}),
-        ({"OAUTH_ISSUER": "https://as.example", "HOST": "0.0.0.0", "OAUTH_AUDIENCE": "https://b.example"}, {}),
+        (
+            {
+                "OAUTH_ISSUER": "https://as.example",
+                "HOST": "0.0.0.0",
+                "ALLOWED_HOSTS": "b.example",
+                "OAUTH_AUDIENCE": "https://b.example",
+            },
+            {},
+        ),
+        ({"HOST": "0.0.0.0", "ACCESS_TOKEN": "x", "ALLOWED_HOSTS": "*"}, {}),
+        ({"HOST": "::1"}, {}),
     ],
 )
 def test_what_is_fine_is_not_talked_about(settings: dict[str, str], keys: dict[str, Any]) -> None:

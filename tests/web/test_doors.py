@@ -180,7 +180,7 @@ async def test_a_route_is_for_whom_it_should_be(doors: Doors, route: Route) -> N
     assert (await doors.ask(route, doors.secrets["right"]))[0] == route.right
 
 
-@pytest.mark.parametrize("route", [*ROUTES, *PROBES, *PUBLIC, PAGE[0], *NOWHERE], ids=str)
+@pytest.mark.parametrize("route", [*ROUTES, *PUBLIC, PAGE[0], *NOWHERE], ids=str)
 async def test_no_foreign_page_and_no_foreign_name_gets_in(doors: Doors, route: Route) -> None:
     for page in (
         {"Origin": "https://evil.example"},
@@ -196,6 +196,22 @@ async def test_no_foreign_page_and_no_foreign_name_gets_in(doors: Doors, route: 
     assert await doors.without_host(route) in (400, 403)
     status, _, _ = await doors.ask(route, doors.secrets["right"], Origin="http://localhost:5173")
     assert status == route.right
+
+
+@pytest.mark.parametrize("base", ["", "/tools"])
+async def test_a_probe_may_come_under_any_name_and_is_told_a_status(start_bridge: StartBridge, base: str) -> None:
+    """As those of Kubernetes and of load balancers do; by DNS rebinding a page might too."""
+    bridge = await start_bridge({"peer": peer()}, BASE_PATH=base)
+    for path in ("/livez", "/readyz", "/health"):
+        for host in ("10.1.2.3:3000", "evil.example"):
+            async with bridge.http.get(bridge.url + path, headers={"Host": host}) as response:
+                assert (response.status, await response.json()) == (200, {"status": "ok"})
+            for headers in ({"Host": host, "Origin": "https://evil.example"}, {"Origin": "null"}):
+                async with bridge.http.get(bridge.url + path, headers=headers) as response:
+                    assert response.status == 403
+        async with bridge.http.post(bridge.url + path, headers={"Host": "evil.example"}) as response:
+            assert response.status == 403
+    assert "version" in await bridge.get("/health")
 
 
 @pytest.mark.parametrize("route", PROBES, ids=str)

@@ -120,6 +120,8 @@ async def test_the_time_to_live_of_the_server_comes_after_that_of_the_request(st
     [
         ({}, '"server" is missing'),
         ({"server": "nobody"}, 'no server "nobody"'),
+        ({"server": "nobody", "persistent": True}, 'no server "nobody"'),
+        ({"server": "nobody", "persistent": False}, 'no server "nobody"'),
         ({"server": "peer", "ttl_ms": 0}, '"ttl_ms" is 0, must be a number of milliseconds above 0'),
         ({"server": "peer", "ttl_ms": True}, '"ttl_ms" is true'),
         ({"server": "peer", "ttl_hours": -1}, '"ttl_hours" is -1, must be a number of hours above 0'),
