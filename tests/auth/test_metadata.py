@@ -102,7 +102,7 @@ async def test_what_is_not_installed_is_named(
     start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # as Python marks a module that is not there
-    with pytest.raises(ConfigError, match=r"pip install 'mcp-stdio-bridge\[oauth\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[oauth\]'"):
         await start_bridge(OAUTH_ISSUER="https://as.example")
 
 
