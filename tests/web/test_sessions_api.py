@@ -254,7 +254,12 @@ async def test_a_store_that_is_required_and_not_there_is_503(start_bridge: Start
         assert response.status == 503
         assert "PERSISTENCE_REQUIRED" in (await response.json())["error"]["message"]
         assert "Retry-After" in response.headers
-    assert (await create(bridge, persistent=False))["persistent"] is False
+    made = await create(bridge, persistent=False, metadata={"a": 1})
+    assert made["persistent"] is False
+    status, _ = await change(bridge, made["session_id"], persistent=True, metadata={"b": 2}, ttl_hours=1)
+    assert status == 503
+    left = await bridge.get(f"{API}/{made['session_id']}")
+    assert (left["metadata"], left["ttl_ms"], left["persistent"]) == ({"a": 1}, made["ttl_ms"], False)
 
 
 async def test_a_short_time_to_live_is_kept_though_the_pool_looks_seldom(bridge: Running) -> None:
