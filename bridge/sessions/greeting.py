@@ -6,7 +6,7 @@ A session is in the store, where it is kept at all, before its client hears that
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from bridge.children.exchange import Exchange
 from bridge.children.policy import Need
@@ -46,17 +46,23 @@ class Greeting:
     async def initialize(
         self, entry: SessionEntry, request: Request, silence: float | None, into: RequestStream | None = None
     ) -> Exchange:
-        """Send the client's ``initialize``, verbatim; the session is open when the child has accepted it."""
+        """Send the client's ``initialize``, verbatim; the session is open when the child has accepted it.
+
+        Raises :class:`Rejection` where another request opens the session already, and what :meth:`Seating.take` raises.
+        """
         session = entry.session
+        if self._seating.is_coming(entry) or not session.is_fresh:
+            why = "another request opens this session already; to open one more, send initialize without Mcp-Session-Id"
+            raise Rejection(Fault.NOT_A_MESSAGE, why)
         if entry.state is SessionState.DORMANT:  # it was created without a child
             await self._seating.seat_created(entry)
         session.introduce(request.params)
         exchange = Exchange(request, session.has_opened, into)
         if session.greeting:  # a child that others hold too was greeted by the bridge
-            session.own(self._finish_greeting(entry, exchange, session.greeting))
+            session.own(self._ended(entry, exchange, self._finish_greeting(entry, exchange, session.greeting)))
         else:
             leg = await session.call(request, silence=silence)
-            session.own(self._greet(entry, leg, exchange))
+            session.own(self._ended(entry, exchange, self._greet(entry, leg, exchange)))
         session.opening = exchange
         return exchange
 
@@ -72,6 +78,15 @@ class Greeting:
             raise
         self._opened(entry, seat)
         return entry
+
+    async def _ended(self, entry: SessionEntry, exchange: Exchange, work: Coroutine[None, None, None]) -> None:
+        """Whatever becomes of the work, its client hears of it."""
+        try:
+            await work
+        except Exception:
+            log.exception("session %s: its initialize ended in an unexpected error", entry.session.label)
+            self._end(entry, "its initialize failed")
+            exchange.fail(BridgeError("internal error; the log has the details"))
 
     async def _greet(self, entry: SessionEntry, leg: Exchange, exchange: Exchange) -> None:
         """Hand the child's own answer to the client; a child of the other era is replaced and spoken to in that."""

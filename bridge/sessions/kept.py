@@ -137,7 +137,9 @@ class Kept:
         was_kept, session.is_kept = session.is_kept, self.is_lasting
         try:
             await self.settle(entry)
-        except Rejection:
+        except BaseException:
+            if not was_kept:
+                self.forget(entry)
             session.is_kept = was_kept
             raise
         self.follow(entry)

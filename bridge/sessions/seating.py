@@ -16,6 +16,7 @@ from bridge.children.seat import Seat
 from bridge.children.variables import OwnVariables
 from bridge.protocol import messages
 from bridge.protocol.errors import BridgeError, Fault, OtherEra, Rejection
+from bridge.protocol.states import SessionState
 from bridge.sessions.pool import SessionPool
 from bridge.sessions.recording import Recording
 from bridge.sessions.room import SessionEntry, is_temporary
@@ -79,6 +80,12 @@ class Seating:
         except BridgeError as error:
             log.warning("session %s has no child: %s", entry.session.label, error)
 
+    def is_coming(self, entry: SessionEntry) -> bool:
+        """Whether a session without a child is just getting one."""
+        if entry.key in self._waking:
+            return True
+        return entry.state is SessionState.OPENING and isinstance(entry.session.seat, Vacant)
+
     async def seat_created(self, entry: SessionEntry) -> None:
         """Give a session its first child, which its client initializes. Raises what :meth:`take` raises."""
         session = entry.session
@@ -109,7 +116,12 @@ class Seating:
         await seat.gone()
 
     async def _woken(self, entry: SessionEntry) -> Seat:
-        """The seat of a session that had none; many may wait for the same start."""
+        """The seat of a session that had none; many may wait for the same start, but for one that their own client
+        initializes.
+        """
+        if self.is_coming(entry) and entry.key not in self._waking:
+            why = "initialize of this session is not answered yet; send other requests when it is"
+            raise Rejection(Fault.NOT_A_MESSAGE, why)
         return await self._waking.join(entry.key, lambda: self._wake(entry))
 
     async def _wake(self, entry: SessionEntry) -> Seat:

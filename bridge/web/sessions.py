@@ -161,9 +161,15 @@ class SessionsFace:
             check_persist(request)
             if entry.session.server == ALL_SERVERS:
                 raise Rejection(Fault.BAD_PARAMS, '"persistent" is for sessions at one server, and this one is at all')
+        before = entry.session.metadata, entry.ttl
         entry.session.metadata = metadata
         self._sessions.pool.set_ttl(entry, ttl)
-        await self._sessions.kept.keep(entry, wanted)
+        try:
+            await self._sessions.kept.keep(entry, wanted)
+        except BaseException:
+            entry.session.metadata, ttl = before
+            self._sessions.pool.set_ttl(entry, ttl)
+            raise
         row = self._row(self._sessions.pool, entry, principal_of(request))
         if not row["persistent"] and (warning := self._sessions.kept.warning(wanted=wanted)):
             row["warning"] = warning

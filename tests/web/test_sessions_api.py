@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Any
 
@@ -78,6 +79,54 @@ async def test_a_created_session_survives_a_start_that_fails(start_bridge: Start
             assert "could not be started" in (await response.json())["error"]["message"]
     [row] = await bridge.get(API)
     assert (row["session_id"], row["state"]) == (session.id, "dormant")
+
+
+@pytest.mark.parametrize("first", ["initialize", "tools/call"])
+@pytest.mark.parametrize("second", ["initialize", "tools/call"])
+async def test_requests_that_open_a_created_session_at_once_are_served_or_refused(
+    bridge: Running, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    registry = bridge.service.core.registry
+    asked, start, seat = asyncio.Event(), asyncio.Event(), registry.seat
+
+    async def late(*args: Any, **named: Any) -> Any:
+        asked.set()
+        await start.wait()
+        return await seat(*args, **named)
+
+    monkeypatch.setattr(registry, "seat", late)
+    session = as_session(bridge, await create(bridge))
+
+    async def send(method: str) -> tuple[int, dict[str, Any]]:
+        body = message("initialize", 1, **INITIALIZE) if method == "initialize" else tool("count", 1)
+        async with session.post(body) as response:
+            return response.status, await last(response)
+
+    async with in_time():
+        one = asyncio.create_task(send(first))
+        await asked.wait()
+        other = asyncio.create_task(send(second))
+        if first != second or first == "initialize":
+            status, answer = await other  # while the child of the first one starts
+            assert status == 400
+            assert ("another request opens" if second == "initialize" else "not answered yet") in str(answer["error"])
+        start.set()
+        for task in {one, *([other] if first == second == "tools/call" else [])}:
+            status, answer = await task
+            assert (status, "result" in answer) == (200, True)
+        assert "result" in await session.call("count")
+
+
+async def test_a_client_hears_of_an_initialize_that_ends_in_a_fault_of_the_bridge(
+    bridge: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(entry: Any) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(bridge.service.core.sessions.kept, "settle", fail)
+    async with in_time(), bridge.post("/mcp/peer", message("initialize", 0, **INITIALIZE)) as response:
+        assert "internal error" in (await last(response))["error"]["message"]
+    assert await bridge.get(API) == []
 
 
 async def test_an_initialized_session_is_not_initialized_twice(bridge: Running) -> None:
@@ -205,7 +254,12 @@ async def test_a_store_that_is_required_and_not_there_is_503(start_bridge: Start
         assert response.status == 503
         assert "PERSISTENCE_REQUIRED" in (await response.json())["error"]["message"]
         assert "Retry-After" in response.headers
-    assert (await create(bridge, persistent=False))["persistent"] is False
+    made = await create(bridge, persistent=False, metadata={"a": 1})
+    assert made["persistent"] is False
+    status, _ = await change(bridge, made["session_id"], persistent=True, metadata={"b": 2}, ttl_hours=1)
+    assert status == 503
+    left = await bridge.get(f"{API}/{made['session_id']}")
+    assert (left["metadata"], left["ttl_ms"], left["persistent"]) == ({"a": 1}, made["ttl_ms"], False)
 
 
 async def test_a_short_time_to_live_is_kept_though_the_pool_looks_seldom(bridge: Running) -> None:
