@@ -149,7 +149,8 @@ class ChildConnection:
 
     def abandon(self, exchange: Exchange, failure: BridgeError) -> None:
         """Cancel an exchange on the child, forget it there, and end it with ``failure``."""
-        if not exchange.ended:
+        # initialize MUST NOT be cancelled (specification, cancellation); it is only forgotten
+        if not exchange.ended and exchange.request.method != "initialize":
             self.abandoned += 1
             self._cancel(exchange, b'{"reason":%b}' % messages.encode(str(failure)))
             self._count_lost(exchange, failure.fault)

@@ -313,7 +313,7 @@ class StreamableSession:
             timer.cancel()
         self._questions.clear()
         for exchange in list(self._calls):
-            exchange.fail(Rejection(Fault.UNKNOWN_SESSION, f"session ended: {why}"))
+            exchange.abandon(Rejection(Fault.UNKNOWN_SESSION, f"session ended: {why}"))  # others may share its child
         streams, self._streams = self._streams, []
         if self.opening is None:
             _end_all(streams)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,3 +249,35 @@ async def test_a_call_that_ends_while_it_waits_for_a_child_takes_none(start_brid
         assert "ended before it answered" in (await held)["error"]["message"]
         for _ in range(3):
             assert (await after.call("echo", 3, n=1))["result"] == {"n": 1}
+
+
+async def test_the_calls_of_a_session_that_ends_end_on_its_shared_child_too(start_bridge: StartBridge) -> None:
+    bridge = await _shared(start_bridge, "shared")
+    ending, staying = await bridge.session(), await bridge.session()
+    [child] = bridge.service.core.registry.children()
+    call = asyncio.create_task(ending.call("never", 5))
+    await _until(lambda: child.connection.open_exchanges == 1)
+    async with ending.delete() as response:
+        assert response.status == 204
+    assert "session ended" in (await call)["error"]["message"]
+    assert child.connection.exchanges == []
+    [seen] = (await staying.call("cancelled"))["result"]["cancelled"]
+    assert "session ended" in seen["reason"]
+
+
+async def test_an_initialize_whose_session_ends_is_not_cancelled(start_bridge: StartBridge, tmp_path: Path) -> None:
+    heard = tmp_path / "heard"
+    listener = {"command": "sh", "args": ["-c", 'exec cat >"$0"', str(heard)]}
+    bridge = await start_bridge({"mute": listener})
+    async with bridge.post("/api/v1/sessions", {"server": "mute"}) as response:
+        id_ = (await response.json())["session_id"]
+    session = Session(bridge.http, f"{bridge.url}/mcp/mute", id_, {})
+    opening = asyncio.create_task(_ask(session, "initialize", **INITIALIZE))
+    await _until(lambda: heard.exists() and b"initialize" in heard.read_bytes())
+    [child] = bridge.service.core.registry.children()
+    async with session.delete() as response:
+        assert response.status == 204
+    assert "session ended" in (await opening)["error"]["message"]
+    await _until(lambda: not bridge.service.core.registry.children())
+    assert child.connection.exchanges == []
+    assert b"cancelled" not in heard.read_bytes()
