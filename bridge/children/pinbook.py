@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which changes are collected before they are written.
 DELAY = 1.0
+#: Seconds between two tries to write: doubled up to this while they fail.
+LAST_RETRY = 60.0
 VERSION = 1
+Sleep = Callable[[float], Awaitable[None]]
 
 
 class PinBook:
@@ -35,9 +38,10 @@ class PinBook:
     Raises :class:`ConfigError` for a file that cannot be understood: without it, everything would be trusted again.
     """
 
-    def __init__(self, path: Path, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, wall: Callable[[], float] = time.time, sleep: Sleep = asyncio.sleep) -> None:
         self._path = path
         self._wall = wall
+        self._sleep = sleep
         self._dirty = asyncio.Event()
         self._writing = threading.Lock()
         self._has_failed = False
@@ -70,14 +74,16 @@ class PinBook:
         return pins
 
     async def run(self) -> None:
-        """Write changes down, for ever."""
+        """Write changes down, for ever; what could not be written is tried again."""
+        delay = DELAY
         while True:
             await self._dirty.wait()
-            await asyncio.sleep(DELAY)
+            await self._sleep(delay)
             await self._write()
+            delay = min(2 * delay, LAST_RETRY) if self._has_failed else DELAY
 
     async def close(self) -> None:
-        """Write what is not written, after :meth:`run` has ended."""
+        """Write what is not written, after :meth:`run` has ended, in the middle of a write too."""
         if self._dirty.is_set():
             await self._write()
 
@@ -87,13 +93,20 @@ class PinBook:
         ours = {server: row for server, row in ours.items() if row["since"] is not None}
         try:
             written = await asyncio.get_running_loop().run_in_executor(None, self._replace, ours)
+            if self._has_failed:
+                log.info("PINS_FILE: %s is written again", self._path)
             self._has_failed = False
             for server, row in ours.items():
                 self._learn(server, row, written[server])
         except (OSError, ConfigError) as error:
+            self._dirty.set()
             if not self._has_failed:
                 self._has_failed = True
-                log.warning("PINS_FILE: %s cannot be written, so pins end with the bridge: %s", self._path, error)
+                text = "PINS_FILE: %s cannot be written; it is tried again, and until then pins end with the bridge: %s"
+                log.warning(text, self._path, error)
+        except BaseException:  # the one who waits has ended, and nobody hears what becomes of it
+            self._dirty.set()
+            raise
 
     def _replace(self, ours: dict[str, Row]) -> dict[str, Row]:
         """Write these rows, and what others have made of them; return what was written."""

@@ -15,6 +15,8 @@ _FALSE = frozenset({"false", "0", "no", "off", ""})
 _NEVER = frozenset({"null", "none", "never"})
 #: Characters of a key.
 SHORTEST_KEY = 16
+#: Seconds that anything may be told to take (100 years): dates have an end, and so have numbers of milliseconds.
+LONGEST = 100 * 365 * 24 * 3600.0
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 #: What a node may be called: visible ASCII that means nothing in a session id, an URL or a file name.
 NODE = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
@@ -86,42 +88,46 @@ def optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else read(value)
 
 
+def _duration(value: Any, unit: str, *, times: float = 1.0, per: float = 1.0) -> float:
+    """Read a positive number of some unit, of which one is ``times / per`` seconds, as seconds."""
+    try:
+        found = float(str(value).strip()) * times / per if not isinstance(value, bool) else 0.0
+    except ValueError:
+        found = 0.0
+    if found > LONGEST:
+        raise Wanted(f"at most {LONGEST * per / times:.0f} {unit} (100 years)")
+    if not found > 0:
+        raise Wanted(f"a number of {unit} above 0")
+    return found
+
+
+def _or_never(read: Callable[[], float], value: Any) -> float | None:
+    if value is None or str(value).strip().lower() in _NEVER:
+        return None
+    try:
+        return read()
+    except Wanted as wanted:
+        raise Wanted(f'{wanted}, or "never"') from None
+
+
 def milliseconds(value: Any) -> float:
     """Read a positive number of milliseconds as seconds."""
-    try:
-        number = float(str(value).strip()) if not isinstance(value, bool) else 0.0
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise Wanted("a number of milliseconds above 0")
-    return number / 1000
+    return _duration(value, "milliseconds", per=1000)
 
 
 def milliseconds_or_never(value: Any) -> float | None:
     """Read milliseconds as seconds; ``null``, ``none`` and ``never`` mean that it never happens."""
-    if value is None or str(value).strip().lower() in _NEVER:
-        return None
-    try:
-        return milliseconds(value)
-    except Wanted:
-        raise Wanted('a number of milliseconds above 0, or "never"') from None
+    return _or_never(lambda: milliseconds(value), value)
 
 
 def hours_or_never(value: Any) -> float | None:
     """Read hours as seconds; ``null``, ``none`` and ``never`` mean that it never happens."""
-    try:
-        found = milliseconds_or_never(value)
-    except Wanted:
-        raise Wanted('a number of hours above 0, or "never"') from None
-    return None if found is None else found * 3600 * 1000
+    return _or_never(lambda: _duration(value, "hours", times=3600), value)
 
 
 def seconds(value: Any) -> float:
     """Read a positive number of seconds."""
-    try:
-        return milliseconds(value) * 1000
-    except Wanted:
-        raise Wanted("a number of seconds above 0") from None
+    return _duration(value, "seconds")
 
 
 def choice(*words: str) -> Callable[[Any], str]:

@@ -14,6 +14,7 @@ from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
 from bridge.children.variables import OwnVariables
+from bridge.config.values import LONGEST
 from bridge.observe import audit
 from bridge.observe.ids import shorten
 from bridge.protocol import messages
@@ -240,7 +241,8 @@ class SessionDirectory:
         else:
             session = self.kept.session_of(record, events)
             self._room.count(session.server, session.owner)
-            self._enter_dormant(session, record.ttl, self.kept.age(record), self.kept.idle(record))
+            ttl = None if record.ttl is None else min(record.ttl, LONGEST)
+            self._enter_dormant(session, ttl, self.kept.age(record), self.kept.idle(record))
             return
         self._graves.bury(record.id, why, expired=False)
         log.info("Session not restored session_id=%s: %s", shorten(record.id), why)

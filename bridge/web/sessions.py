@@ -40,6 +40,8 @@ Found = list[tuple[AnyPool, Entry[Any]]]
 #: Bytes of ``metadata`` that a session may carry, as JSON.
 MOST_METADATA = 16 * 1024
 _CHANGEABLE = frozenset({"persistent", "ttl_ms", "ttl_hours", "metadata"})
+#: The last second that has a date.
+_LATEST = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
 _STATES = frozenset(state.value for state in SessionState)
 
 
@@ -271,7 +273,11 @@ def _pool_stats(pool: AnyPool) -> dict[str, Any]:
 
 
 def _iso(wall: float) -> str:
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(min(max(wall, 0.0), _LATEST), UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 async def _body(request: web.Request, allowed: frozenset[str]) -> dict[str, Any]:

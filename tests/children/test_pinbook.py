@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from bridge.children.pinbook import PinBook
+from bridge.children.pinbook import DELAY, LAST_RETRY, PinBook
 from bridge.children.pinmerge import merge
 from bridge.children.pins import MOST_TOOLS, ServerPins
 from bridge.config.server import ServerConfig
+from tests.faketime import FakeTime
 
 CONFIG = ServerConfig("s", ("x",), {}, pin_tools="block")
 
@@ -70,6 +72,46 @@ async def test_what_was_approved_elsewhere_is_shown_here_and_clients_are_told(tm
     await second.book.close()
     assert (second.pins.news, second.told, first.told) == ({}, ["s"], [])
     assert second.pins.is_shown(*tool("a", "changed"))
+
+
+async def test_what_could_not_be_written_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory, time = tmp_path / "state", FakeTime()
+    book = PinBook(directory / "pins.json", sleep=time.sleep)
+    pins = book.of(CONFIG)
+    assert pins is not None
+    directory.write_text("a file in place of the directory")
+    run = asyncio.create_task(book.run())
+    pins.see([tool("a")], is_last=True)
+    while not caplog.records:
+        await time.advance(DELAY)
+        await asyncio.sleep(0.001)  # the write is in a thread
+    directory.unlink()
+    while not (directory / "pins.json").exists():
+        await time.advance(LAST_RETRY)
+        await asyncio.sleep(0.001)
+    run.cancel()
+    await asyncio.wait([run])
+    assert states(PinBook(directory / "pins.json").of(CONFIG)) == {"a": "pinned"}
+    assert [each.levelname for each in caplog.records] == ["WARNING"]  # however often it was tried
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+async def test_the_end_writes_what_has_not_been_written(tmp_path: Path, cut_off: bool) -> None:
+    directory = tmp_path / "state"
+    worker = Worker(directory / "pins.json")
+    directory.write_text("a file in place of the directory")
+    if cut_off:  # the task that writes is ended while it waits for the disk
+        worker.pins.see([tool("a")], is_last=True)
+        write = asyncio.create_task(worker.book.close())
+        await asyncio.sleep(0)
+        write.cancel()
+        await asyncio.wait([write])
+        assert write.cancelled()
+    else:
+        await worker.lists(tool("a"))
+    directory.unlink()
+    await worker.book.close()
+    assert states(PinBook(directory / "pins.json").of(CONFIG)) == {"a": "pinned"}
 
 
 V1, V2, V3 = ({"sha256": each, "text": "", "at": ""} for each in ("v1", "v2", "v3"))

@@ -17,6 +17,7 @@ from bridge.config.settings import MIB, Settings, load_environment, read_setting
 from bridge.config.values import LOOPBACK, UNSET, Rate
 
 URL_WISH = "an https:// address (http:// on loopback) without user, password and #"
+CENTURY = 'at most 3153600000000 milliseconds (100 years), or "never"'
 NEVER_WISH = 'a number of milliseconds above 0, or "never"'
 TOKEN = "a-token-that-must-not-be-seen-by-anyone"
 
@@ -272,8 +273,12 @@ BAD: list[tuple[str, str, str]] = [
     *(
         (name, text, NEVER_WISH)
         for name in ("STREAM_SESSION_TTL_MS", "BRIDGE_SESSION_TTL_MS", "REQUEST_TIMEOUT_MS")
-        for text in ("0", "0.0", "-1", "-300000", "nan", "inf", "5m", "false", "nul")
+        for text in ("0", "0.0", "-1", "-300000", "nan", "5m", "false", "nul")
     ),
+    *(("STREAM_SESSION_TTL_MS", text, CENTURY) for text in ("inf", "3153600000001", "1e306", "9" * 400)),
+    *(("SESSION_TTL_HOURS", text, 'at most 876000 hours (100 years), or "never"') for text in ("1e306", "1e9", "inf")),
+    ("START_TIMEOUT_MS", "1e99", "at most 3153600000000 milliseconds (100 years)"),
+    ("SESSION_CLEANUP_INTERVAL_SECONDS", "1e99", "at most 3153600000 seconds (100 years)"),
     *(
         (name, text, "a number of milliseconds above 0")
         for name in ("START_TIMEOUT_MS", "SHUTDOWN_TIMEOUT_MS")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from bridge.stores.database import NAME
@@ -131,6 +132,22 @@ async def test_a_damaged_event_in_the_file_keeps_no_bridge_from_starting(
         )
     bridge = await start_bridge(KEPT, **store)
     assert "result" in await at(bridge, session).call("count")
+
+
+async def test_times_in_the_file_that_no_calendar_has_can_be_listed(start_bridge: StartBridge, tmp_path: Path) -> None:
+    store = {"SESSION_STORE": "file", "SESSION_DIR": str(tmp_path)}
+    bridge = await start_bridge(KEPT, **store)
+    session = await bridge.session()
+    await bridge.service.stop()
+    with contextlib.closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+        [data] = database.execute("SELECT record FROM sessions").fetchone()
+        far = msgspec.json.encode(msgspec.json.decode(data) | {"ttl": 1e306, "created": -1e300})
+        database.execute("UPDATE sessions SET record = ?", (far,))
+    bridge = await start_bridge(KEPT, **store)
+    [row] = await bridge.get("/api/v1/sessions")
+    assert (row["ttl_ms"], row["created_at"]) == (3_153_600_000_000, "1970-01-01T00:00:00.000Z")
+    async with bridge.http.patch(f"{bridge.url}/api/v1/sessions/{session.id}", json={"metadata": {}}) as answer:
+        assert answer.status == 200
 
 
 async def test_a_deleted_session_stays_deleted(start_bridge: StartBridge, store: dict[str, str]) -> None:

@@ -141,6 +141,7 @@ async def test_an_initialized_session_is_not_initialized_twice(bridge: Running) 
         ({"ttl_ms": 1500}, 1.5),
         ({"ttl_hours": 2}, 7200),
         ({"ttl_hours": 0.5}, 1800),
+        ({"ttl_hours": 876_000}, 3_153_600_000),
         ({"ttl_ms": None}, None),
         ({"ttl_hours": "never"}, None),
         ({}, 300),
@@ -174,6 +175,8 @@ async def test_the_time_to_live_of_the_server_comes_after_that_of_the_request(st
         ({"server": "peer", "ttl_ms": 0}, '"ttl_ms" is 0, must be a number of milliseconds above 0'),
         ({"server": "peer", "ttl_ms": True}, '"ttl_ms" is true'),
         ({"server": "peer", "ttl_hours": -1}, '"ttl_hours" is -1, must be a number of hours above 0'),
+        ({"server": "peer", "ttl_hours": 1e9}, "at most 876000 hours (100 years)"),
+        ({"server": "peer", "ttl_hours": 1e306}, "at most 876000 hours (100 years)"),
         ({"server": "peer", "ttl_ms": 1, "ttl_hours": 1}, "keep one of them"),
         ({"server": "peer", "persistent": "yes"}, '"persistent" is "yes", must be true or false'),
         ({"server": "peer", "metadata": []}, '"metadata" is [], must be an object'),
@@ -184,7 +187,7 @@ async def test_the_time_to_live_of_the_server_comes_after_that_of_the_request(st
 )
 async def test_a_mistake_is_told_and_makes_no_session(bridge: Running, body: Any, said: str) -> None:
     async with bridge.post(API, body) as response:
-        assert response.status in (400, 404, 413)
+        assert response.status in (400, 404, 413), await response.text()
         assert said in (await response.json())["error"]["message"]
     assert await bridge.get(API) == []
 
