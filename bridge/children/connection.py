@@ -24,12 +24,13 @@ from bridge.protocol.errors import (
     BridgeError,
     ConnectionClosed,
     Fault,
+    NoServer,
     Rejection,
     StartFailed,
 )
 from bridge.protocol.framing import Oversized
 from bridge.protocol.messages import LargeResult, Message, Response
-from bridge.protocol.modern import LISTEN
+from bridge.protocol.modern import DISCOVER, LISTEN
 from bridge.protocol.mux import Deliver, Drop, Mux, Refuse, Reply, Undirected
 from bridge.protocol.subscriptions import named, wants
 
@@ -46,6 +47,9 @@ SAID = 20
 SAID_EVERY = 1000
 #: What the log says of such a line, with server, count, reason and line; ``doctor`` listens for it.
 SKIPPED = "server %s wrote a line that is skipped (%d so far): %s: %s"
+
+#: Only clients ask these; a server that does sends back what it was sent.
+OF_CLIENTS = frozenset({"initialize", DISCOVER})
 
 #: The first question that is one too many is logged, then one of so many.
 REFUSED_EVERY = 1000
@@ -265,12 +269,25 @@ class ChildConnection:
         exchange.put(text, Kind.NOTE)
 
     def _undirected(self, message: Undirected) -> None:
+        if message.question is not None and message.method in OF_CLIENTS:
+            self._echoed(message.question, message.method)
+            return
         if self.on_announcement is not None and self.on_announcement(message):
             return
         if self.on_undirected is not None:
             self.on_undirected(message)
         elif message.question is not None:
             self.refuse(message.question, f"no client here answers {message.method}")
+
+    def _echoed(self, question: int, method: str) -> None:
+        """What was started sends back what it is sent: nobody but a client asks this. It is no server to wait for."""
+        why = f"it sends back what it is sent ({method}), so it is no MCP server; look at its command and args"
+        greetings = [exchange for exchange in self._mux.exchanges if exchange.greets]
+        for exchange in greetings:
+            self._mux.close(exchange.number)
+            exchange.fail(NoServer(self.server, why))
+        if not greetings:
+            self.refuse(question, f"{method} is for clients to ask")
 
     def _broken(self, line: bytes, rejection: Rejection) -> None:
         """A line that is no message. What it is meant to answer would wait for ever; the rest is skipped."""
@@ -323,11 +340,11 @@ class ChildConnection:
         return watch
 
     def _silent(self, exchange: Exchange, seconds: float) -> None:
-        if self._mux.questions:  # it waits for a person, who has a limit of their own
-            self._watch(seconds).start(exchange)
-            return
         if exchange.greets:
             self._slow_start(exchange, seconds)
+            return
+        if self._mux.questions:  # it waits for a person, who has a limit of their own
+            self._watch(seconds).start(exchange)
             return
         why = f'server "{self.server}" gave neither answer nor progress for {seconds:g} s (requestTimeout)'
         self.abandon(exchange, Rejection(Fault.TIMED_OUT, why))

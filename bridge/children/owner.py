@@ -27,7 +27,7 @@ from bridge.observe import audit
 from bridge.process.child import ChildProcess
 from bridge.process.spawn import Command, Process, SpawnError
 from bridge.protocol import handshake, messages, translate
-from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed, OtherEra, StartFailed
+from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed, NoServer, OtherEra, StartFailed
 from bridge.protocol.handshake import Greeted, Refused
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.states import ChildEvent, ChildState
@@ -189,7 +189,9 @@ class Owner:
         child.connection.exchange(exchange, seconds)
         answer = messages.parse(await exchange.receive())
         if exchange.failure is not None:
-            raise OtherEra(self._config.id, str(exchange.failure)) if is_verdict else exchange.failure
+            if is_verdict and not isinstance(exchange.failure, NoServer):
+                raise OtherEra(self._config.id, str(exchange.failure))
+            raise exchange.failure
         assert isinstance(answer, Response)
         match handshake.discovered(answer) if is_modern else handshake.greeted(answer):
             case Refused(why, other_era):

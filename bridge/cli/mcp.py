@@ -55,7 +55,12 @@ class Session:
                 raise NotReady(str(error)) from None
             raise
         try:
-            self._headers["MCP-Protocol-Version"] = str(result["protocolVersion"])
+            version = result.get("protocolVersion") if isinstance(result, dict) else None
+            if not isinstance(version, str):
+                raise CommandError(
+                    f"server {self._server} answered initialize without a protocolVersion: no MCP server?"
+                )
+            self._headers["MCP-Protocol-Version"] = version
             self._send({"method": "notifications/initialized"})
         except BaseException:
             self.__exit__()

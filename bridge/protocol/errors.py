@@ -139,6 +139,10 @@ class StartFailed(BridgeError):
         self.why = why
 
 
+class NoServer(StartFailed):
+    """What was started is no MCP server, of whatever era."""
+
+
 class OtherEra(StartFailed):
     """A server does not speak the era that its child was spoken to in."""
 

@@ -25,6 +25,11 @@ SERVERS = {
     "old": asking("handshake"),
     "new": asking("modern"),
     "lost": {"command": "no-such-thing"},
+    "mirror": {"command": "cat"},
+    "empty": {
+        "command": "sh",
+        "args": ["-c", """read x; echo '{"jsonrpc":"2.0","id":1,"result":[]}'; exec sleep 99"""],
+    },
     "conformance": {"command": sys.executable, "args": [str(PEERS / "conformance_server.py")]},
 }
 
@@ -127,6 +132,8 @@ async def test_ctrl_c_is_quiet_and_ends_the_call_on_the_server(
         (["peer", "echo", "text"], 2, "'text' is no key=value"),
         (["peer", "echo", "{}", "a=1"], 2, "not both"),
         (["peer", "die"], 1, "these are my last words"),
+        (["mirror", "x"], 1, "it sends back what it is sent"),
+        (["empty", "x"], 1, "answered initialize without a protocolVersion"),
     ],
 )
 async def test_what_goes_wrong_is_one_line(

@@ -15,6 +15,7 @@ from bridge.children import connection
 from bridge.children.child import Child
 from tests.conftest import INITIALIZE, Running, Session, StartBridge, events, in_time, last, message, peer, tool
 from tests.faults.conftest import babbler, until
+from tests.modern_client import ModernClient
 
 SERVERS = {"peer": peer(), "babbler": babbler()}
 
@@ -175,6 +176,28 @@ async def test_a_server_that_never_answers_initialize_is_given_up_and_nothing_of
     assert "could not be started: it did not answer initialize within 0.1 s" in answer["error"]["message"]
     assert session_id is None
     await until(lambda: bridge.service.core.registry.children() == [], "its process has ended")
+
+
+@pytest.mark.parametrize("face", ["mcp", "bridge", "modern"])
+async def test_a_program_that_sends_back_what_it_is_sent_is_no_server(start_bridge: StartBridge, face: str) -> None:
+    bridge = await start_bridge({"mirror": {"command": "cat"}})
+    async with in_time():
+        if face == "modern":
+            answer = await ModernClient(bridge, "mirror").ask("tools/list", "me")
+        else:
+            async with bridge.post(f"/{face}/mirror", message("initialize", "me", **INITIALIZE)) as response:
+                answer = await last(response)
+    why = 'server "mirror" could not be started: it sends back what it is sent'
+    assert (answer["id"], answer["error"]["message"].startswith(why)) == ("me", True), answer
+    await until(lambda: bridge.service.core.registry.children() == [], "its process has ended")
+
+
+async def test_a_question_before_initialize_is_answered_gives_no_time(start_bridge: StartBridge) -> None:
+    script = """echo '{"jsonrpc":"2.0","id":7,"method":"roots/list"}'; exec sleep 1000"""
+    bridge = await start_bridge({"asks": {"command": "sh", "args": ["-c", script], "startTimeout": 300}})
+    async with in_time():
+        answer, _ = await _initialize(bridge, "asks")
+    assert "did not answer initialize within 0.3 s" in answer["error"]["message"]
 
 
 async def test_a_start_has_time_for_as_long_as_stderr_moves(
