@@ -17,6 +17,7 @@ from bridge.config.environment import inherited
 from bridge.config.errors import ConfigError
 from bridge.config.keys import BadEntry, kind_of
 from bridge.config.server import ServerConfig
+from bridge.config.spelling import meant
 
 #: What the object of entries may be called; without either it is the document itself.
 TABLE_KEYS = ("mcpServers", "servers")
@@ -81,10 +82,21 @@ def entries_in(text: str, source: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f'{source}: must be an object with "mcpServers", not {kind_of(document)}')
     key = next((key for key in TABLE_KEYS if key in document), None)
+    if key is None:
+        _check_not_misspelt(document, source)
     table = document if key is None else document[key]
     if not isinstance(table, dict):
         raise ConfigError(f'{source}: "{key}" must be an object of id -> entry, not {kind_of(table)}')
     return table
+
+
+def _check_not_misspelt(document: dict[str, Any], source: str) -> None:
+    """A table under a name that is almost one of ours is no server of that name: it would end every other one."""
+    for name, value in document.items():
+        wanted = meant(name, TABLE_KEYS)
+        is_entry = isinstance(value, dict) and not all(isinstance(each, dict) for each in value.values())
+        if wanted is not None and not is_entry:
+            raise ConfigError(f'{source}: {json.dumps(name)} is no key; did you mean "{wanted}"?')
 
 
 def single_command(argv: list[str], environ: Mapping[str, str]) -> Servers:

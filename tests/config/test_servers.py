@@ -84,6 +84,11 @@ def test_the_entries_keep_their_order() -> None:
     assert list(parse('{"b":{"command":"x"},"a":{"command":"x"},"c":{"command":"x"}}').entries) == ["b", "a", "c"]
 
 
+def test_a_server_may_be_called_almost_as_the_table_is() -> None:
+    assert parse('{"server":{"command":"x"}}').entries["server"].argv == ("x",)
+    assert list(parse('{"mcpServers":{"mcpservers":{"command":"x"}}}').entries) == ["mcpservers"]
+
+
 def test_no_servers_are_no_mistake() -> None:
     assert parse('{"mcpServers":{}}') == Servers(SOURCE, {})
     assert parse("{}") == Servers(SOURCE, {})
@@ -99,6 +104,10 @@ def test_no_servers_are_no_mistake() -> None:
         ('{"mcpServers":[]}', '"mcpServers" must be an object of id -> entry, not list'),
         ('{"servers":null}', '"servers" must be an object of id -> entry, not null'),
         ('{"mcpServers":true}', '"mcpServers" must be an object of id -> entry, not boolean'),
+        ('{"mcpservers":{"git":{"command":"x"}}}', '"mcpservers" is no key; did you mean "mcpServers"?'),
+        ('{"mcp_servers":{}}', '"mcp_servers" is no key; did you mean "mcpServers"?'),
+        ('{"mcpSevers":{"command":{"command":"x"}}}', '"mcpSevers" is no key; did you mean "mcpServers"?'),
+        ('{"Server":{"git":{"command":"x"}}}', '"Server" is no key; did you mean "servers"?'),
     ],
 )
 def test_a_file_of_another_shape_is_refused(text: str, message: str) -> None:
