@@ -89,6 +89,26 @@ def test_a_server_may_be_called_almost_as_the_table_is() -> None:
     assert list(parse('{"mcpServers":{"mcpservers":{"command":"x"}}}').entries) == ["mcpservers"]
 
 
+@pytest.mark.parametrize("end", ["}}", ",}}"])
+def test_an_id_that_is_there_twice_is_named(end: str) -> None:
+    servers = parse('{"mcpServers":{"git":{"command":"x"},"mail":{"command":"x"},"git":{"command":"y"}' + end)
+    [problem] = servers.problems
+    assert problem.text == f'{SOURCE}: "git" is there twice in one object; only the last one counts'
+    assert (problem.fatal, servers.entries["git"].argv) == (False, ("y",))
+
+
+def test_keys_that_are_almost_known_are_told_what_they_are_like() -> None:
+    [(text, fatal)] = problems(disable=True, request_timeout=5, alwaysAllow=[])
+    wanted = 'unknown keys are ignored: alwaysAllow, disable (did you mean "disabled"?), '
+    assert text == f'{SOURCE}: "git": {wanted}request_timeout (did you mean "requestTimeout"?)'
+    assert not fatal
+    missing = error(command="${NONE}", Disabled=True)
+    assert missing.endswith('; unknown keys: Disabled (did you mean "disabled"?)')
+    [problem] = parse('{"git":{"comand":"x"}}').problems
+    assert '"command" is missing' in problem.text
+    assert problem.text.endswith('; unknown keys: comand (did you mean "command"?)')
+
+
 def test_no_servers_are_no_mistake() -> None:
     assert parse('{"mcpServers":{}}') == Servers(SOURCE, {})
     assert parse("{}") == Servers(SOURCE, {})
@@ -468,7 +488,7 @@ def test_a_disabled_remote_example_may_name_variables_that_nobody_has_set() -> N
 
 def test_unknown_keys_are_warned_about_once_and_ignored() -> None:
     assert problems(autoApprove=[], alwaysAllow=["x"], Args=[]) == [
-        (f'{SOURCE}: "git": unknown keys are ignored: Args, alwaysAllow, autoApprove', False)
+        (f'{SOURCE}: "git": unknown keys are ignored: Args (did you mean "args"?), alwaysAllow, autoApprove', False)
     ]
 
 
