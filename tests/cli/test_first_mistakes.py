@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,18 @@ async def test_a_bad_value_is_told_where_it_was_written(folder: Path, arguments:
     code, _, err = await run(folder, "check", *arguments)
     assert code == 2
     assert words in err
+
+
+async def test_an_address_that_cannot_be_listened_at_is_told_once_with_what_to_change(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for workers in ("1", "2"):
+            code, _, err = await run(folder, "serve", "--port", str(port), "--workers", workers)
+            assert code == 1
+            assert err.splitlines()[-1] == (
+                f"mcp-bridge: PORT: cannot listen on 127.0.0.1:{port}: Address already in use; is a bridge "
+                "running there already? choose another with --port"
+            )
+    code, _, err = await run(folder, "serve", "--port", "0", "--host", "192.0.2.1", ACCESS_TOKEN="sesame")
+    assert code == 1
+    assert re.search(r"mcp-bridge: HOST: cannot listen on 192\.0\.2\.1: Cannot assign .*--host\n", err)
