@@ -85,7 +85,12 @@ async def _ask(
 def _of_the_configuration(settings: Settings, servers: Servers) -> list[Finding]:
     findings = [Finding("ok", "bridge", f"{servers.source} has {len(servers.entries)} usable server(s)")]
     findings += [
-        Finding("error" if problem.fatal else "warning", problem.server, problem.text, f"change it in {servers.source}")
+        Finding(
+            "error" if problem.fatal else "warning",
+            problem.server,
+            problem.text,
+            f"change it in {problem.text.partition(': ')[0]}",
+        )
         for problem in servers.problems
     ]
     findings += [Finding("warning", "bridge", line) for line in advice(settings, servers.entries)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bridge.config import values
 from bridge.config.errors import ConfigError
-from bridge.config.servers import Servers, load_servers, parse_servers, single_command
-from bridge.config.settings import Settings, load_environment, read_settings
+from bridge.config.servers import Problem, Servers, load_servers, parse_servers, single_command
+from bridge.config.settings import Environ, Settings, load_environment, read_settings
 
 #: Flags that stand for a setting.
 _FLAG_SETTINGS = {
@@ -65,7 +67,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", metavar="FILE", help="servers file (SERVERS_FILE, default servers.json)")
 
 
-def settings_of(options: argparse.Namespace) -> tuple[Settings, dict[str, str]]:
+def settings_of(options: argparse.Namespace) -> tuple[Settings, Environ]:
     """Return the settings, and the environment that they were read from. Raises :class:`ConfigError`."""
     environ = load_environment(os.environ, options.env_file)
     return read_settings(environ, _overrides(options)), environ
@@ -83,10 +85,33 @@ def configuration_of(options: argparse.Namespace) -> tuple[Settings, Servers]:
     if options.command:
         if options.config is not None:
             raise ConfigError("--config and a command after -- exclude each other")
-        return settings, single_command(options.command, environ)
-    if settings.servers_inline is not None and options.config is None:
-        return settings, parse_servers(settings.servers_inline, "MCP_SERVERS", environ)
-    return settings, load_servers(settings.servers_file, environ)
+        servers = single_command(options.command, environ)
+    elif settings.servers_inline is not None and options.config is None:
+        servers = parse_servers(settings.servers_inline, "MCP_SERVERS", environ)
+    else:
+        servers = load_servers(settings.servers_file, environ)
+    return settings, _with_misspelt_settings(servers, environ)
+
+
+def _with_misspelt_settings(servers: Servers, environ: Environ) -> Servers:
+    """Tell of names in the file of settings that are almost settings. It may hold variables of servers too."""
+    misspelt = environ.misspelt()
+    if environ.file is None or not misspelt:
+        return servers
+    used = _text(servers, environ)
+    found = [
+        Problem(f'{environ.file}: {name} is no setting; did you mean "{setting}"?', "bridge", fatal=False)
+        for name, setting in misspelt
+        if name not in used and environ.file.resolve() not in {path.resolve() for path in servers.files}
+    ]
+    return replace(servers, problems=(*servers.problems, *found))
+
+
+def _text(servers: Servers, environ: Environ) -> str:
+    """What the entries were read from."""
+    if servers.files:
+        return servers.files[0].read_text(encoding="utf-8", errors="replace")
+    return environ.get("MCP_SERVERS", "")
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
@@ -96,15 +121,17 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
         if (value := getattr(options, flag, None)) is not None
     }
     if getattr(options, "session_timeout", None) is not None:
-        milliseconds = _milliseconds(options.session_timeout)
+        milliseconds = _milliseconds("--session-timeout", options.session_timeout)
         found |= {"STREAM_SESSION_TTL_MS": milliseconds, "BRIDGE_SESSION_TTL_MS": milliseconds}
     if getattr(options, "cleanup_interval", None) is not None:
         found["SESSION_CLEANUP_INTERVAL_SECONDS"] = options.cleanup_interval
     return found
 
 
-def _milliseconds(seconds: str) -> str:
+def _milliseconds(flag: str, given: str) -> str:
     try:
-        return str(float(seconds) * 1000)
-    except ValueError:
-        return seconds  # "never", or something that the setting itself will refuse
+        if values.milliseconds_or_never(given) is None:
+            return given
+        return str(values.seconds(given) * 1000)
+    except values.Wanted:
+        raise ConfigError(f'{flag}: is {given!r}, must be a number of seconds above 0, or "never"') from None

@@ -10,6 +10,17 @@ from bridge.config.server import ServerConfig
 from bridge.config.settings import Settings
 from bridge.config.values import UNSET
 
+#: Times that nobody means to be below a second: the key of an entry, the setting, the field of either.
+_TIMES = (
+    ("requestTimeout", "REQUEST_TIMEOUT_MS", "request_timeout"),
+    ("startTimeout", "START_TIMEOUT_MS", "start_timeout"),
+    ("sessionTtlMs", "STREAM_SESSION_TTL_MS", "stream_ttl"),
+    ("bridgeTtlMs", "BRIDGE_SESSION_TTL_MS", "bridge_ttl"),
+    ("idleStopMs", None, "idle_stop"),
+    (None, "SHUTDOWN_TIMEOUT_MS", "shutdown_timeout"),
+)
+_ENTRY_FIELDS = {"stream_ttl": "session_ttl"}
+
 
 def advice(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]:
     """Return what a user should know of a configuration, one line each."""
@@ -42,6 +53,7 @@ def advice(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]
         ):
             if value is not UNSET:
                 found.append(f"{name} and SESSION_TTL_HOURS are both set; {name} wins")
+    found += _seconds_taken_for_milliseconds(settings, servers)
     persistent = [server.id for server in servers.values() if server.persistent and not server.disabled]
     if settings.store == "memory" and persistent:
         found.append(
@@ -69,6 +81,26 @@ def advice(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]
         if server.header_env and not server.disabled:
             found += _header_env(server)
     return found
+
+
+def _seconds_taken_for_milliseconds(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]:
+    found = [
+        f"{name} is {_doubt(getattr(settings, field))}"
+        for _, name, field in _TIMES
+        if name is not None and _doubt(getattr(settings, field))
+    ]
+    for server in servers.values():
+        for key, _, field in _TIMES:
+            if key is not None and (doubt := _doubt(getattr(server, _ENTRY_FIELDS.get(field, field)))):
+                found.append(f'{server.id}: "{key}" is {doubt}')
+    return found
+
+
+def _doubt(seconds: object) -> str:
+    """What is said of a time that is below a second; nothing of others."""
+    if not isinstance(seconds, int | float) or not 0 < seconds < 1:
+        return ""
+    return f"{seconds * 1000:g} milliseconds; did you mean {seconds * 1_000_000:.10g}?"
 
 
 def _header_env(server: ServerConfig) -> list[str]:

@@ -15,6 +15,7 @@ from bridge.config.interpolation import UnsetVariable, interpolate
 from bridge.config.keys import KNOWN_KEYS, PROGRAM_KEYS, BadEntry, Read, get, kind_of
 from bridge.config.program import Environment, argv
 from bridge.config.server import ServerConfig, SharingConfig
+from bridge.config.spelling import meant
 from bridge.config.values import UNSET, Unset
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -108,7 +109,7 @@ class EntryReader:
     def _check_keys(self) -> None:
         unknown = sorted(set(self._raw) - KNOWN_KEYS)
         if unknown:
-            self.warnings.append(f"unknown keys are ignored: {', '.join(unknown)}")
+            self.warnings.append(f"unknown keys are ignored: {', '.join(map(_shown, unknown))}")
         unused = sorted(self._raw.keys() & (PROGRAM_KEYS if "url" in self._raw else {"headers"}))
         if unused:
             where = "where there is" if "url" in self._raw else "without"
@@ -162,6 +163,17 @@ class EntryReader:
             taken *= 1000
         self._notes = (f'"timeout" is taken as {taken:g} seconds; write "requestTimeout" in milliseconds to be exact',)
         return taken
+
+
+def misspelt(entry: Any) -> str:
+    """Return what the unknown keys of an entry are like, for whoever is told what is missing; nothing where none is."""
+    unknown = sorted(set(entry) - KNOWN_KEYS) if isinstance(entry, dict) else []
+    return ", ".join(_shown(key) for key in unknown if meant(key, KNOWN_KEYS))
+
+
+def _shown(key: str) -> str:
+    known = meant(key, KNOWN_KEYS)
+    return key if known is None else f'{key} (did you mean "{known}"?)'
 
 
 def _is_off(entry: dict[str, Any]) -> bool:

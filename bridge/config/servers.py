@@ -7,16 +7,17 @@ it. Only a file that cannot be read at all is a :class:`ConfigError`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bridge.config.entry import EntryReader
+from bridge.config.entry import EntryReader, misspelt
 from bridge.config.environment import inherited
 from bridge.config.errors import ConfigError
 from bridge.config.keys import BadEntry, kind_of
 from bridge.config.server import ServerConfig
+from bridge.config.spelling import meant
 
 #: What the object of entries may be called; without either it is the document itself.
 TABLE_KEYS = ("mcpServers", "servers")
@@ -60,31 +61,53 @@ def parse_servers(text: str, source: str, environ: Mapping[str, str], base: Path
     entries: dict[str, ServerConfig] = {}
     problems: list[Problem] = []
     files: list[Path] = []
-    for server_id, entry in entries_in(text, source).items():
+    twice: list[str] = []
+    for server_id, entry in entries_in(text, source, twice).items():
         try:
             reader = EntryReader(server_id, entry, environ, base or Path())
             files += reader.files
             entries[server_id] = reader.read()
         except BadEntry as error:
-            problems.append(Problem(f"{source}: {json.dumps(server_id)}: {error}", server_id, fatal=True))
+            unknown = f"; unknown keys: {hint}" if (hint := misspelt(entry)) else ""
+            problems.append(Problem(f"{source}: {json.dumps(server_id)}: {error}{unknown}", server_id, fatal=True))
         else:
             problems += [
                 Problem(f"{source}: {json.dumps(server_id)}: {text}", server_id, fatal=False)
                 for text in reader.warnings
             ]
+    problems += [
+        Problem(
+            f"{source}: {json.dumps(name)} is there twice in one object; only the last one counts", name, fatal=False
+        )
+        for name in twice
+    ]
     return Servers(source, entries, tuple(problems), tuple(files))
 
 
-def entries_in(text: str, source: str) -> dict[str, Any]:
-    """Return the entries of a JSON text as they are written, by id. Raises :class:`ConfigError`."""
-    document = parse_json(text, source)
+def entries_in(text: str, source: str, twice: list[str] | None = None) -> dict[str, Any]:
+    """Return the entries of a JSON text as they are written, by id. Names that are there twice go into ``twice``.
+
+    Raises :class:`ConfigError`.
+    """
+    document = parse_json(text, source, twice)
     if not isinstance(document, dict):
         raise ConfigError(f'{source}: must be an object with "mcpServers", not {kind_of(document)}')
     key = next((key for key in TABLE_KEYS if key in document), None)
+    if key is None:
+        _check_not_misspelt(document, source)
     table = document if key is None else document[key]
     if not isinstance(table, dict):
         raise ConfigError(f'{source}: "{key}" must be an object of id -> entry, not {kind_of(table)}')
     return table
+
+
+def _check_not_misspelt(document: dict[str, Any], source: str) -> None:
+    """A table under a name that is almost one of ours is no server of that name: it would end every other one."""
+    for name, value in document.items():
+        wanted = meant(name, TABLE_KEYS)
+        is_entry = isinstance(value, dict) and not all(isinstance(each, dict) for each in value.values())
+        if wanted is not None and not is_entry:
+            raise ConfigError(f'{source}: {json.dumps(name)} is no key; did you mean "{wanted}"?')
 
 
 def single_command(argv: list[str], environ: Mapping[str, str]) -> Servers:
@@ -94,10 +117,23 @@ def single_command(argv: list[str], environ: Mapping[str, str]) -> Servers:
     return Servers("command line", {"default": entry})
 
 
-def parse_json(text: str, source: str) -> Any:
-    """Read JSON, with comments and trailing commas. Raises :class:`ConfigError` with the line."""
+def parse_json(text: str, source: str, twice: list[str] | None = None) -> Any:
+    """Read JSON, with comments and trailing commas. Names that an object has twice go into ``twice``; the last counts.
+
+    Raises :class:`ConfigError` with the line.
+    """
+    found: list[str] = [] if twice is None else twice
+
+    def members(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        pairs = list(pairs)
+        whole = dict(pairs)
+        if len(whole) < len(pairs):
+            names = [name for name, _ in pairs]
+            found.extend(name for name in whole if names.count(name) > 1)
+        return whole
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=members)
     except RecursionError:
         raise ConfigError(f"{source}: is nested too deeply") from None
     except ValueError:
@@ -105,7 +141,8 @@ def parse_json(text: str, source: str) -> Any:
     # Comments and trailing commas are what people write. json5 is slow to import and to run, so it comes second.
     import json5
 
+    found.clear()
     try:
-        return json5.loads(text)
+        return json5.loads(text, object_pairs_hook=members)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: is not JSON: {str(error).replace('<string>:', 'line ')}") from None

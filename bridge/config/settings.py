@@ -19,6 +19,7 @@ from dotenv import dotenv_values
 from bridge.config import values
 from bridge.config.errors import ConfigError
 from bridge.config.redis_address import LOCAL, RedisAddress, redis_address
+from bridge.config.spelling import meant
 from bridge.config.values import UNSET, Unset
 
 MIB = 1024 * 1024
@@ -48,7 +49,7 @@ class Settings:
     oauth_client_id: str | None = _setting("OAUTH_CLIENT_ID", None, values.text)
     oauth_client_secret: str | None = _setting("OAUTH_CLIENT_SECRET", None, values.text, secret=True)
     allow_unauthenticated: bool = _setting("ALLOW_UNAUTHENTICATED", False, values.flag)
-    allowed_origins: tuple[str, ...] = _setting("ALLOWED_ORIGINS", (), values.names)
+    allowed_origins: tuple[str, ...] = _setting("ALLOWED_ORIGINS", (), values.origins)
     allowed_hosts: tuple[str, ...] = _setting("ALLOWED_HOSTS", (), values.names)
     rate_limit: values.Rate | None = _setting("RATE_LIMIT", None, values.rate)
     trust_proxy: tuple[values.Network, ...] = _setting("TRUST_PROXY", (), values.networks)
@@ -146,14 +147,28 @@ def setting_names() -> tuple[str, ...]:
     return tuple(each.metadata["name"] for each in fields(Settings))
 
 
-def load_environment(environ: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
+class Environ(dict[str, str]):
+    """An environment, part of which stands in a file."""
+
+    file: Path | None = None
+    from_file: frozenset[str] = frozenset()
+
+    def misspelt(self) -> list[tuple[str, str]]:
+        """Return names of the file that are no settings, and the settings that they are almost called."""
+        settings = setting_names()
+        known = {*settings, *(each.metadata.get("alias") for each in fields(Settings)), "MCP_BRIDGE_TOKEN"}
+        found = [(name, meant(name, settings)) for name in sorted(self.from_file - known)]
+        return [(name, setting) for name, setting in found if setting is not None]
+
+
+def load_environment(environ: Mapping[str, str], env_file: Path | None) -> Environ:
     """Return the environment with the env file filling what it leaves unset.
 
     Without a name the file is ``.env`` in the working directory, which may be absent; a named file must exist.
     ``BRIDGE_PYTHON``, the Python that runs the bridge, is added for ``servers.json``: its ``python`` may be another.
     """
     path = env_file or Path(".env")
-    ours = {"BRIDGE_PYTHON": sys.executable, **environ}
+    ours = Environ({"BRIDGE_PYTHON": sys.executable, **environ})
     if not path.is_file():
         if env_file is not None:
             raise ConfigError(f"--env-file: {env_file} does not exist")
@@ -166,7 +181,9 @@ def load_environment(environ: Mapping[str, str], env_file: Path | None) -> dict[
     for each in fields(Settings):  # a setting under its other name is set all the same
         if ours.get(each.metadata.get("alias", "")):
             filled.pop(each.metadata["name"], None)
-    return {**filled, **ours}
+    found = Environ({**filled, **ours})
+    found.file, found.from_file = path, frozenset(filled) - ours.keys()
+    return found
 
 
 def read_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -182,6 +199,8 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | Non
             value = source.get(used) if used else None
             if value in (None, ""):
                 continue
+            if origin == "environment" and isinstance(environ, Environ) and used in environ.from_file:
+                origin = str(environ.file)
             found[each.name] = _read(used or name, value, each.metadata, origin)
             break
     settings = Settings(**found)

@@ -183,6 +183,14 @@ def names(value: Any) -> tuple[str, ...]:
     return tuple(item.strip() for item in items if item.strip())
 
 
+def origins(value: Any) -> tuple[str, ...]:
+    """Read a list of origins, as browsers send them, or ``*``."""
+    found = names(value)
+    if bare := next((each for each in found if "://" not in each and each not in ("*", "null")), None):
+        raise Wanted(f"origins with their scheme, such as https://{bare}")
+    return found
+
+
 def globs(value: Any) -> tuple[str, ...]:
     """Read a list of globs of names (``*``, ``?``, ``[abc]``)."""
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):

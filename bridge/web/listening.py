@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -25,10 +27,18 @@ def listen(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for each in found:
             each.close()
-        raise ConfigError(
-            f"PORT: cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port"
-        ) from None
+        raise ConfigError(_why(host, port, error)) from None
     return found
+
+
+def _why(host: str, port: int, error: OSError) -> str:
+    """What to do about an address that cannot be listened at. The words of asyncio and socket would repeat it."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        what = error.strerror if isinstance(error, socket.gaierror) else os.strerror(errno.EADDRNOTAVAIL)
+        return f"HOST: cannot listen on {host}: {what}; this machine has no such address; choose another with --host"
+    what = os.strerror(error.errno) if error.errno else str(error)
+    running = " is a bridge running there already?" if error.errno == errno.EADDRINUSE else ""
+    return f"PORT: cannot listen on {host}:{port}: {what};{running} choose another with --port"
 
 
 def private_directory() -> Path:

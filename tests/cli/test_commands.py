@@ -169,7 +169,7 @@ async def test_check_exits_with_2_for_an_entry_that_cannot_be_used(tmp_path: Pat
         (["serve", "--env-file", "gone.env"], {}, "gone.env does not exist"),
         (["serve", "--port", "70000"], {}, "PORT: is '70000', must be a whole number"),
         (["check"], {"STREAM_SESSION_TTL_MS": "0"}, "STREAM_SESSION_TTL_MS: is '0', must be"),
-        (["serve", "--session-timeout", "soon"], {}, "must be a number of milliseconds"),
+        (["serve", "--session-timeout", "soon"], {}, "must be a number of seconds"),
         (["serve", "--host", "0.0.0.0"], {}, "no token is needed"),
         (["serve", "-c", "x", "--", "cat"], {}, "exclude each other"),
     ],

@@ -52,6 +52,9 @@ async def test_a_broken_file_changes_nothing(tmp_path: Path, serve: Serve) -> No
     assert "servers.json" in line
     assert "2" in line.partition("servers.json")[2]  # where it is broken
     assert (await environment(bridge.url))["MARK"] == "old"
+    (tmp_path / "servers.json").write_text(json.dumps({"mcpservers": {"peer": peer()}}))
+    assert 'did you mean "mcpServers"?' in await bridge.line_with("configuration not taken, the old one stays")
+    assert (await environment(bridge.url))["MARK"] == "old"
     write(tmp_path, peer={"command": 7}, second=peer())
     assert "the server stays as it was" in await bridge.line_with('"peer": "command"')
     assert (await environment(bridge.url))["MARK"] == "old"

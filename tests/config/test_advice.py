@@ -20,13 +20,19 @@ def said(settings: dict[str, str], **keys: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("settings", "keys", "words"),
     [
-        ({"SESSION_TTL_HOURS": "1", "STREAM_SESSION_TTL_MS": "5"}, {}, "STREAM_SESSION_TTL_MS wins"),
+        ({"SESSION_TTL_HOURS": "1", "STREAM_SESSION_TTL_MS": "5000"}, {}, "STREAM_SESSION_TTL_MS wins"),
         ({"SESSION_TTL_HOURS": "1", "BRIDGE_SESSION_TTL_MS": "never"}, {}, "BRIDGE_SESSION_TTL_MS wins"),
         ({"SESSION_STORE": "file", "REDIS_ENABLED": "true"}, {"persistent": True}, "REDIS_ENABLED=true wins"),
         ({}, {"persistent": True}, "mail: persistent, but SESSION_STORE is memory"),
         ({"PERSISTENCE_REQUIRED": "true"}, {}, "persistent sessions get 503"),
         ({"SESSION_STORE": "file"}, {}, 'no server has "persistent": true'),
-        ({}, {"restore": "refuse", "idleStopMs": 5}, '"idleStopMs" is not used'),
+        ({}, {"restore": "refuse", "idleStopMs": 5000}, '"idleStopMs" is not used'),
+        ({"REQUEST_TIMEOUT_MS": "30"}, {}, "REQUEST_TIMEOUT_MS is 30 milliseconds; did you mean 30000?"),
+        ({"START_TIMEOUT_MS": "999"}, {}, "START_TIMEOUT_MS is 999 milliseconds; did you mean 999000?"),
+        ({"BRIDGE_SESSION_TTL_MS": "0.5"}, {}, "BRIDGE_SESSION_TTL_MS is 0.5 milliseconds; did you mean 500?"),
+        ({}, {"requestTimeout": 30}, 'mail: "requestTimeout" is 30 milliseconds; did you mean 30000?'),
+        ({}, {"startTimeout": 30}, 'mail: "startTimeout" is 30 milliseconds; did you mean 30000?'),
+        ({}, {"sessionTtlMs": 30}, 'mail: "sessionTtlMs" is 30 milliseconds; did you mean 30000?'),
         ({"OAUTH_SCOPES": "mcp"}, {}, "OAUTH_SCOPES does nothing without OAUTH_ISSUER"),
         (
             {"OAUTH_ISSUER": "https://as.example", "HOST": "0.0.0.0", "ALLOWED_HOSTS": "b.example"},
@@ -45,8 +51,9 @@ def test_what_does_not_count_is_told(settings: dict[str, str], keys: dict[str, A
     ("settings", "keys"),
     [
         ({}, {}),
+        ({"REQUEST_TIMEOUT_MS": "1000", "STREAM_SESSION_TTL_MS": "never"}, {"timeout": 30, "sessionTtlMs": None}),
         ({"SESSION_TTL_HOURS": "1"}, {}),
-        ({"SESSION_STORE": "file"}, {"persistent": True, "idleStopMs": 5}),
+        ({"SESSION_STORE": "file"}, {"persistent": True, "idleStopMs": 5000}),
         ({}, {"persistent": True, "disabled": True}),
         ({"OAUTH_ISSUER": "https://as.example"}, {}),
         (

@@ -84,6 +84,31 @@ def test_the_entries_keep_their_order() -> None:
     assert list(parse('{"b":{"command":"x"},"a":{"command":"x"},"c":{"command":"x"}}').entries) == ["b", "a", "c"]
 
 
+def test_a_server_may_be_called_almost_as_the_table_is() -> None:
+    assert parse('{"server":{"command":"x"}}').entries["server"].argv == ("x",)
+    assert list(parse('{"mcpServers":{"mcpservers":{"command":"x"}}}').entries) == ["mcpservers"]
+
+
+@pytest.mark.parametrize("end", ["}}", ",}}"])
+def test_an_id_that_is_there_twice_is_named(end: str) -> None:
+    servers = parse('{"mcpServers":{"git":{"command":"x"},"mail":{"command":"x"},"git":{"command":"y"}' + end)
+    [problem] = servers.problems
+    assert problem.text == f'{SOURCE}: "git" is there twice in one object; only the last one counts'
+    assert (problem.fatal, servers.entries["git"].argv) == (False, ("y",))
+
+
+def test_keys_that_are_almost_known_are_told_what_they_are_like() -> None:
+    [(text, fatal)] = problems(disable=True, request_timeout=5, alwaysAllow=[])
+    wanted = 'unknown keys are ignored: alwaysAllow, disable (did you mean "disabled"?), '
+    assert text == f'{SOURCE}: "git": {wanted}request_timeout (did you mean "requestTimeout"?)'
+    assert not fatal
+    missing = error(command="${NONE}", Disabled=True)
+    assert missing.endswith('; unknown keys: Disabled (did you mean "disabled"?)')
+    [problem] = parse('{"git":{"comand":"x"}}').problems
+    assert '"command" is missing' in problem.text
+    assert problem.text.endswith('; unknown keys: comand (did you mean "command"?)')
+
+
 def test_no_servers_are_no_mistake() -> None:
     assert parse('{"mcpServers":{}}') == Servers(SOURCE, {})
     assert parse("{}") == Servers(SOURCE, {})
@@ -99,6 +124,10 @@ def test_no_servers_are_no_mistake() -> None:
         ('{"mcpServers":[]}', '"mcpServers" must be an object of id -> entry, not list'),
         ('{"servers":null}', '"servers" must be an object of id -> entry, not null'),
         ('{"mcpServers":true}', '"mcpServers" must be an object of id -> entry, not boolean'),
+        ('{"mcpservers":{"git":{"command":"x"}}}', '"mcpservers" is no key; did you mean "mcpServers"?'),
+        ('{"mcp_servers":{}}', '"mcp_servers" is no key; did you mean "mcpServers"?'),
+        ('{"mcpSevers":{"command":{"command":"x"}}}', '"mcpSevers" is no key; did you mean "mcpServers"?'),
+        ('{"Server":{"git":{"command":"x"}}}', '"Server" is no key; did you mean "servers"?'),
     ],
 )
 def test_a_file_of_another_shape_is_refused(text: str, message: str) -> None:
@@ -459,7 +488,7 @@ def test_a_disabled_remote_example_may_name_variables_that_nobody_has_set() -> N
 
 def test_unknown_keys_are_warned_about_once_and_ignored() -> None:
     assert problems(autoApprove=[], alwaysAllow=["x"], Args=[]) == [
-        (f'{SOURCE}: "git": unknown keys are ignored: Args, alwaysAllow, autoApprove', False)
+        (f'{SOURCE}: "git": unknown keys are ignored: Args (did you mean "args"?), alwaysAllow, autoApprove', False)
     ]
 
 

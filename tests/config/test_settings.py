@@ -132,6 +132,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("ALLOW_UNAUTHENTICATED", "no", False),
     ("ALLOWED_ORIGINS", "https://a.example", ("https://a.example",)),
     ("ALLOWED_ORIGINS", " https://a.example , https://b.example,", ("https://a.example", "https://b.example")),
+    ("ALLOWED_ORIGINS", "*,null,chrome-extension://abc", ("*", "null", "chrome-extension://abc")),
     ("ALLOWED_HOSTS", "a.example,b.example:8080", ("a.example", "b.example:8080")),
     ("SSL_CERTFILE", "cert.pem", Path("cert.pem")),
     ("SSL_KEYFILE", "key.pem", Path("key.pem")),

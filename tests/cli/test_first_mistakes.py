@@ -1,0 +1,68 @@
+"""What a stranger types wrong in the first hour, and what the command says to it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import run
+from tests.conftest import peer
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "servers.json").write_text(
+        json.dumps({"mcpServers": {"peer": peer(env={"OAUTH_TOKEN": "${OAUTH_TOKEN:-}"})}})
+    )
+    return tmp_path
+
+
+async def test_names_of_the_settings_file_that_are_almost_settings_are_told(folder: Path) -> None:
+    (folder / ".env").write_text("ACESS_TOKEN=a\nPROT=4000\nOAUTH_TOKEN=theirs\nGITHUB_TOKEN=theirs\nLOG_LEVEL=INFO\n")
+    code, out, err = await run(folder, "check")
+    assert (code, err) == (0, "")
+    assert [line for line in out.splitlines() if "no setting" in line] == [
+        'warning: .env: ACESS_TOKEN is no setting; did you mean "ACCESS_TOKEN"?',
+        'warning: .env: PROT is no setting; did you mean "PORT"?',
+    ]
+
+
+async def test_an_origin_without_a_scheme_is_refused_with_an_example(folder: Path) -> None:
+    code, _, err = await run(folder, "check", ALLOWED_ORIGINS="https://b.example,app.example")
+    assert code == 2
+    assert "ALLOWED_ORIGINS: is 'https://b.example,app.example', must be origins with their scheme" in err
+    assert "such as https://app.example" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "mcp-bridge: .env: PORT: is 'many', must be a whole number"),
+        (["--session-timeout", "5m"], "--session-timeout: is '5m', must be a number of seconds above 0, or \"never\""),
+        (["--session-timeout", "0"], "--session-timeout: is '0', must be a number of seconds above 0, or \"never\""),
+    ],
+)
+async def test_a_bad_value_is_told_where_it_was_written(folder: Path, arguments: list[str], words: str) -> None:
+    (folder / ".env").write_text("PORT=many\n")
+    code, _, err = await run(folder, "check", *arguments)
+    assert code == 2
+    assert words in err
+
+
+async def test_an_address_that_cannot_be_listened_at_is_told_once_with_what_to_change(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for workers in ("1", "2"):
+            code, _, err = await run(folder, "serve", "--port", str(port), "--workers", workers)
+            assert code == 1
+            assert err.splitlines()[-1] == (
+                f"mcp-bridge: PORT: cannot listen on 127.0.0.1:{port}: Address already in use; is a bridge "
+                "running there already? choose another with --port"
+            )
+    code, _, err = await run(folder, "serve", "--port", "0", "--host", "192.0.2.1", ACCESS_TOKEN="sesame")
+    assert code == 1
+    assert re.search(r"mcp-bridge: HOST: cannot listen on 192\.0\.2\.1: Cannot assign .*--host\n", err)
