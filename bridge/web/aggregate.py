@@ -4,65 +4,26 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from bridge.children.registry import Registry
-from bridge.children.silence import SilenceWatch
-from bridge.children.stream import Stream
 from bridge.config.server import ALL_SERVERS
 from bridge.protocol.messages import Message, Request
 from bridge.protocol.modern import DISCOVER, LISTEN, check_envelope
 from bridge.sessions.aggregate import AggregateSeat, Routed
 from bridge.sessions.aggregate_modern import AggregateCalls
 from bridge.sessions.aggregates import Aggregates
-from bridge.sessions.directory import SessionDirectory, SessionEntry
-from bridge.sessions.modern import ModernCalls
+from bridge.sessions.directory import SessionEntry
 from bridge.sessions.roster import Roster, View
 from bridge.sessions.streamable import StreamableSession
-from bridge.sessions.timing import Timing
-from bridge.web.calls import Calls
-from bridge.web.drain import Drain
-from bridge.web.limits import Limits
+from bridge.web.around import Around
 from bridge.web.mcp import McpFace
 from bridge.web.modern import Headers, ModernFace
-from bridge.web.nodes import Nodes
 from bridge.web.principal import check_server, owner_of, principal_of
-from bridge.web.stays import Stays
-from bridge.web.variables import ClientVariables
 
 
 class AggregateFace(McpFace):
     """The handlers of ``/mcp``. Limits of a server are those of whatever is called there."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        sessions: SessionDirectory,
-        modern: ModernFace,
-        timing: Timing,
-        drain: Drain,
-        silence: SilenceWatch[Stream],
-        stays: Stays,
-        calls: Calls,
-        variables: ClientVariables,
-        limits: Limits,
-        aggregates: Aggregates,
-        nodes: Nodes | None = None,
-        *,
-        implicit: bool,
-    ) -> None:
-        super().__init__(
-            registry,
-            sessions,
-            modern,
-            timing,
-            drain,
-            silence,
-            stays,
-            calls,
-            variables,
-            limits,
-            nodes,
-            implicit=implicit,
-        )
+    def __init__(self, around: Around, modern: ModernFace, aggregates: Aggregates, *, implicit: bool) -> None:
+        super().__init__(around, modern, implicit=implicit)
         self._check = _anything
         self._route = self._routed
         self._aggregates = aggregates
@@ -107,22 +68,11 @@ class AggregateFace(McpFace):
 class AggregateModernFace(ModernFace):
     """The handler of modern requests at ``/mcp``. ``aggregate`` serves what is for all servers."""
 
-    def __init__(
-        self,
-        calls: ModernCalls,
-        drain: Drain,
-        silence: SilenceWatch[Stream],
-        stays: Stays,
-        followed: Calls,
-        aggregate: AggregateCalls,
-        limits: Limits,
-        variables: ClientVariables,
-        nodes: Nodes | None = None,
-    ) -> None:
-        super().__init__(calls, drain, silence, stays, followed, nodes)
+    def __init__(self, around: Around, aggregate: AggregateCalls) -> None:
+        super().__init__(around)
         self._aggregate = aggregate
-        self._limits = limits
-        self._variables = variables
+        self._limits = around.limits
+        self._variables = around.variables
 
     async def post(self, request: web.BaseRequest, server: str, message: Message) -> web.StreamResponse:
         """Take one message that claims to be modern. Raises :class:`BridgeError` for what cannot be served."""

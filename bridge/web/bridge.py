@@ -10,21 +10,17 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from bridge.children.registry import Registry
 from bridge.protocol import messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Notification, Raw, Request, Response
-from bridge.sessions.bridge import BridgeClients, last
+from bridge.sessions.bridge import last
 from bridge.sessions.catalogue import Catalogue, Tools
-from bridge.sessions.timing import Timing
+from bridge.web.around import Around
 from bridge.web.body import LARGE, others_first, read_json
-from bridge.web.calls import Call, Calls
-from bridge.web.drain import Drain
+from bridge.web.calls import Call
 from bridge.web.errors import refusal
-from bridge.web.limits import Limits
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import check_server, owner_of
-from bridge.web.variables import ClientVariables
 
 #: Keys with which other bridges let a request name the program to run. This one never does.
 PROGRAM_KEYS = ("serverPath", "args", "env")
@@ -35,23 +31,14 @@ NO_ID = b"0"
 class BridgeFace:
     """The handlers of ``/bridge``."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        clients: BridgeClients,
-        timing: Timing,
-        drain: Drain,
-        limits: Limits,
-        calls: Calls,
-        variables: ClientVariables,
-    ) -> None:
-        self._limits = limits
-        self._calls = calls
-        self._registry = registry
-        self._clients = clients
-        self._timing = timing
-        self._drain = drain
-        self._variables = variables
+    def __init__(self, around: Around) -> None:
+        self._registry = around.core.registry
+        self._clients = around.core.clients
+        self._timing = around.core.timing
+        self._drain = around.drain
+        self._limits = around.limits
+        self._calls = around.calls
+        self._variables = around.variables
 
     def routes(self) -> list[web.RouteDef]:
         """Return what it answers."""

@@ -19,6 +19,7 @@ from bridge.sessions.core import Core
 from bridge.sessions.reload import Changes
 from bridge.web.admin import AdminFace, Restart
 from bridge.web.aggregate import AggregateFace, AggregateModernFace
+from bridge.web.around import Around
 from bridge.web.arrivals import has_arrived
 from bridge.web.bridge import BridgeFace
 from bridge.web.calls import Calls
@@ -84,47 +85,21 @@ class Faces:
         self.guards = guards = Guards(settings, _keyring(settings), door, page.paths)
         self._limits = limits = Limits(settings.rate_limit, _rates(servers), guards.open_paths)
         self._calls = calls = Calls(_most_concurrent(servers), traces)
-        stays = Stays(self._admit)
-        silence, variables = keep_alive(), ClientVariables(registry.entries)
-        self._mcp = McpFace(
-            registry,
-            core.sessions,
-            ModernFace(core.modern, drain, silence, stays, calls, nodes),
-            core.timing,
-            drain,
-            silence,
-            stays,
-            calls,
-            variables,
-            limits,
-            nodes,
-            implicit=settings.implicit_initialize,
-        )
+        stays, variables = Stays(self._admit), ClientVariables(registry.entries)
+        around = Around(core, drain, limits, calls, keep_alive(), stays, variables, nodes)
+        implicit = settings.implicit_initialize
+        self._mcp = McpFace(around, ModernFace(around), implicit=implicit)
         aggregate = AggregateFace(
-            registry,
-            core.sessions,
-            AggregateModernFace(
-                core.modern, drain, silence, stays, calls, core.aggregate_calls, limits, variables, nodes
-            ),
-            core.timing,
-            drain,
-            silence,
-            stays,
-            calls,
-            variables,
-            limits,
-            core.aggregates,
-            nodes,
-            implicit=settings.implicit_initialize,
+            around, AggregateModernFace(around, core.aggregate_calls), core.aggregates, implicit=implicit
         )
-        self._bridge = BridgeFace(registry, core.clients, core.timing, drain, limits, calls, variables)
+        self._bridge = BridgeFace(around)
         status = StatusFace(registry, core.pools, core.parking, lambda: self._problems, troubles, drain, core.pins)
         sessions = SessionsFace(core.sessions, core.pools, core.timing, drain, time.time, base, variables)
         self.events = EventsFace(status, sessions, self._admit)
         faces: list[Face] = [
             self._mcp,
             aggregate,
-            SseFace(registry, core.sessions, core.timing, drain, silence, stays, calls, base, variables),
+            SseFace(around, base),
             self._bridge,
             ToolsFace(registry, self._bridge, Catalogue(core.bridge_pool, core.timing), limits, guards, base),
             status,

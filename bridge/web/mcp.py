@@ -12,9 +12,7 @@ from aiohttp import web
 from multidict import istr
 
 from bridge.children.exchange import Exchange
-from bridge.children.registry import Registry
-from bridge.children.silence import SilenceWatch
-from bridge.children.stream import Kind, Stream
+from bridge.children.stream import Kind
 from bridge.protocol import messages
 from bridge.protocol.era import is_modern
 from bridge.protocol.errors import (
@@ -26,22 +24,17 @@ from bridge.protocol.errors import (
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.versions import BATCH_VERSION
 from bridge.sessions.batch import Batch
-from bridge.sessions.directory import SessionDirectory, SessionEntry
+from bridge.sessions.directory import SessionEntry
 from bridge.sessions.streamable import StreamableSession
-from bridge.sessions.timing import Timing
 from bridge.web import reply
+from bridge.web.around import Around
 from bridge.web.body import LARGE, check_accept, others_first, read_json
-from bridge.web.calls import Call, Calls
-from bridge.web.drain import Drain
+from bridge.web.calls import Call
 from bridge.web.errors import refusal
-from bridge.web.limits import Limits
 from bridge.web.modern import ModernFace
-from bridge.web.nodes import Nodes
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import owner_of
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER, SSE_TYPE, as_events, as_json
-from bridge.web.stays import Stays
-from bridge.web.variables import ClientVariables
 
 log = logging.getLogger(__name__)
 
@@ -62,36 +55,21 @@ class McpFace:
     ``implicit``: a request without a session opens one by itself (``IMPLICIT_INITIALIZE``).
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        sessions: SessionDirectory,
-        modern: ModernFace,
-        timing: Timing,
-        drain: Drain,
-        silence: SilenceWatch[Stream],
-        stays: Stays,
-        calls: Calls,
-        variables: ClientVariables,
-        limits: Limits,
-        nodes: Nodes | None = None,
-        *,
-        implicit: bool,
-    ) -> None:
-        self._check: Callable[[str], object] = registry.pool
+    def __init__(self, around: Around, modern: ModernFace, *, implicit: bool) -> None:
+        self._check: Callable[[str], object] = around.core.registry.pool
         self._route: Route | None = None
-        self._nodes = nodes
         self._modern = modern
-        self._variables = variables
-        self._limits = limits
         self._implicit = implicit
-        self._registry = registry
-        self._sessions = sessions
-        self._timing = timing
-        self._drain = drain
-        self._silence = silence
-        self._stays = stays
-        self._calls = calls
+        self._registry = around.core.registry
+        self._sessions = around.core.sessions
+        self._timing = around.core.timing
+        self._drain = around.drain
+        self._limits = around.limits
+        self._calls = around.calls
+        self._silence = around.silence
+        self._stays = around.stays
+        self._variables = around.variables
+        self._nodes = around.nodes
 
     def routes(self) -> list[web.RouteDef]:
         """Return what it answers."""

@@ -15,35 +15,25 @@ from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.modern import LISTEN, ModernRequest, check_envelope, status_of
-from bridge.sessions.modern import ModernAnswer, ModernCalls
+from bridge.sessions.modern import ModernAnswer
+from bridge.web.around import Around
 from bridge.web.arrivals import has_arrived
-from bridge.web.calls import Call, Calls
-from bridge.web.drain import Drain
-from bridge.web.nodes import Nodes
+from bridge.web.calls import Call
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import owner_of
 from bridge.web.reply import JSON_TYPE, event_stream, plain_event, pump
-from bridge.web.stays import Stays
 
 
 class ModernFace:
     """The handler of modern requests."""
 
-    def __init__(
-        self,
-        calls: ModernCalls,
-        drain: Drain,
-        silence: SilenceWatch[Stream],
-        stays: Stays,
-        followed: Calls,
-        nodes: Nodes | None = None,
-    ) -> None:
-        self._nodes = nodes
-        self._followed = followed
-        self._calls = calls
-        self._drain = drain
-        self._silence = silence
-        self._stays = stays
+    def __init__(self, around: Around) -> None:
+        self._calls = around.core.modern
+        self._drain = around.drain
+        self._followed = around.calls
+        self._silence = around.silence
+        self._stays = around.stays
+        self._nodes = around.nodes
 
     async def post(self, request: web.BaseRequest, server: str, message: Message) -> web.StreamResponse:
         """Take one message that claims to be modern. Raises :class:`BridgeError` for what cannot be served."""

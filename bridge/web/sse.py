@@ -10,47 +10,30 @@ import contextlib
 
 from aiohttp import web
 
-from bridge.children.registry import Registry
-from bridge.children.silence import SilenceWatch
-from bridge.children.stream import RequestStream, Stream
+from bridge.children.stream import RequestStream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
-from bridge.sessions.directory import SessionDirectory, SessionEntry
-from bridge.sessions.timing import Timing
+from bridge.sessions.directory import SessionEntry
+from bridge.web.around import Around
 from bridge.web.body import LARGE, others_first, read_json
-from bridge.web.calls import Calls
-from bridge.web.drain import Drain
 from bridge.web.principal import owner_of
 from bridge.web.reply import event_stream, plain_event, pump
-from bridge.web.stays import Stays
-from bridge.web.variables import ClientVariables
 
 
 class SseFace:
     """The handlers of ``/sse`` and ``/messages``, which clients are told to find below ``base``."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        sessions: SessionDirectory,
-        timing: Timing,
-        drain: Drain,
-        silence: SilenceWatch[Stream],
-        stays: Stays,
-        calls: Calls,
-        base: str,
-        variables: ClientVariables,
-    ) -> None:
-        self._calls = calls
+    def __init__(self, around: Around, base: str) -> None:
         self._base = base
-        self._registry = registry
-        self._sessions = sessions
-        self._timing = timing
-        self._drain = drain
-        self._silence = silence
-        self._stays = stays
-        self._variables = variables
+        self._registry = around.core.registry
+        self._sessions = around.core.sessions
+        self._timing = around.core.timing
+        self._drain = around.drain
+        self._calls = around.calls
+        self._silence = around.silence
+        self._stays = around.stays
+        self._variables = around.variables
         self._streams: dict[str, RequestStream] = {}
 
     def routes(self) -> list[web.RouteDef]:
