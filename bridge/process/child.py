@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 
 from bridge.process.pipes import Pipe
-from bridge.process.spawn import Command, Process, Start, start_plainly
+from bridge.process.spawn import Command, Process, SpawnError, Start, start_plainly
 from bridge.process.stderr import Stderr
 from bridge.process.stdin import Stdin
 from bridge.process.stdout import LineHandler, Stdout
@@ -106,11 +106,21 @@ class ChildProcess:
 
     async def start(self) -> None:
         """Start the program and attach its pipes. Raises :class:`bridge.process.spawn.SpawnError`."""
+        if why := self._command.limits.impossible():
+            raise SpawnError(why)
         process = self._process = await self._start(self._command)
-        self._command.limits.apply(process.pid)
-        self._watch_exit(process)
+        self._watch_exit(process)  # before anything can fail: stop() waits for it
+        try:
+            self._command.limits.apply(process.pid)
+        except OSError as error:
+            self.kill()
+            program = self._command.argv[0]
+            why = f"{error.strerror}; does it run with more rights than the bridge?"
+            raise SpawnError(f'"limits" cannot be set on {program!r}: {why}') from None
         loop = self._loop
-        stdin, stdout, stderr = self._pipes = [Pipe(file, loop) for file in process.pipes]
+        for file in process.pipes:
+            self._pipes.append(Pipe(file, loop))
+        stdin, stdout, stderr = self._pipes
         stdin.attached()
         self._stdin.attach((await loop.connect_write_pipe(lambda: self._stdin, stdin))[0])
         stdout.attached()
@@ -198,6 +208,8 @@ class ChildProcess:
         self._stdin.abort()
         for pipe in self._pipes:
             pipe.close_unless_attached()
+        for file in self._process.pipes:  # those that a start which has failed has not got to
+            file.close()
 
     def _watch_exit(self, process: Process) -> None:
         loop = self._loop
@@ -209,7 +221,7 @@ class ChildProcess:
         if fd is None:
 
             def wait() -> None:
-                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+                process.wait()
                 with contextlib.suppress(RuntimeError):  # the loop may have ended before the child
                     loop.call_soon_threadsafe(process.exit_code, self._exit_seen)
 

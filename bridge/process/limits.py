@@ -34,8 +34,14 @@ class Limits:
             for hard in (resource.getrlimit(what)[1],)
         )
 
+    def impossible(self) -> str:
+        """Why they cannot be set on any process here, in words; nothing where they can."""
+        if self == NO_LIMITS or hasattr(resource, "prlimit"):
+            return ""
+        return '"limits" need Linux, and cannot be set on this system; take them out'
+
     def apply(self, pid: int) -> None:
-        """Set them on a process that has just been started."""
+        """Set them on a process that has just been started. Raises :class:`OSError`, for one with more rights."""
         for what, most in (
             (resource.RLIMIT_DATA, self.memory_bytes),
             (resource.RLIMIT_CPU, self.cpu_seconds),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -54,6 +55,10 @@ class Process(Protocol):
         """Whether its process id is still its own after its end, because nobody has reaped it."""
         ...
 
+    def wait(self) -> None:
+        """Wait for its end, in a thread, where there are no descriptors of processes."""
+        ...
+
     def exit_code(self, tell: Callable[[int | None], None]) -> None:
         """Tell the exit code of a process that has ended, negative for a signal, None when nobody knows it any more."""
         ...
@@ -79,9 +84,25 @@ class Spawned:
         self.is_ours = self.keeps_number = True
         self._popen = popen
 
+    def wait(self) -> None:
+        """Wait for its end. It stays a zombie where the system has a way to look at one."""
+        if hasattr(os, "waitid"):
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        else:  # Python before 3.13 on macOS
+            self.reap()
+
     def exit_code(self, tell: Callable[[int | None], None]) -> None:
         """Tell the exit code of a process that has ended."""
-        info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if not hasattr(os, "waitid"):
+            tell(self._popen.wait())
+            return
+        try:
+            info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # whoever has started the bridge lets it ignore SIGCHLD: the system keeps no zombies
+            self.reap()
+            tell(None)
+            return
         assert info is not None
         tell(info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
 

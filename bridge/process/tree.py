@@ -65,6 +65,19 @@ def open_pidfd(pid: int) -> int | None:
         return None
 
 
+def wait_by_looking(pid: int) -> None:
+    """Wait for the end of a process that is no child of ours."""
+    while True:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.Error:
+            return
+        except OSError:  # no descriptor is left to look with
+            pass
+        time.sleep(10 * POLL)
+
+
 class ProcessGroup:
     """The group that a process leads, by a descriptor of that process, which is true when its number is another's."""
 

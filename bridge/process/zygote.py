@@ -26,7 +26,7 @@ from bridge.process.limits import NO_LIMITS
 from bridge.process.program import python_program
 from bridge.process.python import NotPython
 from bridge.process.spawn import Command, SpawnError
-from bridge.process.tree import open_pidfd
+from bridge.process.tree import open_pidfd, wait_by_looking
 from bridge.protocol.framing import Oversized
 
 #: What the zygote runs.
@@ -265,6 +265,10 @@ class Forked:
     def keeps_number(self) -> bool:
         """Whether its zygote still keeps it as a zombie. When that dies, whoever inherits its children reaps them."""
         return not self._reaped and self._zygote.lives
+
+    def wait(self) -> None:
+        """Wait for its end, by looking: it is no child of ours, and there is no descriptor that would tell."""
+        wait_by_looking(self.pid)
 
     def exit_code(self, tell: Callable[[int | None], None]) -> None:
         """Ask the zygote."""

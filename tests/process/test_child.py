@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from bridge.process import child, tree
+from bridge.process.limits import Limits
 from bridge.process.spawn import Command, SpawnError, spawn
 from bridge.process.stdin import BACKLOG, ChildStalled
 from bridge.process.tree import ProcessTree
@@ -47,12 +48,15 @@ async def start() -> AsyncIterator[Start]:
         await watched.child.stop(0.01)
 
 
-@pytest.fixture(params=["kernel tells", "kernel does not tell", "no pidfd"])
+@pytest.fixture(params=["kernel tells", "kernel does not tell", "no pidfd", "no waitid"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the kernel tells what is below a process (CONFIG_PROC_CHILDREN) and in a group (Linux 6.9), or refuses
-    descriptors of processes altogether, as gVisor and the seccomp profiles of older containers do.
+    descriptors of processes altogether, as gVisor and the seccomp profiles of older containers do; macOS has neither
+    those, nor waitid in Python before 3.13.
     """
-    if request.param == "no pidfd":
+    if request.param == "no waitid":
+        monkeypatch.delattr(os, "waitid")
+    if request.param in ("no pidfd", "no waitid"):
 
         def refuse(_pid: int) -> int:
             raise PermissionError(errno.EPERM, "Operation not permitted")
@@ -264,3 +268,61 @@ async def test_a_child_is_stopped_although_there_is_no_descriptor_left_to_look_a
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert it.child.returncode == -signal.SIGTERM
+
+
+async def test_a_child_whose_limits_cannot_be_set_is_ended_and_that_is_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:  # as the kernel does for a program that runs as another user
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(resource, "prlimit", refuse)
+    it = Watched(Command(("sleep", "1000"), dict(os.environ), limits=Limits(open_files=64)))
+    with pytest.raises(SpawnError, match=r"cannot be set on 'sleep': Operation not permitted"):
+        await it.child.start()
+    async with in_time():
+        await it.child.stop(60)
+    assert it.child.returncode == -signal.SIGKILL
+    assert not psutil.pid_exists(it.child.pid)
+
+
+async def test_limits_where_there_are_none_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(resource, "prlimit")  # as on macOS
+    it = Watched(Command(("sleep", "1000"), dict(os.environ), limits=Limits(open_files=64)))
+    with pytest.raises(SpawnError, match="need Linux"):
+        await it.child.start()
+    assert it.child.pid is None
+    async with in_time():
+        await it.child.stop(60)
+    other = Watched(Command(("cat",), dict(os.environ)))
+    await other.child.start()
+    await other.child.stop(60)
+    assert other.child.returncode == 0
+
+
+async def test_a_child_is_stopped_although_the_system_keeps_no_exit_codes(start: Start) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as whoever starts the bridge may have left it
+    try:
+        it = await start("cat")
+        async with in_time():
+            await it.child.stop(60)
+        assert it.child.exited.done()
+        assert it.child.returncode is None
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+async def test_a_child_is_stopped_although_no_descriptor_was_left_for_its_pipes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def exhausted(_fd: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    it = Watched(Command(("cat",), dict(os.environ)))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", exhausted)
+        with pytest.raises(OSError, match="Too many open files"):
+            await it.child.start()
+    async with in_time():
+        await it.child.stop(0.01)
+    assert not psutil.pid_exists(it.child.pid)

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bridge.process import child
 from bridge.process import zygote as zygote_module
 from bridge.process.spawn import Command
 from bridge.process.zygote import Zygote, ZygoteError
@@ -327,3 +328,16 @@ async def test_a_child_that_nobody_waits_for_any_more_is_ended(tmp_path: Path, w
     first = await watch(command, zygote)  # its answer comes behind that of the other
     second = await watch(command, zygote)  # and this one is forked when that has been reaped
     assert {child.pid for child in psutil.Process(zygote.pid).children()} == {first.child.pid, second.child.pid}
+
+
+async def test_the_end_of_a_child_is_seen_although_no_descriptor_was_left_to_see_it_by(
+    tmp_path: Path, watch: Watch, grow: Grow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zygote = await grow(echo(tmp_path))
+    monkeypatch.setattr(child, "open_pidfd", lambda _pid: None)
+    it = await watch(echo(tmp_path), zygote)
+    it.child.write(b"lives")
+    assert await it.line() == "lives"
+    async with in_time():
+        await it.child.stop(0.5)
+    assert it.child.returncode == 0
