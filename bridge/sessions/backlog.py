@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 #: Events and bytes that are kept per session.
 KEPT_EVENTS = 1000
 KEPT_BYTES = 4 * 1024 * 1024
+#: GET streams of a session that a client may come back to although nothing was ever sent on them, or is kept of it.
+KEPT_EMPTY = 16
 #: Event 0 of a GET stream, which answers no request.
 _NONE = b"[]"
 #: An id as it is given out, and in no other spelling.
@@ -38,6 +40,8 @@ class Track:
     sent: int = 0  # number of its last event
     forgotten: int = 0  # number of its last event that is no longer kept
     asked: Sequence[bytes] = ()  # in a restored one: the requests that it answers
+    told: bool = True  # whether event 0 has been handed on; of a GET stream whose client knows no id it waits
+    idle: bool = False  # whether it is a GET stream that nobody reads
     events: deque[tuple[int, bytes]] = field(default_factory=deque)
 
     @property
@@ -62,11 +66,13 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._order)
 
-    def open(self, stream: Stream, asked: Sequence[bytes] = ()) -> Track:
-        """Begin an event stream. ``asked``: ids of the requests that it answers, none for a GET stream."""
+    def open(self, stream: Stream, asked: Sequence[bytes] = (), *, shown: bool = True) -> Track:
+        """Begin an event stream. ``asked``: ids of the requests that it answers, none for a GET stream. ``shown``:
+        whether its client gets an id to come back with before the first event.
+        """
         self.opened += 1
-        track = self._tracks[self.opened] = Track(self.opened, stream)
-        if self.on_event is not None:
+        track = self._tracks[self.opened] = Track(self.opened, stream, told=shown)
+        if shown and self.on_event is not None:
             self.on_event(track, b"[%b]" % b",".join(asked))
         return track
 
@@ -77,6 +83,10 @@ class Backlog:
         self._order.append(track)
         self._bytes += len(message)
         if self.on_event is not None:
+            if not track.told and track.sent == 1:
+                track.told, track.sent = True, 0
+                self.on_event(track, _NONE)
+                track.sent = 1
             self.on_event(track, message)
         while len(self._order) > self._most_events or self._bytes > self._most_bytes:
             self._forget_oldest()
@@ -112,6 +122,7 @@ class Backlog:
                 self.opened = max(self.opened, number)
                 stream = RequestStream() if asked or event else Stream()
                 track = self._tracks[number] = Track(number, stream, forgotten=max(0, event - 1))
+                track.idle = not isinstance(stream, RequestStream)
             track.asked = asked or track.asked
             if event:
                 track.sent = event
@@ -140,6 +151,18 @@ class Backlog:
         """Its reader has gone; forget it unless there is something to come back for."""
         if track.stream.ended and not track.events:
             self._tracks.pop(track.number, None)
+
+    def leave(self, track: Track) -> None:
+        """The client has lost a GET stream; forget it if it has no id to come back with, and the one that was left
+        longest ago when there are many of which nothing is kept.
+        """
+        if self._tracks.pop(track.number, None) is None or not (track.told or track.sent):
+            return
+        track.idle = True
+        self._tracks[track.number] = track  # the last
+        empty = [each for each in self._tracks.values() if each.idle and not each.events]
+        for each in empty[:-KEPT_EMPTY]:
+            del self._tracks[each.number]
 
     def find(self, event_id: str) -> tuple[Track, list[tuple[str, bytes]]]:
         """Return the stream of an event and what followed that event on it.

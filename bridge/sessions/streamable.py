@@ -262,7 +262,7 @@ class StreamableSession:
         for message, kind in self._unheard.take_waiting():
             stream.put(message, kind)
         self._streams.append(stream)
-        return self.backlog.open(stream)
+        return self.backlog.open(stream, shown=self.primes)
 
     def resume(self, event_id: str) -> tuple[Track, list[tuple[str, bytes]]]:
         """Go on with the stream of an event; return it and what followed that event. Raises :class:`Rejection`."""
@@ -271,6 +271,7 @@ class StreamableSession:
             track.stream.read = True
             self._left.pop(track.stream, None)
         elif track.stream not in self._streams:
+            track.idle = False
             self._streams.append(track.stream)
         return track, missed
 
@@ -285,6 +286,7 @@ class StreamableSession:
             self._streams.remove(stream)
             for message, kind in stream.take_waiting():
                 self._newest_stream().put(message, kind)
+            self.backlog.leave(track)
 
     def hung_up(self, stream: RequestStream) -> None:
         """The client has gone before it saw an event id, so it cannot come back; its calls go on all the same

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bridge.children.stream import Stream
 from bridge.protocol.errors import Rejection
-from bridge.sessions.backlog import Backlog
+from bridge.sessions.backlog import KEPT_EMPTY, Backlog
 
 
 def test_what_followed_an_event_is_found_on_its_own_stream() -> None:
@@ -65,6 +65,42 @@ def test_what_nobody_read_can_be_fetched_later() -> None:
     stream.put(b"b")
     backlog.settle(track)
     assert [message for _, message in backlog.find(begin)[1]] == [b"a", b"b"]
+
+
+def test_of_lost_streams_without_events_those_left_last_are_known() -> None:
+    backlog = Backlog()
+    tracks = [backlog.open(Stream()) for _ in range(3 * KEPT_EMPTY)]
+    live, heard, *lost = tracks
+    first, *others = lost
+    seen = backlog.record(heard, b"a")
+    backlog.leave(heard)
+    for track in others:
+        backlog.leave(track)
+        first.idle = False  # its client comes back again and again
+        backlog.leave(first)
+    assert [backlog.find(each)[0] for each in (live.last_id, seen, first.last_id)] == [live, heard, first]
+    known = [track for track in lost if track.number in backlog._tracks]
+    assert known == [first, *others[1 - KEPT_EMPTY :]]  # however old it is
+    with pytest.raises(Rejection, match="open a stream without"):
+        backlog.find(others[0].last_id)
+
+
+def test_a_stream_that_its_client_has_no_id_of_is_kept_from_its_first_event_on() -> None:
+    backlog, kept = Backlog(), []
+    backlog.on_event = lambda track, message: kept.append((track.number, track.sent, message))
+    one, two = backlog.open(Stream(), shown=False), backlog.open(Stream(), shown=False)
+    backlog.leave(one)
+    note = b'{"jsonrpc":"2.0","method":"x"}'
+    begin = two.last_id
+    ids = [backlog.record(two, note) for _ in range(2)]
+    assert kept == [(2, 0, b"[]"), (2, 1, note), (2, 2, note)]
+    backlog.leave(two)
+    restored = Backlog()
+    restored.restore(0, kept)
+    assert restored.find(begin)[1] == backlog.find(begin)[1] == [(each, note) for each in ids]
+    assert not restored.find(begin)[0].stream.ended  # it goes on
+    with pytest.raises(Rejection):
+        backlog.find(one.last_id)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=8)), max_size=60))

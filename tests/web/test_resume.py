@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Running, Session, sse, tool
+from bridge.sessions.backlog import KEPT_EMPTY
+from tests.conftest import Running, Session, in_time, sse, tool
 
 
 async def _waiting(session: Session, token: str = "p") -> tuple[Any, Any, str]:
@@ -90,6 +91,25 @@ async def test_a_get_stream_goes_on_after_the_event_that_was_seen_last(bridge: R
         third, message = await anext(stream)
         assert message["method"] == "notifications/tools/list_changed"
         assert third not in (first, second)
+
+
+@pytest.mark.parametrize(("version", "most"), [("2025-06-18", 0), ("2025-11-25", KEPT_EMPTY)])
+async def test_streams_that_are_opened_and_left_leave_little_behind(bridge: Running, version: str, most: int) -> None:
+    session = await bridge.session(protocolVersion=version)
+    [entry] = bridge.service.core.stream_pool.entries()
+    for _ in range(KEPT_EMPTY + 4):
+        async with session.get() as response:
+            last_id, _ = (await anext(sse(response))) if most else ("", None)
+    async with in_time():
+        while entry.session.is_heard:  # noqa: ASYNC110 - the bridge tells nobody
+            await asyncio.sleep(0.001)
+    assert len(entry.session.backlog._tracks) == most
+    if most:
+        async with session.get(last_id) as resumed:
+            stream = sse(resumed)
+            assert await anext(stream) == (last_id, None)
+            await session.call("list_changed")
+            assert (await anext(stream))[1]["method"] == "notifications/tools/list_changed"
 
 
 async def test_only_what_followed_on_that_stream_is_sent_again(bridge: Running) -> None:
