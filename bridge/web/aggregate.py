@@ -25,6 +25,7 @@ from bridge.web.mcp import McpFace
 from bridge.web.modern import Headers, ModernFace
 from bridge.web.nodes import Nodes
 from bridge.web.principal import check_server, owner_of, principal_of
+from bridge.web.stays import Stays
 from bridge.web.variables import ClientVariables
 
 
@@ -39,6 +40,7 @@ class AggregateFace(McpFace):
         timing: Timing,
         drain: Drain,
         silence: SilenceWatch[Stream],
+        stays: Stays,
         calls: Calls,
         variables: ClientVariables,
         limits: Limits,
@@ -48,7 +50,18 @@ class AggregateFace(McpFace):
         implicit: bool,
     ) -> None:
         super().__init__(
-            registry, sessions, modern, timing, drain, silence, calls, variables, limits, nodes, implicit=implicit
+            registry,
+            sessions,
+            modern,
+            timing,
+            drain,
+            silence,
+            stays,
+            calls,
+            variables,
+            limits,
+            nodes,
+            implicit=implicit,
         )
         self._check = _anything
         self._route = self._routed
@@ -99,13 +112,14 @@ class AggregateModernFace(ModernFace):
         calls: ModernCalls,
         drain: Drain,
         silence: SilenceWatch[Stream],
+        stays: Stays,
         followed: Calls,
         aggregate: AggregateCalls,
         limits: Limits,
         variables: ClientVariables,
         nodes: Nodes | None = None,
     ) -> None:
-        super().__init__(calls, drain, silence, followed, nodes)
+        super().__init__(calls, drain, silence, stays, followed, nodes)
         self._aggregate = aggregate
         self._limits = limits
         self._variables = variables

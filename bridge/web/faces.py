@@ -41,6 +41,7 @@ from bridge.web.sessions import SessionsFace
 from bridge.web.sse import SseFace
 from bridge.web.static import PageFace
 from bridge.web.status import StatusFace
+from bridge.web.stays import Stays
 from bridge.web.tools import ToolsFace
 from bridge.web.variables import ClientVariables
 
@@ -83,14 +84,16 @@ class Faces:
         self.guards = guards = Guards(settings, _keyring(settings), door, page.paths)
         self._limits = limits = Limits(settings.rate_limit, _rates(servers), guards.open_paths)
         self._calls = calls = Calls(_most_concurrent(servers), traces)
+        stays = Stays(self._admit)
         silence, variables = keep_alive(), ClientVariables(registry.entries)
         self._mcp = McpFace(
             registry,
             core.sessions,
-            ModernFace(core.modern, drain, silence, calls, nodes),
+            ModernFace(core.modern, drain, silence, stays, calls, nodes),
             core.timing,
             drain,
             silence,
+            stays,
             calls,
             variables,
             limits,
@@ -100,10 +103,13 @@ class Faces:
         aggregate = AggregateFace(
             registry,
             core.sessions,
-            AggregateModernFace(core.modern, drain, silence, calls, core.aggregate_calls, limits, variables, nodes),
+            AggregateModernFace(
+                core.modern, drain, silence, stays, calls, core.aggregate_calls, limits, variables, nodes
+            ),
             core.timing,
             drain,
             silence,
+            stays,
             calls,
             variables,
             limits,
@@ -118,14 +124,14 @@ class Faces:
         faces: list[Face] = [
             self._mcp,
             aggregate,
-            SseFace(registry, core.sessions, core.timing, drain, silence, calls, base, variables),
+            SseFace(registry, core.sessions, core.timing, drain, silence, stays, calls, base, variables),
             self._bridge,
             ToolsFace(registry, self._bridge, Catalogue(core.bridge_pool, core.timing), limits, guards, base),
             status,
             sessions,
             AdminFace(registry, on_drain, on_reload, on_restart),
             PinsFace(registry, core.pins, core.sessions.announce),
-            LogsFace(registry, settings.log_dir, drain),
+            LogsFace(registry, settings.log_dir, drain, stays),
             MetadataFace(oauth, base),
             MetricsFace(registry, core.pools, core.parking),
             self.events,

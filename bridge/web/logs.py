@@ -22,6 +22,7 @@ from bridge.protocol.errors import Fault, Rejection
 from bridge.web.drain import Drain
 from bridge.web.principal import check_admin
 from bridge.web.reply import KEEP_ALIVE, PING, event_stream, json_answer
+from bridge.web.stays import Stays
 
 #: Lines where the caller does not say how many.
 DEFAULT_LINES = 100
@@ -32,10 +33,11 @@ MOST_FOLLOWERS = 50
 class LogsFace:
     """The handlers of logs, which lie in ``directory``."""
 
-    def __init__(self, registry: Registry, directory: Path, drain: Drain) -> None:
+    def __init__(self, registry: Registry, directory: Path, drain: Drain, stays: Stays) -> None:
         self._registry = registry
         self._directory = directory
         self._drain = drain
+        self._stays = stays
         self._followers = 0
 
     def routes(self) -> list[web.RouteDef]:
@@ -69,7 +71,8 @@ class LogsFace:
                 raise Rejection(Fault.UNAVAILABLE, f"{MOST_FOLLOWERS} callers follow logs already", retry_in=30)
             self._followers += 1
             try:
-                return await self._follow(request, tail, lines)
+                with self._stays.during(request):
+                    return await self._follow(request, tail, lines)
             finally:
                 self._followers -= 1
 

@@ -40,6 +40,7 @@ from bridge.web.nodes import Nodes
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import owner_of
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER, SSE_TYPE, as_events, as_json
+from bridge.web.stays import Stays
 from bridge.web.variables import ClientVariables
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class McpFace:
         timing: Timing,
         drain: Drain,
         silence: SilenceWatch[Stream],
+        stays: Stays,
         calls: Calls,
         variables: ClientVariables,
         limits: Limits,
@@ -88,6 +90,7 @@ class McpFace:
         self._timing = timing
         self._drain = drain
         self._silence = silence
+        self._stays = stays
         self._calls = calls
 
     def routes(self) -> list[web.RouteDef]:
@@ -135,7 +138,7 @@ class McpFace:
         check_accept(request, SSE_TYPE)
         self._drain.check()
         entry = self._session(request, self._server_of(request))
-        with self._sessions.pool.using(entry) as session:
+        with self._stays.during(request), self._sessions.pool.using(entry) as session:
             last_id = request.headers.get(LAST_EVENT_HEADER)
             if last_id is None:
                 return await as_events(request, session, session.listen(), self._silence)

@@ -23,6 +23,7 @@ from bridge.web.nodes import Nodes
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import owner_of
 from bridge.web.reply import JSON_TYPE, event_stream, plain_event, pump
+from bridge.web.stays import Stays
 
 
 class ModernFace:
@@ -33,6 +34,7 @@ class ModernFace:
         calls: ModernCalls,
         drain: Drain,
         silence: SilenceWatch[Stream],
+        stays: Stays,
         followed: Calls,
         nodes: Nodes | None = None,
     ) -> None:
@@ -41,6 +43,7 @@ class ModernFace:
         self._calls = calls
         self._drain = drain
         self._silence = silence
+        self._stays = stays
 
     async def post(self, request: web.BaseRequest, server: str, message: Message) -> web.StreamResponse:
         """Take one message that claims to be modern. Raises :class:`BridgeError` for what cannot be served."""
@@ -114,7 +117,8 @@ class ModernFace:
         """A subscription: events, whatever comes first."""
         answer = await coming
         try:
-            return await _events(request, answer, self._silence)
+            with self._stays.during(request):
+                return await _events(request, answer, self._silence)
         finally:
             if not answer.stream.ended:
                 answer.cancel()

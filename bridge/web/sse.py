@@ -23,6 +23,7 @@ from bridge.web.calls import Calls
 from bridge.web.drain import Drain
 from bridge.web.principal import owner_of
 from bridge.web.reply import event_stream, plain_event, pump
+from bridge.web.stays import Stays
 from bridge.web.variables import ClientVariables
 
 
@@ -36,6 +37,7 @@ class SseFace:
         timing: Timing,
         drain: Drain,
         silence: SilenceWatch[Stream],
+        stays: Stays,
         calls: Calls,
         base: str,
         variables: ClientVariables,
@@ -47,6 +49,7 @@ class SseFace:
         self._timing = timing
         self._drain = drain
         self._silence = silence
+        self._stays = stays
         self._variables = variables
         self._streams: dict[str, RequestStream] = {}
 
@@ -70,7 +73,7 @@ class SseFace:
         stream = self._streams[session.id] = RequestStream()
         response = event_stream(request)
         try:
-            with self._sessions.pool.using(entry), contextlib.suppress(ConnectionError):
+            with self._stays.during(request), self._sessions.pool.using(entry), contextlib.suppress(ConnectionError):
                 session.listen(stream)
                 await response.prepare(request)
                 await response.write(f"event: endpoint\ndata: {where}\n\n".encode())
