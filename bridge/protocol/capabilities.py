@@ -26,8 +26,14 @@ def may_ask(capabilities: bytes, question: bytes) -> bool:
     offered = messages.fields(capabilities)
     if wanted not in offered:
         return False
-    mode = messages.string(messages.member(bytes(members.get("params", b"")), "mode"))
-    return mode is None or mode == "form" or mode in messages.fields(bytes(offered[wanted]))
+    asked = messages.fields(bytes(members.get("params", b"")))
+    means = messages.fields(bytes(offered[wanted]))
+    if wanted == "sampling":
+        return "tools" in means or all(bytes(asked.get(name, b"null")) == b"null" for name in ("tools", "toolChoice"))
+    if wanted == "elicitation":
+        mode = messages.string(bytes(asked.get("mode", b""))) or "form"
+        return mode in means or (mode == "form" and "url" not in means)  # {} is from when there were forms only
+    return True
 
 
 def declares(greeting: bytes, group: str, flag: str) -> bool:
