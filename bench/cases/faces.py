@@ -8,6 +8,7 @@ from bench.servers import Server, bare, bridge
 from bench.suite import Contender, Suite, comparison, unchecked
 
 TOKEN = "a-token-of-usual-length-0123456789"
+PAGE = "http://localhost:3000"
 
 
 def run(suite: Suite) -> None:
@@ -15,9 +16,9 @@ def run(suite: Suite) -> None:
     with (
         bare("server", BARE) as alone,
         bridge() as plain,
-        bridge(env={"ACCESS_TOKEN": TOKEN}) as guarded,
+        bridge(env={"ACCESS_TOKEN": TOKEN, "ALLOWED_ORIGINS": PAGE}) as guarded,
     ):
-        authorization = {"Authorization": f"Bearer {TOKEN}", "Origin": "http://localhost:3000"}
+        authorization = {"Authorization": f"Bearer {TOKEN}", "Origin": PAGE}
         message, headers = mcp.modern(mcp.ECHO)
         found = suite.compare(
             [

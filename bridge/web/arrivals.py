@@ -52,7 +52,7 @@ class ArrivalGuards:
     def check_target(self, request: web.BaseRequest) -> None:
         """The target is in the seal."""
 
-    def lets_in(self, origin: str) -> bool:
+    def lets_in(self, request: web.BaseRequest, origin: str) -> bool:
         """Pages see the answers of the node that they have asked."""
         return False
 

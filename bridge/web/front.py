@@ -49,7 +49,7 @@ class Gate(Protocol):
         """Check a target with a host of its own."""
         ...
 
-    def lets_in(self, origin: str) -> bool:
+    def lets_in(self, request: web.BaseRequest, origin: str) -> bool:
         """Whether pages of this origin get to see answers."""
         ...
 
@@ -112,7 +112,7 @@ class Front:
             response = answer_to(error, request)
         if self._is_audited and response.status >= 400 and WHY in response:
             _record(request, response)
-        if origin is not None and self._guards.lets_in(origin):  # a refusal too is for its page to see
+        if origin is not None and self._guards.lets_in(request, origin):  # a refusal too is for its page to see
             if isinstance(response, Prebuilt):
                 response.share(origin)
             else:

@@ -53,6 +53,7 @@ class Guards:
         self._has_keys = keyring.is_needed
         self._is_open = door is None and not self._has_keys
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
+        self._port = str(settings.port)
         self._guesses = Guesses()
         self._base = settings.base_path
         self._is_audited = audit.is_on()
@@ -184,7 +185,7 @@ class Guards:
         if self._proxies is not None and (host := self._proxies.read(request)):
             self._check_host(host)  # and not instead of Host: some proxies pass on what a page has sent
         origin = headers.get(hdrs.ORIGIN)
-        if origin is not None and not self.lets_in(origin) and not self._is_ours(request, origin):
+        if origin is not None and not self.lets_in(request, origin) and not self._is_ours(request, origin):
             raise Rejection(
                 Fault.FORBIDDEN,
                 f"Origin {origin[:100]!r} is not allowed; add it to ALLOWED_ORIGINS if you trust its pages",
@@ -214,16 +215,19 @@ class Guards:
         """Whether this page came from the bridge itself, under a name that is known to be one of its own."""
         return "*" not in self._hosts and origin.lower() == origin_of(request).lower()
 
-    def lets_in(self, origin: str) -> bool:
-        """Whether pages of this origin may come in: those of this machine, and what ``ALLOWED_ORIGINS`` lists."""
+    def lets_in(self, request: web.BaseRequest, origin: str) -> bool:
+        """Whether pages of this origin may come in: what ``ALLOWED_ORIGINS`` lists, and those that came from this port
+        under any name of this machine. Whatever else serves pages here, as a program under development, is not us.
+        """
         if origin in self._seen_origins:
             return True
         name = origin.rstrip("/").lower()
-        listed = name in self._origins or "*" in self._origins
-        if not listed and not name.startswith(("http://", "https://")):
-            return False
-        if not listed and _without_port(_host_of(name)) not in LOOPBACK_NAMES:
-            return False
+        if name not in self._origins and "*" not in self._origins:
+            scheme, separator, host = name.partition("://")
+            if not separator or scheme not in ("http", "https") or _without_port(host) not in LOOPBACK_NAMES:
+                return False
+            # The port that a client knows us by, where ours is mapped to another one.
+            return _port(scheme, host) in (self._port, _port(request.scheme, request.host))
         if len(self._seen_origins) < MOST_SEEN:
             self._seen_origins.add(origin)
         return True
@@ -260,3 +264,9 @@ def _without_port(host: str) -> str:
     """The name of a host; with what is behind it, where that is no port."""
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdecimal() and port.isascii() else host
+
+
+def _port(scheme: str, host: str) -> str:
+    """The port of a host, where it has none that of its scheme."""
+    name = _without_port(host)
+    return host[len(name) + 1 :] or ("443" if scheme == "https" else "80")

@@ -19,7 +19,7 @@ async def ask(bridge: Any, method: str, path: str, **headers: str) -> Any:
 
 @pytest.mark.parametrize("origin", [PAGE, LOCAL])
 async def test_a_browser_may_ask_for_a_page_that_may_come_in(start_bridge: StartBridge, origin: str) -> None:
-    bridge = await start_bridge(ALLOWED_ORIGINS=PAGE, ACCESS_TOKEN="sesame")
+    bridge = await start_bridge(ALLOWED_ORIGINS=f"{PAGE},{LOCAL}", ACCESS_TOKEN="sesame")
     answer = await ask(
         bridge,
         "OPTIONS",
@@ -47,7 +47,7 @@ async def test_no_other_page_is_told_anything(start_bridge: StartBridge, origin:
 
 
 async def test_a_host_that_is_not_ours_is_told_nothing_either(start_bridge: StartBridge) -> None:
-    bridge = await start_bridge()
+    bridge = await start_bridge(ALLOWED_ORIGINS=LOCAL)
     answer = await ask(
         bridge, "OPTIONS", "/mcp/peer", Origin=LOCAL, Host="evil.example", Access_Control_Request_Method="POST"
     )
@@ -55,7 +55,7 @@ async def test_a_host_that_is_not_ours_is_told_nothing_either(start_bridge: Star
 
 
 async def test_a_page_sees_answers_streams_and_refusals(start_bridge: StartBridge) -> None:
-    bridge = await start_bridge()
+    bridge = await start_bridge(ALLOWED_ORIGINS=LOCAL)
     bridge.http.headers["Origin"] = LOCAL
     async with bridge.post("/mcp/peer", message("initialize", 1, **INITIALIZE)) as response:
         assert response.headers["Access-Control-Allow-Origin"] == LOCAL
@@ -76,7 +76,7 @@ async def test_a_page_sees_answers_streams_and_refusals(start_bridge: StartBridg
 
 
 async def test_who_is_no_page_gets_no_word_of_it(start_bridge: StartBridge) -> None:
-    bridge = await start_bridge()
+    bridge = await start_bridge(ALLOWED_ORIGINS=LOCAL)
     session = await bridge.session()
     async with session.post(tool("count")) as response:
         assert not [name for name in response.headers if name.startswith("Access-Control")]

@@ -17,6 +17,8 @@ from tests.conftest import ACCEPT, INITIALIZE, Running, StartBridge, message, pe
 NOW = datetime.now(UTC)
 ALL = "servers:*"
 
+LOCAL = "http://localhost:5173"
+
 
 @dataclass(frozen=True)
 class Route:
@@ -155,7 +157,9 @@ async def doors(start_bridge: StartBridge, tmp_path: Path) -> Doors:
     path = tmp_path / "tokens.json"
     tokens.write(path, [row for _, row in rows.values()])
     (tmp_path / "logs/servers").mkdir(parents=True)
-    bridge = await start_bridge({"peer": peer(), "second": peer()}, TOKENS_FILE=path, LOG_DIR=tmp_path / "logs")
+    bridge = await start_bridge(
+        {"peer": peer(), "second": peer()}, TOKENS_FILE=path, LOG_DIR=tmp_path / "logs", ALLOWED_ORIGINS=LOCAL
+    )
     found = Doors(bridge, {name: secret for name, (secret, _) in rows.items()})
     await found.fresh()
     return found
@@ -194,7 +198,7 @@ async def test_no_foreign_page_and_no_foreign_name_gets_in(doors: Doors, route: 
         assert status == 403, page
         assert "ALLOWED_ORIGINS" in text or "ALLOWED_HOSTS" in text
     assert await doors.without_host(route) in (400, 403)
-    status, _, _ = await doors.ask(route, doors.secrets["right"], Origin="http://localhost:5173")
+    status, _, _ = await doors.ask(route, doors.secrets["right"], Origin=LOCAL)
     assert status == route.right
 
 

@@ -353,11 +353,28 @@ async def test_a_token_is_wanted_when_there_is_one_except_for_health(start_bridg
     assert "result" in await (await bridge.session()).call("count")
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:5173", "http://127.0.0.1", "https://app.example"])
+@pytest.mark.parametrize("origin", ["http://localhost:5173", "https://app.example"])
 async def test_allowed_origins_come_in(start_bridge: StartBridge, origin: str) -> None:
-    bridge = await start_bridge(ALLOWED_ORIGINS="https://app.example")
+    bridge = await start_bridge(ALLOWED_ORIGINS="https://app.example,http://localhost:5173")
     async with bridge.post(POST, message("initialize", 1, **INITIALIZE), Origin=origin) as response:
         assert response.status == 200
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_pages_of_this_machine_come_in_from_the_port_of_the_bridge_alone(
+    bridge: Running, scheme: str, name: str
+) -> None:
+    own, mapped = bridge.url.rpartition(":")[2], "localhost:8080"
+    cases = [(f":{own}", None, 200), (":9", None, 403), ("", None, 403), (":8080", mapped, 200), ("", "localhost", 200)]
+    for port, host, status in cases:
+        if (host, scheme) == ("localhost", "https"):
+            continue  # its port is 443, and that of such a Host 80
+        headers = {"Origin": f"{scheme}://{name}{port}", **({} if host is None else {"Host": host})}
+        async with bridge.http.get(f"{bridge.url}/servers", headers=headers) as response:
+            assert response.status == status, headers
+            assert ("Access-Control-Allow-Origin" in response.headers) is (status == 200)
+            assert status == 200 or "ALLOWED_ORIGINS" in await response.text()
 
 
 async def test_over_the_limit_of_children_it_is_503_with_retry_after(start_bridge: StartBridge) -> None:
