@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 
 from bridge.children.audience import uri_of
 from bridge.children.connection import question_numbers
-from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
+from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_granted
 from bridge.children.exchange import Exchange
 from bridge.children.seat import Listener, Seat
 from bridge.children.stream import StreamEnded
@@ -23,13 +23,16 @@ from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError, Fault, Rejecti
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.modern import DISCOVER, LISTEN
 from bridge.protocol.mux import CANCELLED, Undirected
-from bridge.protocol.subscriptions import acknowledges, listen_to, unnamed
+from bridge.protocol.subscriptions import UPDATED, acknowledges, listen_to, unnamed
 from bridge.protocol.versions import LATEST_HANDSHAKE
 
 #: Most times that one call may ask (as in the official SDKs).
 ROUNDS = 10
 #: Seconds for the child to acknowledge a subscription.
 SUBSCRIBE_PATIENCE = 30.0
+#: Seconds until a subscription that the server has ended is opened anew, the first time and at most.
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 30.0
 
 
 class UpSeat:
@@ -240,29 +243,46 @@ class UpSeat:
     async def _subscribe(self, exchange: Exchange) -> None:
         """Subscribe to a resource, answer when the child has acknowledged that, and pass on what it announces."""
         uri = uri_of(exchange.request.params)
-        listen = self._listens[uri] = Exchange(listen_to(uri))
-        try:
-            await self._inner.send(listen, None)
-            async with asyncio.timeout(SUBSCRIBE_PATIENCE):
-                answer = messages.parse(await listen.receive())
-        except TimeoutError:
-            exchange.fail(Rejection(Fault.TIMED_OUT, f"the server did not answer within {SUBSCRIBE_PATIENCE:g} s"))
-        except BridgeError as error:
-            exchange.fail(error)
-        else:
-            if acknowledges(answer, uri):
-                accept(exchange)
-                await self._pass_on(listen)
+        attempt = 0
+        while True:
+            listen = self._listens[uri] = Exchange(listen_to(uri))
+            try:
+                await self._inner.send(listen, None)
+                async with asyncio.timeout(SUBSCRIBE_PATIENCE):
+                    answer = messages.parse(await listen.receive())
+            except TimeoutError:
+                exchange.fail(Rejection(Fault.TIMED_OUT, f"the server did not answer within {SUBSCRIBE_PATIENCE:g} s"))
+                break
+            except BridgeError as error:
+                exchange.fail(error)
+                break
+            if not acknowledges(answer, uri):
+                _refuse(exchange, answer)
+                break
+            if exchange.ended:  # nobody knows what has changed meanwhile
+                self._listener(Undirected(UPDATED, messages.notification_line(UPDATED, messages.encode({"uri": uri}))))
+            accept(exchange)
+            attempt = 0 if await self._pass_on(listen) else attempt + 1
+            if listen.failure is not None or not is_granted(listen):
+                if self._listens.get(uri) is listen:
+                    del self._listens[uri]
                 return
-            _refuse(exchange, answer)
+            # The server has ended it in good order (it may want its clients to move); ours is still subscribed.
+            await asyncio.sleep(min(FIRST_WAIT * 2.0 ** min(attempt, 10), LONGEST_WAIT))
+            if self._listens.get(uri) is not listen:
+                return  # its client has unsubscribed meanwhile
         self._end(uri, listen)
 
-    async def _pass_on(self, listen: Exchange) -> None:
+    async def _pass_on(self, listen: Exchange) -> bool:
+        """Pass on what comes until the end; return whether there was anything."""
+        heard = False
         with contextlib.suppress(StreamEnded):
             while True:
                 note = messages.parse(await listen.receive())
                 if isinstance(note, Notification):
+                    heard = True
                     self._listener(Undirected(note.method, unnamed(note)))
+        return heard
 
     def _end(self, uri: str, listen: Exchange | None) -> None:
         """End a subscription on the child."""

@@ -7,11 +7,17 @@ from typing import cast
 
 import pytest
 
+from bridge.children import upseat
 from bridge.children.exchange import Exchange
-from bridge.children.seat import Seat
+from bridge.children.seat import Listener, Seat
+from bridge.children.stream import Kind
 from bridge.children.upseat import UpSeat
+from bridge.protocol import messages
 from bridge.protocol.errors import ConnectionClosed
-from bridge.protocol.messages import Request
+from bridge.protocol.messages import Request, Response
+from bridge.protocol.modern import ACKNOWLEDGED
+from bridge.protocol.mux import Undirected
+from bridge.protocol.subscriptions import UPDATED, named
 from tests.conftest import in_time
 
 
@@ -20,9 +26,14 @@ class Silent:
 
     def __init__(self) -> None:
         self.legs: list[Exchange] = []
+        self.coming: asyncio.Queue[Exchange] = asyncio.Queue()
 
     async def send(self, exchange: Exchange, _: float | None) -> None:
         self.legs.append(exchange)
+        self.coming.put_nowait(exchange)
+
+    def listen(self, _: Listener) -> None:
+        """It says nothing."""
 
     def release(self) -> None:
         """Nothing is held."""
@@ -53,3 +64,39 @@ async def test_a_call_whose_child_dies_and_whose_seat_is_given_back_for_that_say
     seat.release()
     async with in_time():
         assert b"signal 9" in await exchange.receive()
+
+
+async def _listens(child: Silent) -> Exchange:
+    """Acknowledge the next subscription on the child."""
+    async with in_time():
+        leg = await child.coming.get()
+    leg.put(named(ACKNOWLEDGED, b'{"notifications":{"resourceSubscriptions":["a:b"]}}', b"0"), Kind.NOTE)
+    return leg
+
+
+async def test_a_subscription_that_its_server_ends_in_good_order_is_opened_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upseat, "FIRST_WAIT", 0.0)
+    heard: asyncio.Queue[Undirected] = asyncio.Queue()
+    child = Silent()
+    seat = UpSeat(cast("Seat", child))
+    seat.introduce(b"{}")
+    seat.listen(heard.put_nowait)
+    exchange = Exchange(Request(b"1", "resources/subscribe", b'{"uri":"a:b"}'))
+    await seat.send(exchange, None)
+    first = await _listens(child)
+    async with in_time():
+        assert b'"result"' in await exchange.receive()
+    first.finish(messages.response_line(Response(b"0", b'{"resultType":"complete"}')))
+    second = await _listens(child)
+    async with in_time():
+        assert (await heard.get()).method == UPDATED  # what was missed
+        second.put(named(UPDATED, b'{"uri":"a:b"}', b"0"), Kind.NOTE)
+        assert (await heard.get()).method == UPDATED
+    await seat.send(Exchange(Request(b"2", "resources/unsubscribe", b'{"uri":"a:b"}')), None)
+    assert second.ended
+    await seat.send(Exchange(Request(b"3", "resources/subscribe", b'{"uri":"a:b"}')), None)
+    third = await _listens(child)
+    third.fail(ConnectionClosed("modern", "it was killed by signal 9"))
+    seat.release()
