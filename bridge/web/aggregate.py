@@ -19,6 +19,7 @@ from bridge.sessions.roster import Roster, View
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.web.calls import Calls
+from bridge.web.chosen import chosen_servers
 from bridge.web.drain import Drain
 from bridge.web.limits import Limits
 from bridge.web.mcp import McpFace
@@ -143,9 +144,7 @@ class AggregateModernFace(ModernFace):
 
 def view_of(request: web.BaseRequest) -> View:
     """Return what a request may see, of what it wants to see."""
-    named = request.query.get("servers", "")
-    chosen = frozenset(part.strip() for part in named.split(",") if part.strip())
-    return View(chosen or None, principal_of(request).may_use)
+    return View(chosen_servers(request) or None, principal_of(request).may_use)
 
 
 def check_view(request: web.BaseRequest, view: View, roster: Roster) -> None:
