@@ -83,6 +83,8 @@ class ChildConnection:
         self.closed = False
         self.traffic = Traffic()
         self.skipped = 0  # lines that were no messages
+        self._first_skipped = ""
+        self._log_line = on_stderr
         self._refused = 0  # questions that were one too many
         self._large: Message | LargeResult | None = None  # it has been read, and is passed on in the next turn
         self._postponed: list[bytes | Oversized] | None = None  # what came behind it
@@ -123,7 +125,8 @@ class ChildConnection:
         Raises :class:`ConnectionClosed` when the child has ended, :class:`Rejection` when it reads nothing.
         """
         if self.closed:
-            raise ConnectionClosed(self.server, self.obituary())
+            greets = exchange.greets or exchange.request.method == "initialize"
+            raise ConnectionClosed(self.server, self.obituary() + (self._babble() if greets else ""))
         number, line = self._mux.open(exchange, exchange.request)
         try:
             self.transport.write(line)
@@ -299,8 +302,17 @@ class ChildConnection:
         if self.skipped <= SAID or self.skipped % SAID_EVERY == 0:
             shown = ascii(line[:SHOWN].decode(errors="replace"))
             log.warning(SKIPPED, self.server, self.skipped, rejection, shown)
+            self._first_skipped = self._first_skipped or shown
+            self._log_line(b"on stdout, no JSON-RPC: " + line[:SHOWN])
         why = f'server "{self.server}" answered with what cannot be passed on: {rejection}'
         self._fail(messages.id_in_broken(line), why)
+
+    def _babble(self) -> str:
+        """What a program that is no server tells of itself, to stand behind why it did not start."""
+        if not self.skipped:
+            return ""
+        lines = "1 line" if self.skipped == 1 else f"{self.skipped} lines, the first"
+        return f"; on stdout it wrote what is no JSON-RPC: {lines}: {self._first_skipped}"
 
     def _oversized(self, line: Oversized) -> None:
         why = f'server "{self.server}" sent a message of {line.size} bytes, which is over MAX_MESSAGE_BYTES'
@@ -358,7 +370,7 @@ class ChildConnection:
             self._watch(seconds).start(exchange)
             return
         waited = seconds * max(1, round((now - exchange.began) / seconds))
-        why = f"it did not answer {exchange.request.method} within {waited:g} s (startTimeout)"
+        why = f"it did not answer {exchange.request.method} within {waited:g} s (startTimeout){self._babble()}"
         last = self.transport.last_words[-SHOWN:]
         self._mux.close(exchange.number)  # initialize MUST NOT be cancelled (specification, cancellation)
         exchange.fail(StartFailed(self.server, f"{why}; last words: {last}" if last else why))
@@ -371,7 +383,7 @@ class ChildConnection:
         for exchange in self._mux.exchanges:
             self._mux.close(exchange.number)
             self._count_lost(exchange, Fault.CHILD_FAILED)
-            exchange.fail(ConnectionClosed(self.server, why))
+            exchange.fail(ConnectionClosed(self.server, why + self._babble() if exchange.greets else why))
         for watch in self._watches.values():
             watch.close()
         for callback in list(self.on_closed):

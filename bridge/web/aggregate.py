@@ -14,6 +14,7 @@ from bridge.sessions.directory import SessionEntry
 from bridge.sessions.roster import Roster, View
 from bridge.sessions.streamable import StreamableSession
 from bridge.web.around import Around
+from bridge.web.chosen import chosen_servers
 from bridge.web.mcp import McpFace
 from bridge.web.modern import Headers, ModernFace
 from bridge.web.principal import check_server, owner_of, principal_of
@@ -108,9 +109,7 @@ class AggregateModernFace(ModernFace):
 
 def view_of(request: web.BaseRequest) -> View:
     """Return what a request may see, of what it wants to see."""
-    named = request.query.get("servers", "")
-    chosen = frozenset(part.strip() for part in named.split(",") if part.strip())
-    return View(chosen or None, principal_of(request).may_use)
+    return View(chosen_servers(request) or None, principal_of(request).may_use)
 
 
 def check_view(request: web.BaseRequest, view: View, roster: Roster) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Protocol
 
 from aiohttp import hdrs, web
+from yarl import URL
 
 from bridge.observe import audit
 from bridge.web.cors import is_preflight, preflight, share
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 #: Takes a POST to the server of this id.
 ServerHandler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
+#: What people and programs write with a slash at the end, as if something came behind it.
+SLASHED = frozenset({"mcp", "bridge", "sse"})
 
 
 class Gate(Protocol):
@@ -105,7 +108,7 @@ class Front:
                 response = await handler(request, named)
             else:
                 self._guards.check_target(request)
-                response = await self._routes(request)
+                response = await self._routes(self._unslashed(request))
         except Challenge as challenge:
             response = answer_to(self._guards.challenge(challenge, request), request)
         except Exception as error:
@@ -130,6 +133,16 @@ class Front:
             return None
         way = self._ways[path] = handler, server
         return way
+
+    def _unslashed(self, request: web.BaseRequest) -> web.BaseRequest:
+        """The same request without the slash at the end of an URL of MCP clients."""
+        path, mark, query = request.raw_path.partition("?")
+        if not path.endswith("/"):
+            return request
+        below = path[len(self._base) if path.startswith(self._base) else 1 :]
+        if below.partition("/")[0] not in SLASHED:
+            return request
+        return request.clone(rel_url=URL(path[:-1] + mark + query, encoded=True))
 
 
 def _record(request: web.BaseRequest, response: web.StreamResponse) -> None:

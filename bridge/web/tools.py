@@ -17,6 +17,7 @@ from bridge.protocol.messages import Raw, Request, Response
 from bridge.sessions.catalogue import Catalogue, Tool, Tools
 from bridge.web.body import read_json
 from bridge.web.bridge import NO_ID, BridgeFace
+from bridge.web.chosen import chosen_servers
 from bridge.web.guards import Guards
 from bridge.web.limits import Limits
 from bridge.web.openapi import Describing
@@ -80,9 +81,9 @@ class ToolsFace:
         return Prebuilt(_value(bytes(answer["result"])))
 
     async def describe(self, request: web.Request) -> web.Response:
-        """Describe all tools that a caller may use, or those of the servers in ``?server=``."""
-        asked = [server for server in request.query.get("server", "").split(",") if server]
-        for server in asked:
+        """Describe all tools that a caller may use, or those of the servers in ``?servers=``."""
+        asked = chosen_servers(request)
+        for server in sorted(asked):
             check_server(request, server)
             self._registry.pool(server)
         servers = [id_ for id_, config in self._registry.entries.items() if not config.disabled]

@@ -192,6 +192,27 @@ async def test_a_program_that_sends_back_what_it_is_sent_is_no_server(start_brid
     await until(lambda: bridge.service.core.registry.children() == [], "its process has ended")
 
 
+@pytest.mark.parametrize("face", ["mcp", "bridge", "modern"])
+@pytest.mark.parametrize("end", ["exec sleep 1000", "read x; exit 0", "exit 0"])
+async def test_a_program_that_prints_instead_of_answering_is_quoted(
+    start_bridge: StartBridge, face: str, end: str
+) -> None:
+    logged: list[bytes] = []
+    script = f"echo Welcome; echo '{{broken'; echo bye; {end}"
+    entry = {"command": "sh", "args": ["-c", script], "startTimeout": 500}
+    bridge = await start_bridge({"shop": entry}, sink=lambda _: logged.append)
+    async with in_time():
+        if face == "modern":
+            answer = await ModernClient(bridge, "shop").ask("tools/list", "me")
+        else:
+            async with bridge.post(f"/{face}/shop", message("initialize", "me", **INITIALIZE)) as response:
+                answer = await last(response)
+    said = answer["error"]["message"]
+    assert "; on stdout it wrote what is no JSON-RPC: 3 lines, the first: 'Welcome'" in said
+    assert ("exited with code 0" if "exit 0" in end else "did not answer") in said
+    assert b"on stdout, no JSON-RPC: Welcome" in logged, "for mcp-bridge logs SERVER"
+
+
 async def test_a_question_before_initialize_is_answered_gives_no_time(start_bridge: StartBridge) -> None:
     script = """echo '{"jsonrpc":"2.0","id":7,"method":"roots/list"}'; exec sleep 1000"""
     bridge = await start_bridge({"asks": {"command": "sh", "args": ["-c", script], "startTimeout": 300}})

@@ -413,3 +413,42 @@ async def test_a_server_that_is_stopped_and_started_is_announced_to_whom_it_conc
         assert (await anext(events(elsewhere)))["method"].endswith("list_changed")
     [track] = [track for entry in bridge.service.core.sessions.pool.entries() for track in [entry.session.backlog]][1:]
     assert len(track) == 3  # b has gone, and nothing else concerned this one
+
+
+@pytest.mark.parametrize("query", ["servers=b", "server=b", "server=b,", "servers=b&server=b"])
+async def test_both_ways_to_write_which_servers_are_meant(start_bridge: StartBridge, query: str) -> None:
+    bridge = await start_bridge(TWO)
+    for path in (f"/mcp?{query}", f"/mcp/?{query}"):
+        assert await names(await bridge.session_at(path)) == ["b__one"]
+    assert {tag["name"] for tag in (await bridge.get(f"/openapi.json?{query}"))["tags"]} == {"b"}
+
+
+@pytest.mark.parametrize("query", ["servers=", "server=", "servers=,"])
+async def test_an_empty_list_of_servers_is_a_mistake(start_bridge: StartBridge, query: str) -> None:
+    bridge = await start_bridge({"a": peer()})
+    async with bridge.post(f"/mcp?{query}", message("initialize", 0, **INITIALIZE)) as response:
+        assert (response.status, "names no server" in await response.text()) == (400, True)
+    async with bridge.http.get(f"{bridge.url}/openapi.json?{query}") as response:
+        assert response.status == 400
+
+
+@pytest.mark.parametrize("base", ["", "/tools"])
+async def test_a_slash_at_the_end_of_an_url_changes_nothing(start_bridge: StartBridge, base: str) -> None:
+    bridge = await start_bridge({"a": peer()}, BASE_PATH=base, ACCESS_TOKEN="sesame")
+    token = {"Authorization": "Bearer sesame"}
+    async with bridge.post("/mcp/a/", message("initialize", 0, **INITIALIZE), **token) as response:
+        assert response.status == 200
+        session = {"Mcp-Session-Id": response.headers["Mcp-Session-Id"], **token}
+    async with bridge.http.get(f"{bridge.url}/mcp/a/", headers={"Accept": "text/event-stream", **session}) as response:
+        assert (response.status, response.content_type) == (200, "text/event-stream")
+    async with bridge.http.delete(f"{bridge.url}/mcp/a/", headers=session) as response:
+        assert response.status == 204
+    async with bridge.post("/bridge/a/", message("ping", 1), **token) as response:
+        assert response.status == 200
+    async with bridge.http.get(f"{bridge.url}/sse/a/", headers={"Accept": "text/event-stream", **token}) as response:
+        assert response.status == 200
+    for path in ("/mcp/a//", "/servers/", "/mcp//a/"):
+        async with bridge.post(path, message("ping", 1), **token) as response:
+            assert response.status == 404
+    async with bridge.post("/mcp/a/", message("ping", 1)) as response:
+        assert response.status == 401
