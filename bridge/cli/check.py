@@ -86,7 +86,8 @@ def state_of(server: ServerConfig) -> str:
     if unconfined := _unconfined(server):
         return f"error: {unconfined}"
     if program_file(command_of(server)) is None:
-        return f"warning: command {server.argv[0]!r} not found on the PATH of its environment"
+        rest = '; "command" is the program only: put the rest into "args"' if len(server.argv[0].split()) > 1 else ""
+        return f"warning: command {server.argv[0]!r} not found on the PATH of its environment{rest}"
     return f"ok, {' '.join(server.argv)[:100]}{_confinement(server)}"
 
 

@@ -105,7 +105,10 @@ class Client:
         try:
             return Reply(self._opener.open(request, timeout=patience), self.url)
         except urllib.error.HTTPError as error:
-            raise Refused(error.code, _words(error)) from None
+            words = _words(error)
+            if error.code == 401 and self._token is None:
+                words = "the bridge needs a token; set MCP_BRIDGE_TOKEN to one of it"
+            raise Refused(error.code, words) from None
         except (OSError, http.client.HTTPException) as error:
             raise _gone(self.url, error) from None
 

@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     given, command = _split(list(sys.argv[1:] if arguments is None else arguments))
     typed = next((word for word in given if not word.startswith("-")), None)
-    options = parser_of({typed}).parse_args(given)
+    options, unknown = parser_of({typed}).parse_known_args(given)
+    if unknown:
+        hint = "; put the command behind --" if options.verb in _TAKES_COMMAND and not command else ""
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     options.command = command
     options.typed = [*(sys.argv[1:] if arguments is None else arguments)]
     if command and options.verb not in _TAKES_COMMAND:
@@ -86,9 +89,11 @@ def parser_of(verbs: Container[str | None]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mcp-bridge", description="Turns MCP servers that speak stdio into HTTP services."
     )
+    parser.add_argument("--version", action="version", version=f"mcp-bridge {__version__}")
     parsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (module, text) in VERBS.items():
         one = parsers.add_parser(name, help=text)
+        one.set_defaults(parser=one)
         if module is not None and name in verbs:
             importlib.import_module(module).add_arguments(one)
     return parser

@@ -49,11 +49,18 @@ class Reloading:
         self._read = read
         self._env_file = env_file
         self._seen = self._marks()
+        #: Why what is on disk is not what is served; None while it is.
+        self.problem: str | None = None
 
     def reload(self) -> Changes:
         """Read everything again, and say what has changed. Raises :class:`ConfigError`."""
         self._seen = self._marks()  # before it is read, so that a change meanwhile is seen
-        settings, servers = self._read()
+        try:
+            settings, servers = self._read()
+        except ConfigError as error:
+            self.problem = f"configuration on disk is refused: {error}; the old one is served"
+            raise
+        self.problem = None
         broken = {problem.server for problem in servers.problems if problem.fatal}
         kept = {server: config for server, config in self._servers.entries.items() if server in broken}
         servers = Servers(servers.source, {**servers.entries, **kept}, servers.problems, servers.files)

@@ -159,6 +159,7 @@ async def _run(
     service = Service(settings, servers, logs.stderr_sink, node, comes)
     reloading = Reloading(service, logs, settings, servers, lambda: _configuration(options, own), env_file_of(options))
     service.on_reload = reloading.reload
+    service.refused = lambda: reloading.problem
     notifier = Notifier(os.environ)
     restarting = None
     if own is None:

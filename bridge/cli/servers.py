@@ -20,6 +20,12 @@ _COLUMNS = {
     "error": "LAST ERROR",
 }
 
+#: What the answers of the bridge mean: nothing runs before somebody calls it, and it may fail again.
+_SAID = {
+    "started": "may start again; the next request starts it",
+    "restarted": "its processes have ended; the next request starts another",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after ``servers``."""
@@ -47,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
             print(f"mcp-bridge: {server}: {refused}", file=sys.stderr)
             code = 1
             continue
-        print(json.dumps(done) if options.json else f"{server}: {done['state']}")
+        print(json.dumps(done) if options.json else f"{server}: {_SAID.get(done['state'], done['state'])}")
     return code
 
 

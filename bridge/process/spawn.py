@@ -189,6 +189,8 @@ def _why(command: Command, error: OSError) -> str:
     if command.cwd is not None and not command.cwd.is_dir():
         return f"working directory {str(command.cwd)!r} does not exist"
     if error.errno == errno.ENOENT:
+        if len(program.split()) > 1:
+            return f'command {program!r} not found; "command" is the program only: put the rest into "args"'
         return f"command {program!r} not found; install it, or give its full path"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"command {program!r} may not be executed; check its permissions"

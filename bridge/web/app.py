@@ -112,6 +112,8 @@ class Service:
         self.on_restart: Restart = _no_restart
         #: Reads the configuration again and calls :meth:`reload`. Raises :class:`ConfigError`.
         self.on_reload: Callable[[], Changes] = lambda: self.reload(servers)
+        #: Says why the configuration on disk is not what is served; None where it is.
+        self.refused: Callable[[], str | None] = lambda: None
 
     @property
     def url(self) -> str:
@@ -172,6 +174,8 @@ class Service:
         for part in (self._joined, self._oauth):
             if part is not None and part.problem is not None:
                 troubles.append(part.problem)
+        if (refused := self.refused()) is not None:
+            troubles.append(refused)
         if not self._drain.admits:
             troubles.append("draining: no new sessions")
         return troubles

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import run
+from tests.cli.conftest import Serve, run
 from tests.conftest import peer
 
 
@@ -66,3 +66,33 @@ async def test_an_address_that_cannot_be_listened_at_is_told_once_with_what_to_c
     code, _, err = await run(folder, "serve", "--port", "0", "--host", "192.0.2.1", ACCESS_TOKEN="sesame")
     assert code == 1
     assert re.search(r"mcp-bridge: HOST: cannot listen on 192\.0\.2\.1: Cannot assign .*--host\n", err)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["serve", "npx", "foo"], ["add", "files", "npx", "-y", "x"], ["check", "npx", "--port", "1"]]
+)
+async def test_a_command_without_two_dashes_is_told_where_it_belongs(folder: Path, arguments: list[str]) -> None:
+    code, _, err = await run(folder, *arguments)
+    assert code == 2
+    assert err.startswith(f"usage: mcp-bridge {arguments[0]}")
+    assert "unrecognized arguments: npx" in err
+    assert err.rstrip().endswith("; put the command behind --")
+
+
+async def test_version_is_a_flag_too(folder: Path) -> None:
+    assert await run(folder, "--version") == await run(folder, "version")
+
+
+async def test_arguments_in_the_command_are_told_where_they_belong(folder: Path) -> None:
+    (folder / "servers.json").write_text(json.dumps({"time": {"command": "python3 -m mcp_server_time"}}))
+    _, out, _ = await run(folder, "check")
+    assert '"command" is the program only: put the rest into "args"' in out
+
+
+async def test_a_missing_token_and_a_start_that_is_none_yet_are_told(folder: Path, serve: Serve) -> None:
+    bridge = await serve(servers={"crash": {"command": "false"}}, ACCESS_TOKEN="sesame")
+    where = ["servers", "start", "crash", "--port", bridge.url.rpartition(":")[2]]
+    code, _, err = await run(folder, *where)
+    assert (code, "set MCP_BRIDGE_TOKEN" in err) == (1, True)
+    code, out, _ = await run(folder, *where, MCP_BRIDGE_TOKEN="sesame")
+    assert (code, out) == (0, "crash: may start again; the next request starts it\n")

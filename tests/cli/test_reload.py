@@ -51,6 +51,11 @@ async def test_a_broken_file_changes_nothing(tmp_path: Path, serve: Serve) -> No
     line = await bridge.line_with("configuration not taken, the old one stays")
     assert "servers.json" in line
     assert "2" in line.partition("servers.json")[2]  # where it is broken
+    async with aiohttp.ClientSession() as http, http.get(f"{bridge.url}/health") as response:
+        health = await response.json()
+    assert health["status"] == "degraded"
+    assert health["reasons"][0].startswith("configuration on disk is refused: ")
+    assert health["reasons"][0].endswith("; the old one is served")
     assert (await environment(bridge.url))["MARK"] == "old"
     (tmp_path / "servers.json").write_text(json.dumps({"mcpservers": {"peer": peer()}}))
     assert 'did you mean "mcpServers"?' in await bridge.line_with("configuration not taken, the old one stays")
@@ -62,6 +67,8 @@ async def test_a_broken_file_changes_nothing(tmp_path: Path, serve: Serve) -> No
     write(tmp_path, peer=peer(env={"MARK": "new"}), second=peer())
     await bridge.line_with("restarted peer")
     assert (await environment(bridge.url))["MARK"] == "new"
+    async with aiohttp.ClientSession() as http, http.get(f"{bridge.url}/health") as response:
+        assert (await response.json())["status"] == "ok"
 
 
 @pytest.mark.parametrize("way", ["SIGHUP", "POST"])
