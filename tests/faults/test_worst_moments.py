@@ -151,7 +151,7 @@ async def test_a_server_that_is_removed_while_a_request_starts_it_ends_that_requ
     assert "Traceback" not in caplog.text
 
 
-async def test_a_server_that_is_removed_while_its_tools_are_read_ends_the_call_with_a_clear_error(
+async def test_a_server_that_is_removed_while_its_tools_are_read_answers_the_call_that_wanted_them(
     start_bridge: StartBridge, caplog: pytest.LogCaptureFixture
 ) -> None:
     bridge = await start_bridge()
@@ -165,8 +165,10 @@ async def test_a_server_that_is_removed_while_its_tools_are_read_ends_the_call_w
     bridge.service.reload(parse_servers("{}", "servers.json", {}))
     os.kill(child.pid, signal.SIGCONT)
     status, answer = await asking
-    assert status == 404
-    assert 'no server "peer"' in answer["error"]["message"]
+    assert (status, answer["result"]["resultType"]) == (200, "complete")
+    async with client.send(client.body("tools/call", name="echo", arguments={})) as response:
+        assert response.status == 404
+        assert 'no server "peer"' in (await last(response))["error"]["message"]
     assert "Traceback" not in caplog.text
 
 

@@ -82,6 +82,7 @@ ROUTES = [
     Route("GET", "/api/v1/logs", 403, 403),
     Route("POST", "/api/v1/drain", 403, 403),
     Route("POST", "/api/v1/reload", 403, 403),
+    Route("POST", "/api/v1/restart", 403, 403),
     Route("GET", "/api/v1/pins", 403, 403),
     Route("POST", "/api/v1/servers/peer/pins/approve", 403, 403, {}, names_server=True),
 ]
