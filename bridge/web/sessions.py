@@ -16,6 +16,7 @@ from aiohttp import web
 from bridge.auth.principal import Principal
 from bridge.config import values
 from bridge.config.server import ALL_SERVERS
+from bridge.observe.ids import SHOWN
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.states import SessionState
@@ -213,15 +214,24 @@ class SessionsFace:
         return json_answer(stats)
 
     def _find(self, request: web.Request) -> SessionEntry:
-        """The session of the path: by its id for its owner, by its shortened id for whoever may administer."""
+        """The session of the path: by its id for its owner, by its beginning, as in logs or longer, for whoever may
+        administer.
+        """
         session_id = request.match_info["session_id"]
         entry = self._sessions.pool.find(session_id)
         if entry is not None and _is_own(entry, principal_of(request)):
             return entry
         if is_admin(request):
-            alike = [each for each in self._sessions.pool.entries() if session_id in (each.key, each.session.label)]
+            entries = [*self._sessions.pool.entries()]
+            begins = session_id.removesuffix("...")
+            alike = [each for each in entries if each.key == session_id]
+            if not alike and len(begins) >= SHOWN:
+                shown = begins + "..."
+                alike = [each for each in entries if each.key.startswith(begins) or each.session.label == shown]
             if len(alike) == 1:
                 return alike[0]
+            if alike:
+                raise Rejection(Fault.CONFLICT, f"{len(alike)} sessions begin like that; give more of the id")
         raise Rejection(Fault.UNKNOWN_SESSION, "there is no such session, or no longer")
 
     def _row(self, pool: AnyPool, entry: Entry[Any], principal: Principal) -> dict[str, Any]:

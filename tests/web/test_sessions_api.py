@@ -274,3 +274,18 @@ async def test_a_short_time_to_live_is_kept_though_the_pool_looks_seldom(bridge:
     async with session.post(tool("count")) as response:
         assert response.status == 404
         assert "idle for" in (await response.json())["error"]["message"]
+
+
+async def test_the_beginning_of_an_id_is_enough_for_who_administers(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge()
+    ids = iter(["b14b8ba3-one", "b14b8ba3-two", "c14b8ba3-three"])
+    bridge.service.core.sessions._mint = lambda: next(ids)
+    for _ in range(3):
+        await create(bridge)
+    for begins in ("c14b8ba3", "c14b8ba3...", "c14b8ba3-th", "c14b8ba3-three"):
+        assert (await bridge.get(f"{API}/{begins}"))["session_id"] == "c14b8ba3-three"
+    assert await status_of(bridge, "GET", f"{API}/c14b8ba") == 404
+    for begins in ("b14b8ba3", "b14b8ba3..."):
+        assert await status_of(bridge, "DELETE", f"{API}/{begins}") == 409
+    assert await status_of(bridge, "DELETE", f"{API}/b14b8ba3-o") == 204
+    assert await status_of(bridge, "DELETE", f"{API}/b14b8ba3") == 204
