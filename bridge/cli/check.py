@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 
+from bridge.auth.keyring import Keyring
+from bridge.auth.tokens import BadTokens
 from bridge.children.launcher import command_of
-from bridge.cli.errors import EXIT_USAGE
+from bridge.cli.doctor import folders
+from bridge.cli.errors import EXIT_ERROR, EXIT_USAGE
 from bridge.cli.options import add_configuration, configuration_of
 from bridge.config.advice import advice
 from bridge.config.extras import check_extras
@@ -31,13 +35,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(settings: Settings, servers: Servers) -> int:
-    """Print what would run; return 0, or 2 when an entry is unusable."""
+    """Print what would run; return 0, 1 when something of it would fail, or 2 when an entry is unusable."""
     listening = "this machine only" if settings.is_loopback else "every machine that reaches it"
     print(f"listens on {settings.host}:{settings.port}, open to {listening}, {_who(settings)}")
     tls = _tls(settings)
     if tls:
         print(tls)
     print(f"persistent sessions are kept in {_kept(settings)}")
+    wrong = [found.what for found in folders(settings) if found.level == "error"] + _tokens(settings)
+    for what in wrong:
+        print(f"error: {what}")
     for line in advice(settings, servers.entries):
         print(f"note: {line}")
     print(f"{servers.source}: {len(servers.entries)} usable server(s)")
@@ -48,7 +55,9 @@ def check(settings: Settings, servers: Servers) -> int:
     for problem in servers.problems:
         print(f"{'error' if problem.fatal else 'warning'}: {problem.text}")
     unusable = tls.startswith("error") or any(problem.fatal for problem in servers.problems)
-    return EXIT_USAGE if unusable or any(map(_unconfined, servers.entries.values())) else 0
+    if unusable or any(map(_unconfined, servers.entries.values())):
+        return EXIT_USAGE
+    return EXIT_ERROR if wrong or any(map(_absent, servers.entries.values())) else 0
 
 
 def _who(settings: Settings) -> str:
@@ -85,10 +94,35 @@ def state_of(server: ServerConfig) -> str:
         return f"ok, remote, {_shown(server.url)}{names}"
     if unconfined := _unconfined(server):
         return f"error: {unconfined}"
-    if program_file(command_of(server)) is None:
-        rest = '; "command" is the program only: put the rest into "args"' if len(server.argv[0].split()) > 1 else ""
-        return f"warning: command {server.argv[0]!r} not found on the PATH of its environment{rest}"
+    if absent := _absent(server):
+        return f"warning: {absent}"
     return f"ok, {' '.join(server.argv)[:100]}{_confinement(server)}"
+
+
+def _absent(server: ServerConfig) -> str:
+    """Why the system would not start a program, as far as its files show; nothing when it would."""
+    if server.disabled or server.url is not None:
+        return ""
+    if server.cwd is not None and not server.cwd.is_dir():
+        return f'"cwd" {str(server.cwd)!r} is no directory'
+    program = server.argv[0]
+    found = program_file(command_of(server))
+    if found is None:
+        rest = '; "command" is the program only: put the rest into "args"' if len(program.split()) > 1 else ""
+        return f"command {program!r} not found on the PATH of its environment{rest}"
+    if not found.is_file():
+        return f"command {program!r} is no program, but a directory"
+    return "" if os.access(found, os.X_OK) else f"command {program!r} may not be executed; check its permissions"
+
+
+def _tokens(settings: Settings) -> list[str]:
+    if settings.tokens_file is None or not settings.tokens_file.exists():  # which the folders tell
+        return []
+    try:
+        Keyring(settings.access_token, settings.tokens_file)
+    except BadTokens as error:
+        return [f"TOKENS_FILE: {error}"]
+    return []
 
 
 def _unconfined(server: ServerConfig) -> str:

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             show(findings)
 
-    say([*_of_the_configuration(settings, servers), _port(options, settings), *_folders(settings), _files(settings)])
+    say([*_of_the_configuration(settings, servers), _port(options, settings), *folders(settings), _files(settings)])
     from bridge.process.watchdog import Watchdog  # here and below: --help waits for none of them
 
     with Watchdog():
@@ -123,7 +123,8 @@ def _port(options: argparse.Namespace, settings: Settings) -> Finding:
     return Finding("ok", "bridge", f"{where} is free")
 
 
-def _folders(settings: Settings) -> list[Finding]:
+def folders(settings: Settings) -> list[Finding]:
+    """Whether the bridge can write and read what is its own."""
     findings = [_folder("LOG_DIR", settings.log_dir, "logs would go to the console only")]
     if settings.store == "file":
         findings.append(_folder("SESSION_DIR", settings.session_dir, "sessions could not be kept"))

@@ -124,7 +124,7 @@ async def test_check_tells_what_would_run(tmp_path: Path) -> None:
     }
     (tmp_path / "servers.json").write_text(json.dumps(servers))
     code, out, _ = await run(tmp_path, "check")
-    assert code == 0
+    assert code == 1  # of the lost one
     assert "good: ok" in out
     assert "off: disabled" in out
     assert "lost: warning: command 'no-such-thing' not found" in out

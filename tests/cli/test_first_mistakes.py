@@ -96,3 +96,27 @@ async def test_a_missing_token_and_a_start_that_is_none_yet_are_told(folder: Pat
     assert (code, "set MCP_BRIDGE_TOKEN" in err) == (1, True)
     code, out, _ = await run(folder, *where, MCP_BRIDGE_TOKEN="sesame")
     assert (code, out) == (0, "crash: may start again; the next request starts it\n")
+
+
+@pytest.mark.parametrize(
+    ("entry", "settings", "words"),
+    [
+        ({"command": "no-such-thing"}, {}, "command 'no-such-thing' not found"),
+        ({"command": "./folder"}, {}, "command './folder' is no program, but a directory"),
+        ({"command": "./text"}, {}, "command './text' may not be executed"),
+        ({"command": "true", "cwd": "gone"}, {}, "\"cwd\" 'gone' is no directory"),
+        ({"command": "true"}, {"TOKENS_FILE": "text"}, "error: TOKENS_FILE: "),
+        ({"command": "true"}, {"TOKENS_FILE": "gone.json"}, "error: TOKENS_FILE gone.json: No such file"),
+        ({"command": "true"}, {"LOG_DIR": "text/logs"}, "error: LOG_DIR text/logs: "),
+        ({"command": "true"}, {"SESSION_STORE": "file", "SESSION_DIR": "text"}, "error: SESSION_DIR text: "),
+    ],
+)
+async def test_check_finds_what_would_fail_later(
+    folder: Path, entry: dict[str, str], settings: dict[str, str], words: str
+) -> None:
+    (folder / "folder").mkdir()
+    (folder / "text").write_text("no tokens")
+    (folder / "servers.json").write_text(json.dumps({"one": entry}))
+    code, out, err = await run(folder, "check", **settings)
+    assert (code, err) == (1, "")
+    assert words in out
