@@ -159,7 +159,8 @@ class ChildConnection:
         # initialize MUST NOT be cancelled (specification, cancellation); it is only forgotten
         if not exchange.ended and exchange.request.method != "initialize":
             self.abandoned += 1
-            self._cancel(exchange, b'{"reason":%b}' % messages.encode(str(failure)))
+            if exchange not in self._cancelled:  # else it knows already
+                self._cancel(exchange, b'{"reason":%b}' % messages.encode(str(failure)))
             self._count_lost(exchange, failure.fault)
         self._mux.close(exchange.number)
         exchange.fail(failure)

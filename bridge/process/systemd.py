@@ -27,12 +27,15 @@ class Notifier:
         """Whether there is anybody to tell."""
         return bool(self._address)
 
-    def say(self, *lines: str) -> bool:
-        """Send one message; False where nobody listens."""
+    def say(self, *lines: str, patience: float = 1.0) -> bool:
+        """Send one message; False where nobody listens, or nobody has read what came before for ``patience`` seconds,
+        in which the event loop stands still.
+        """
         if not self._address or self.is_silent:
             return False
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.settimeout(patience)
                 sender.connect(self._address)
                 sender.sendall("\n".join(lines).encode())
         except OSError:
@@ -42,7 +45,7 @@ class Notifier:
     async def keep_watched(self) -> None:
         """Give a sign of life in time, until cancelled. It comes from the event loop, so one that hangs gives none."""
         while self.interval is not None:
-            self.say("WATCHDOG=1")
+            self.say("WATCHDOG=1", patience=0)  # there is another one soon
             await asyncio.sleep(self.interval)
 
 

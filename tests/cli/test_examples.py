@@ -32,6 +32,7 @@ NOT_RUN = {
     "docs/how-to/nodes.md": 1,
     "docs/how-to/persistent-sessions.md": 1,
     "docs/how-to/pins.md": 1,
+    "docs/how-to/restart.md": 1,
     "docs/how-to/service.md": 2,
     "docs/how-to/traces.md": 1,
 }

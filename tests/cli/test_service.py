@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import socket
 import struct
@@ -128,3 +129,13 @@ def test_an_abstract_socket_is_reached_and_an_absent_one_is_no_error(tmp_path: P
         assert manager.recv(100) == b"A=1\nB=2"
     assert not Notifier({"NOTIFY_SOCKET": str(tmp_path / "absent")}).say("A=1")
     assert not Notifier({}).say("A=1")
+
+
+def test_a_manager_that_does_not_read_holds_nothing_up(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        said = list(itertools.takewhile(bool, (notifier.say("WATCHDOG=1", patience=0) for _ in range(100_000))))
+        assert 0 < len(said) < 100_000  # as many as the system keeps, and then none
+        manager.recv(100)
+        assert notifier.say("STOPPING=1")
