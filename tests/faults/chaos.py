@@ -76,7 +76,8 @@ MORE = {
     "resident": 80 * 2**20,  # 32 MiB are kept, and the rest goes back once it is 24 MiB (bridge/process/memory.py)
     "below": 0,
 }
-#: How many more objects of one class of the bridge: no session, call or child is left, and tables are small.
+#: How many more objects of one class of the bridge there may be than after the first part, in which tables that have a
+#: bound (what was counted, by server, method and code) fill up: no session, call or child is left.
 MORE_OURS = 100
 #: How many parts a run has. After each the bridge comes to rest.
 PARTS = 3
@@ -322,22 +323,20 @@ WARMING = ("echo", "bridge", "modern", "big", "progress", "manage", "log", "list
 def _more(before: Holds, after: Holds) -> list[str]:
     """What there is more of than there may be."""
     more = [name for name, room in MORE.items() if getattr(after, name) > getattr(before, name) + room]
-    more += [
-        f"{count - before.ours.get(name, 0)} {name}"
-        for name, count in after.ours.items()
-        if count > before.ours.get(name, 0) + MORE_OURS
-    ]
     return more + (["tasks"] if len(after.tasks) > len(before.tasks) else [])
 
 
 def _grows(held: list[Holds]) -> list[str]:
     """What has grown in every part after the first."""
     pairs = list(itertools.pairwise(held))
-    return [
+    grown = [
         name
         for name, room in GROWTH.items()
         if all(getattr(after, name) > getattr(before, name) + room for before, after in pairs)
     ]
+    first, last = held[0].ours, held[-1].ours
+    more = {name: count - first.get(name, 0) for name, count in last.items()}
+    return grown + [f"{count} {name}" for name, count in more.items() if count > MORE_OURS]
 
 
 async def _settled(bridge: Bridge, before: Holds | None) -> Holds:

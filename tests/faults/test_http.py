@@ -304,7 +304,7 @@ def _waiting(bridge: Running) -> collections.Counter[server.Waits]:
 
 
 def _server(bridge: Running) -> server.Server:
-    runner = bridge.service._runner
+    runner = bridge.service.port._runner
     assert runner is not None
     assert isinstance(runner.server, server.Server)
     return runner.server

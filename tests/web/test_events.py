@@ -164,7 +164,7 @@ async def test_a_listener_that_never_reads_is_cut(bridge: Running, monkeypatch: 
     monkeypatch.setattr(events, "PATIENCE", 0.2)
     for _ in range(40):
         await bridge.session()
-    server = bridge.service._runner.server  # type: ignore[union-attr]
+    server = bridge.service.port._runner.server  # type: ignore[union-attr]
     before = len(server.connections)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(bridge.url.rpartition(":")[2]), limit=1024)
     reader._transport.pause_reading()  # type: ignore[attr-defined]
