@@ -185,6 +185,8 @@ class Lease:
             if not self._is_sure:
                 await self.on_return()
         except StoreUnavailable as error:
+            # It may arrive all the same, and late: then the next one would find no lease that had run out.
+            self._is_sure = False
             self._say(str(error))
             if await self.ask_others(self.members.others()):
                 self._until = max(self._until, begun + self._seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,33 @@ async def test_who_gets_a_lease_back_looks_at_what_was_taken_before_it_counts(no
     await a.renew()
     assert happened == [("looked", False), ("looked", False), "written"]
     assert a.is_held
+
+
+async def test_a_beat_that_arrives_after_it_was_given_up_hides_no_lease_that_had_run_out(
+    node: Node, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that loses packets sends them again, when whoever has sent them waits no longer."""
+    a = node("a")
+    await a.begin()
+    looked: list[bool] = []
+
+    async def on_return() -> None:
+        looked.append(True)
+
+    a.on_return, a.ask_others = on_return, says(False, [])  # type: ignore[assignment]
+    redis.cli("DEL", "c:node:a")  # it has run out, and its session was taken
+    ask = a._link.ask
+
+    async def arrives_late(use: Callable[[Any], Any]) -> Any:
+        await ask(use)
+        raise StoreUnavailable("no answer within 0.5 s")
+
+    monkeypatch.setattr(a._link, "ask", arrives_late)
+    await a.renew()
+    monkeypatch.undo()
+    assert redis.cli("EXISTS", "c:node:a").strip() == "1"
+    await a.renew()
+    assert looked == [True]
 
 
 async def test_a_node_id_is_for_one_node(node: Node, time: FakeTime, redis: RedisServer) -> None:
