@@ -71,8 +71,8 @@ def test_the_children_of_a_bridge_are_orphans_when_it_has_ended(state: str) -> N
 
 
 def test_what_carries_our_own_mark_is_no_orphan() -> None:
-    program = ["sh", "-c", "echo up; exec sleep 60"]
-    with subprocess.Popen(program, env=marked(os.environ), stdout=subprocess.PIPE) as child:
+    program = ["sh", "-c", "echo up; read end"]
+    with subprocess.Popen(program, env=marked(os.environ), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == b"up\n"  # before that it may have no environment yet
