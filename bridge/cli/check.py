@@ -82,7 +82,7 @@ def _kept(settings: Settings) -> str:
             return f"{settings.redis_url} under {settings.redis_prefix}"
         case "file":
             return f"the directory {settings.session_dir}"
-    return "memory, until the bridge ends"
+    return "memory, like all others: they end when they idle, and with the bridge"
 
 
 def state_of(server: ServerConfig) -> str:

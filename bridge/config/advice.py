@@ -57,7 +57,8 @@ def advice(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]
     persistent = [server.id for server in servers.values() if server.persistent and not server.disabled]
     if settings.store == "memory" and persistent:
         found.append(
-            f"{', '.join(persistent)}: persistent, but SESSION_STORE is memory: its sessions end with the bridge"
+            f"{', '.join(persistent)}: persistent, but SESSION_STORE is memory: its sessions are temporary, and end "
+            "when they idle or with the bridge; set SESSION_STORE=file"
         )
     if settings.store == "memory" and settings.persistence_required:
         found.append("PERSISTENCE_REQUIRED is set, but SESSION_STORE is memory: persistent sessions get 503")

@@ -134,7 +134,7 @@ async def test_check_tells_what_would_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "lines"),
     [
-        ({}, ["persistent sessions are kept in memory, until the bridge ends"]),
+        ({}, ["persistent sessions are kept in memory, like all others: they end when they idle, and with the bridge"]),
         ({"SESSION_STORE": "file"}, ["persistent sessions are kept in the directory .sessions"]),
         (
             {"SESSION_STORE": "file", "REDIS_ENABLED": "true", "REDIS_URL": "rediss://u:s3cret@r.example/1"},
