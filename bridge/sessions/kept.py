@@ -98,6 +98,7 @@ class Kept:
     def save(self, entry: SessionEntry) -> None:
         """Write a session soon, if it is to be kept."""
         if entry.session.is_kept:
+            self._follow_clock()  # it may be set back before anybody looks
             self._saved[entry.key] = entry.last_used
             self.keeper.save(entry.key, lambda: self._record(entry))
 
@@ -150,15 +151,17 @@ class Kept:
         All of it where the clock of the system was set, or stood still while the machine slept: a store reckons by it,
         and would forget sessions that have time left here.
         """
-        ahead = self._clock_ahead()
-        if abs(ahead - self._ahead) > CLOCK_SET:
-            log.info("the clock was set by %+.0f s; all kept sessions are written again", ahead - self._ahead)
-            self._ahead = ahead
-            self.save_all()
-            return
+        self._follow_clock()
         for entry in self._pool.entries():
             if entry.session.is_kept and entry.last_used > self._saved.get(entry.key, 0.0):
                 self.save(entry)
+
+    def _follow_clock(self) -> None:
+        ahead, before = self._clock_ahead(), self._ahead
+        if abs(ahead - before) > CLOCK_SET:
+            self._ahead = ahead
+            log.info("the clock was set by %+.0f s; all kept sessions are written again", ahead - before)
+            self.save_all()
 
     def _clock_ahead(self) -> float:
         return self._wall() - self._pool.clock()

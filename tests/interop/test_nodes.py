@@ -58,6 +58,10 @@ class Balanced:
         return sum(each.session_id[:2] not in ("-", f"{ports[each.port]}.") for each in found)
 
 
+def _knows_all(node: Bridge) -> bool:
+    return len(node.get("/health")["nodes"]) == len(NAMES)
+
+
 @contextlib.contextmanager
 def balanced(folder: Path, entries: Mapping[str, Any] | None = None) -> Iterator[Balanced]:
     """Three nodes behind nginx for the length of a block. In the end SIGTERM must end each that is there in order."""
@@ -82,8 +86,10 @@ def balanced(folder: Path, entries: Mapping[str, Any] | None = None) -> Iterator
         while True:
             assert process.poll() is None
             with contextlib.suppress(URLError):  # nginx does not say when it listens
-                if len(front.get("/health")["nodes"]) == len(NAMES):
+                if len(front.get("/health")["nodes"]) == len(NAMES) and all(map(_knows_all, nodes.values())):
                     break
+        while redis.cli("KEYS", "*settling").strip():  # for a moment nothing is taken: Redis may just have come back
+            assert process.poll() is None
         yield Balanced(nodes, front)
         for node in nodes.values():
             node.process.terminate()
