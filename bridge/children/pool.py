@@ -45,7 +45,7 @@ class Capacity:
         self.used = 0
         self.starts = Starts()
         #: Asked for room when there is none, with the digest of the principal that wants it; says whether it made some.
-        self.make_room: Callable[[AtCapacity, str], Awaitable[bool]] = _never
+        self.make_room: Callable[[AtCapacity, str], Awaitable[bool]] = no_room
 
     def take(self, server: str) -> None:
         """Count one more. Raises :class:`ChildUnavailable` when there is no room."""
@@ -324,6 +324,6 @@ class ChildPool:
                 self._retired()
 
 
-async def _never(_full: AtCapacity, _asker: str) -> bool:
+async def no_room(_full: AtCapacity, _asker: str) -> bool:
     """Nobody has a child to spare."""
     return False

@@ -10,7 +10,7 @@ from bridge.children.guard import guard_of
 from bridge.children.owner import ChildLimits
 from bridge.children.pinbook import PinBook
 from bridge.children.policy import MODERN, Need, choose, with_variables
-from bridge.children.pool import Capacity, ChildPool
+from bridge.children.pool import Capacity, ChildPool, no_room
 from bridge.children.restart import Restarts
 from bridge.children.seat import Seat, take_seat
 from bridge.children.traffic import Traffic
@@ -39,7 +39,7 @@ class Registry:
         self._capacity = Capacity(max_children)
         self._capacity.make_room = self._make_room
         #: Asked to end a child that is held and not used, for the principal with this digest; says whether it did.
-        self.on_full: Callable[[AtCapacity, str], Awaitable[bool]] = _never
+        self.on_full: Callable[[AtCapacity, str], Awaitable[bool]] = no_room
         self._limits = limits
         self._stderr_sink = stderr_sink
         self._pins = pins
@@ -221,8 +221,3 @@ class Registry:
     async def close(self) -> None:
         """Stop all children of all servers at the same time."""
         await asyncio.gather(*(pool.close() for pool in (*self._pools.values(), *self._retired)))
-
-
-async def _never(_full: AtCapacity, _asker: str) -> bool:
-    """Nobody knows who could do without."""
-    return False

@@ -300,7 +300,7 @@ class Keeper:
             self._settle(each, records)
             events.pop(each, None)
             self._unwritable.discard(each)
-        return bool(changes)
+        return True
 
     async def _write_each(
         self, ids: list[str], records: dict[str, Make | None], events: dict[str, list[Event]]

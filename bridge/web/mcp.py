@@ -158,12 +158,7 @@ class McpFace:
             raise Rejection(Fault.BATCH, f"batches exist in {BATCH_VERSION} only; send one message")
         found = messages.parse_batch(body, MOST_PARTS)
         if not any(isinstance(each, Request | Rejection) for each in found):
-            batch = Batch([])
-            for number, message in enumerate(found, 1):
-                assert not isinstance(message, Rejection)
-                if number % PARTS_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-                await session.take(message, silence=None, into=batch, on_end=batch.one_ended)
+            await self._take_parts(request, session, Batch([]), found)
             return web.Response(status=202)
         with self._drain:
             batch = Batch(found)

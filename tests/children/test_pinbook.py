@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from bridge.children.pinmerge import merge
 from bridge.children.pins import MOST_TOOLS, ServerPins
 from bridge.config.server import ServerConfig
 from tests.faketime import FakeTime
+from tests.writers import write_at_once
 
 CONFIG = ServerConfig("s", ("x",), {}, pin_tools="block")
 
@@ -174,16 +173,7 @@ asyncio.run(main())
 
 def test_processes_that_write_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     path, names = tmp_path / "pins.json", "abc"
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], stdin=subprocess.PIPE) for name in names
-    ]
-    for writer in writers:
-        assert writer.stdin is not None
-        writer.stdin.write(b"go\n")
-        writer.stdin.flush()
-    for writer in writers:
-        writer.communicate()
-        assert writer.returncode == 0
+    write_at_once(WRITER, [(str(path), name) for name in names])
     servers = json.loads(path.read_text())["servers"]
     assert set(servers["s"]["tools"]) == {f"{name}{number}" for name in names for number in range(30)}
     assert {name: len(servers[name]["tools"]) for name in names} == dict.fromkeys(names, 30)

@@ -178,15 +178,19 @@ async def test_a_server_that_never_answers_initialize_is_given_up_and_nothing_of
     await until(lambda: bridge.service.core.registry.children() == [], "its process has ended")
 
 
+async def first_answer(bridge: Running, face: str, server: str) -> dict[str, Any]:
+    """What a server, or the bridge for it, says to the first request of a client."""
+    if face == "modern":
+        return await ModernClient(bridge, server).ask("tools/list", "me")
+    async with bridge.post(f"/{face}/{server}", message("initialize", "me", **INITIALIZE)) as response:
+        return await last(response)
+
+
 @pytest.mark.parametrize("face", ["mcp", "bridge", "modern"])
 async def test_a_program_that_sends_back_what_it_is_sent_is_no_server(start_bridge: StartBridge, face: str) -> None:
     bridge = await start_bridge({"mirror": {"command": "cat"}})
     async with in_time():
-        if face == "modern":
-            answer = await ModernClient(bridge, "mirror").ask("tools/list", "me")
-        else:
-            async with bridge.post(f"/{face}/mirror", message("initialize", "me", **INITIALIZE)) as response:
-                answer = await last(response)
+        answer = await first_answer(bridge, face, "mirror")
     why = 'server "mirror" could not be started: it sends back what it is sent'
     assert (answer["id"], answer["error"]["message"].startswith(why)) == ("me", True), answer
     await until(lambda: bridge.service.core.registry.children() == [], "its process has ended")
@@ -202,11 +206,7 @@ async def test_a_program_that_prints_instead_of_answering_is_quoted(
     entry = {"command": "sh", "args": ["-c", script], "startTimeout": 500}
     bridge = await start_bridge({"shop": entry}, sink=lambda _: logged.append)
     async with in_time():
-        if face == "modern":
-            answer = await ModernClient(bridge, "shop").ask("tools/list", "me")
-        else:
-            async with bridge.post(f"/{face}/shop", message("initialize", "me", **INITIALIZE)) as response:
-                answer = await last(response)
+        answer = await first_answer(bridge, face, "shop")
     said = answer["error"]["message"]
     assert "; on stdout it wrote what is no JSON-RPC: 3 lines, the first: 'Welcome'" in said
     assert ("exited with code 0" if "exit 0" in end else "did not answer") in said

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from bridge.observe.shared import SharedFile
+from tests.writers import write_at_once
 
 WRITERS, LINES, MOST = 4, 400, 2_000
 LONGEST = 320
@@ -33,17 +32,7 @@ def written(folder: Path) -> list[str]:
 def run_writers(path: Path, keep: int) -> None:
     """Let all write at once, to the end."""
     numbers = (str(LINES), str(MOST), str(keep))
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(path), name, *numbers], stdin=subprocess.PIPE)
-        for name in "abcd"[:WRITERS]
-    ]
-    for writer in writers:
-        assert writer.stdin is not None
-        writer.stdin.write(b"go\n")
-        writer.stdin.flush()
-    for writer in writers:
-        writer.communicate()
-        assert writer.returncode == 0
+    write_at_once(WRITER, [(str(path), name, *numbers) for name in "abcd"[:WRITERS]])
 
 
 def test_no_line_is_lost_torn_or_doubled_while_processes_rotate(tmp_path: Path) -> None:
