@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "bridge"
 INWARD = {
-    "cli": {"web", "auth", "cluster", "sessions", "stores", "children", "process", "protocol", "config", "observe"},
+    "cli": {
+        *("aio", "web", "auth", "cluster", "sessions", "stores", "children"),
+        *("process", "protocol", "config", "observe"),
+    },
     "web": {"auth", "cluster", "sessions", "children", "process", "protocol", "config", "observe"},
     "sessions": {"aio", "cluster", "children", "process", "protocol", "stores", "config", "observe"},
     "stores": {"protocol", "config", "observe"},

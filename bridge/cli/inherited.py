@@ -8,7 +8,9 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from typing import Any
 
+from bridge.cli.errors import CommandError
 from bridge.cluster.hosting import HEIR, Inheritance, inheritance_from
 from bridge.cluster.side import Side
 from bridge.config.errors import ConfigError
@@ -16,11 +18,25 @@ from bridge.config.settings import Settings
 from bridge.version import __version__
 
 
-def inheritance() -> Inheritance | None:
-    """Return what this process inherits; None when it is nobody's heir. Asks once: children do not inherit it."""
-    if os.environ.pop(HEIR, None) is None:
+def given(variable: str) -> dict[str, Any] | None:
+    """Return what this process is given by the bridge that has started it, which says by this variable that it does;
+    None where none has. Asks once: children do not inherit it. Raises :class:`CommandError` when that bridge has ended.
+    """
+    if os.environ.pop(variable, None) is None:
         return None
-    found = inheritance_from(json.loads(sys.stdin.buffer.readline()))
+    line = sys.stdin.buffer.readline()
+    if not line:
+        raise CommandError("the bridge that has started this process has ended")
+    members: dict[str, Any] = json.loads(line)
+    return members
+
+
+def inheritance() -> Inheritance | None:
+    """Return what this process inherits; None when it is nobody's heir. Raises what :func:`given` raises."""
+    members = given(HEIR)
+    if members is None:
+        return None
+    found = inheritance_from(members)
     for descriptor in (*found.listening, found.stderr, found.waiter):
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)

@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from bridge.aio.first import any_of
 from bridge.cli.alone import Alone, place_of
 from bridge.cli.announce import announce
 from bridge.cli.errors import EXIT_ERROR, CommandError
@@ -169,7 +170,7 @@ async def _run(
     _hear_signals(service, reloading, restarting, end)
     await service.start([] if own is None or comes is not None else sockets_of(own.listening))
     if own is not None and members is not None:
-        await obey_parent(service, own, members, lambda: end("the parent of the workers has ended"))
+        await obey_parent(service, own, members, stop, lambda: end("the parent of the workers has ended"))
     elif inherited is not None and comes is not None:
         await take_over(inherited, comes.own)
         await service.listen(sockets_of(inherited.listening))
@@ -183,10 +184,7 @@ async def _run(
     gc.freeze()
     # What a call leaves behind is gone without the collector, which would look at all calls in flight every few calls.
     gc.set_threshold(GARBAGE)
-    waits = [asyncio.create_task(event.wait()) for event in (stop, service.drained)]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
+    await any_of(stop, service.drained)
     if watching is not None:
         watching.cancel()
     stop.set()  # after draining too, a signal means to hurry

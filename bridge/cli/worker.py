@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from socket import socket
 from typing import Any
 
+from bridge.aio.first import any_of
+from bridge.cli.inherited import given
 from bridge.cluster.board import Workers, name_of
 from bridge.cluster.hosting import VARIABLE, Place, place_from
 from bridge.cluster.side import Between, Side
@@ -25,10 +27,11 @@ READY, DONE, RESTART = b"ready\n", b"done\n", b"restart "
 
 
 def place() -> Place | None:
-    """Return the place of this process among workers; None when it is none. Asks once: children do not inherit it."""
-    if os.environ.pop(VARIABLE, None) is None:
+    """Return the place of this process among workers; None when it is none. Raises what :func:`given` raises."""
+    members = given(VARIABLE)
+    if members is None:
         return None
-    found = place_from(json.loads(sys.stdin.buffer.readline()))
+    found = place_from(members)
     for descriptor in (*found.listening, found.board):  # no child of ours gets them
         os.set_inheritable(descriptor, False)
     return found
@@ -54,9 +57,11 @@ def sockets_of(descriptors: Sequence[int]) -> list[socket]:
     return [socket(fileno=descriptor) for descriptor in descriptors]
 
 
-async def obey_parent(service: Service, place: Place, members: Workers, on_end: Callable[[], None]) -> None:
+async def obey_parent(
+    service: Service, place: Place, members: Workers, stop: asyncio.Event, on_end: Callable[[], None]
+) -> None:
     """Let the other workers see this one and the parent know, do what that says from now on, and return when this one
-    listens. ``on_end`` is called once the parent has ended.
+    listens, or is to ``stop``. ``on_end`` is called once the parent has ended.
     """
     line = ParentLine(service, place, members, on_end)
     service.on_restart = line.restart
@@ -67,7 +72,7 @@ async def obey_parent(service: Service, place: Place, members: Workers, on_end: 
     members.listens()
     say(READY)
     if place.waits:
-        await line.may_listen.wait()
+        await any_of(line.may_listen, stop)
 
 
 class ParentLine:

@@ -18,7 +18,7 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.conftest import ACCEPT, INITIALIZE, PEERS, message
+from tests.conftest import ACCEPT, INITIALIZE, PEERS, in_time, message
 
 LISTENS = re.compile(r'listens on (https?://[^\s"]+)')
 
@@ -34,6 +34,7 @@ async def run(folder: Path, *arguments: str, **settings: str) -> tuple[int, str,
         *(sys.executable, "-m", "bridge", *arguments),
         cwd=folder,
         env=environment(**settings),
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -63,8 +64,9 @@ class Served:
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         assert self.process.stderr is not None
-        self.lines.append((await self.process.stderr.read()).decode())
-        return await self.process.wait()
+        async with in_time():
+            self.lines.append((await self.process.stderr.read()).decode())
+            return await self.process.wait()
 
 
 def below_of(served: Served) -> list[psutil.Process]:

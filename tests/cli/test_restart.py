@@ -19,6 +19,7 @@ import aiohttp
 import psutil
 import pytest
 
+from bridge.cluster.hosting import HEIR, VARIABLE
 from bridge.version import __version__
 from tests.cli.conftest import Serve, Served, run
 from tests.conftest import INITIALIZE, Running, Session, events, in_time, last, message, peer, tool
@@ -360,14 +361,17 @@ async def test_the_first_process_ends_as_the_newest_bridge_does(start: Start) ->
 
 
 async def answered(session: Session) -> dict[str, Any]:
-    """Call until there is a result: while nobody knows yet who is missing, clients are told to try again."""
+    """Call until there is a result: connections to what was killed end, and while nobody knows yet who is missing,
+    clients are told to try again.
+    """
     async with in_time():
         while True:
-            async with session.post(tool("count")) as response:
-                found = await last(response)
-            if response.status == 200 and "result" in found:
-                return found
-            assert response.status in (502, 503), found
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                async with session.post(tool("count")) as response:
+                    found = await last(response)
+                if response.status == 200 and "result" in found:
+                    return found
+                assert response.status in (502, 503), found
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -389,6 +393,37 @@ async def test_the_old_bridge_goes_on_when_the_new_one_is_killed(start: Start, w
             assert (await answered(Session(http, session.url, session.id, {})))["result"]["count"] == 1
     assert (await (await bridge.session()).call("count"))["result"]["count"] == 1
     await bridge.end()
+
+
+async def test_workers_that_do_not_listen_yet_end_with_their_parent(start: Start) -> None:
+    bridge = await start("--workers", "2")
+    bridge.look()
+    before = set(bridge.seen)
+    asking = asyncio.create_task(bridge.ask())
+
+    def comes() -> list[psutil.Process]:
+        """The new parent and its workers, once those have been told who they are."""
+        parents = [each for each in bridge.serving() if each not in before]
+        workers = [each for parent in parents for each in parent.children()]
+        return [*parents, *workers] if len([each for each in workers if each.children()]) == 2 else []
+
+    await until(lambda: bool(comes()), "no new workers")
+    bridge.first.suspend()  # so that nobody is told to listen
+    parent, *workers = comes()
+    parent.kill()
+    await until(lambda: not any(lives(each) for each in workers), "workers are left")
+    bridge.first.resume()
+    await asking
+    assert (await (await bridge.session()).call("count"))["result"]["count"] == 1
+    await bridge.end()
+
+
+@pytest.mark.parametrize("variable", [VARIABLE, HEIR])
+async def test_a_process_whose_bridge_ended_before_it_said_anything_ends_in_a_line(
+    tmp_path: Path, variable: str
+) -> None:
+    said = await run(tmp_path, "serve", **{variable: "1"})
+    assert said == (1, "", "mcp-bridge: the bridge that has started this process has ended\n")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
