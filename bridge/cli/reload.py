@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from bridge.config.errors import ConfigError
@@ -67,12 +67,14 @@ class Reloading:
         for problem in servers.problems:
             stays = "; the server stays as it was" if problem.server in kept else ""
             log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s%s", problem.text, stays)
-        self._adopt(settings)
+        found = self._adopt(settings)
         before, self._servers = self._servers, servers
         if servers.files != before.files:
             self._seen = self._marks()
-        found = self._service.reload(servers)
-        log.info("configuration read again: %s", found)
+        ours = self._service.reload(servers)
+        found = replace(ours, settings=found.settings, needs_restart=found.needs_restart)
+        level = logging.WARNING if found.needs_restart else logging.INFO
+        log.log(level, "configuration read again: %s", found)
         return found
 
     def try_reload(self) -> None:
@@ -92,16 +94,13 @@ class Reloading:
     def _marks(self) -> dict[Path, Mark]:
         return {path: mark(path) for path in (self._env_file, *self._servers.files)}
 
-    def _adopt(self, settings: Settings) -> None:
-        """Take over what may change while the bridge runs, and say what needs a restart."""
+    def _adopt(self, settings: Settings) -> Changes:
+        """Take over what may change while the bridge runs; ``self._settings`` stay those that hold."""
         names = {each.metadata["name"]: each.name for each in fields(Settings)}
-        old, self._settings = self._settings, settings
-        changed = {name for name, field in names.items() if getattr(old, field) != getattr(settings, field)}
-        if "LOG_LEVEL" in changed:
+        changed = {name for name, field in names.items() if getattr(self._settings, field) != getattr(settings, field)}
+        now = sorted(changed & AT_ONCE)
+        if now:
+            self._settings = replace(self._settings, **{names[name]: getattr(settings, names[name]) for name in now})
             self._logs.set_level(settings.log_level)
-        if changed & AT_ONCE:
             self._service.adopt(settings)
-            log.info("%s: changed", ", ".join(sorted(changed & AT_ONCE)))
-        late = sorted(changed - AT_ONCE - _ELSEWHERE)
-        if late:
-            log.warning("%s: changed, which holds after a restart of the bridge", ", ".join(late))
+        return Changes(settings=tuple(now), needs_restart=tuple(sorted(changed - AT_ONCE - _ELSEWHERE)))

@@ -64,7 +64,7 @@ def _reload(client: Client, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(changes, indent=2))
         return 0
-    said = [f"{what}: {', '.join(ids)}" for what, ids in changes.items() if ids]
+    said = [f"{what.replace('_', ' ')}: {', '.join(names)}" for what, names in changes.items() if names]
     print("\n".join(said) or "nothing has changed")
     return 0
 

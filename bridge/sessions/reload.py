@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from bridge.children.registry import Registry
 from bridge.config.server import ServerConfig
@@ -38,16 +38,19 @@ REPLACED = "the configuration of its server has changed"
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Ids of servers. ``adjusted`` ones go on with their children."""
+    """Ids of servers, and names of settings. ``adjusted`` servers go on with their children; ``settings`` hold from now
+    on, those in ``needs_restart`` when the bridge has been restarted.
+    """
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     restarted: tuple[str, ...] = ()
     adjusted: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        named = (("added", self.added), ("removed", self.removed), ("restarted", self.restarted))
-        found = [f"{what} {', '.join(ids)}" for what, ids in (*named, ("adjusted", self.adjusted)) if ids]
+        found = [f"{what.replace('_', ' ')} {', '.join(names)}" for what, names in asdict(self).items() if names]
         return "; ".join(found) or "nothing has changed"
 
 

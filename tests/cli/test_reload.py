@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.cli.conftest import Serve
+from tests.cli.conftest import Serve, run
 from tests.conftest import peer
 
 
@@ -30,10 +30,23 @@ async def test_an_edited_file_is_taken_in(tmp_path: Path, serve: Serve) -> None:
     await bridge.line_with("configuration read again: added second; restarted peer")
     assert (await environment(bridge.url))["MARK"] == "none"
     (tmp_path / ".env").write_text("MARK=from the file\nLOG_LEVEL=DEBUG\nMAX_SESSIONS=7\n")
-    await bridge.line_with("LOG_LEVEL: changed")
-    await bridge.line_with("MAX_SESSIONS: changed, which holds after a restart of the bridge")
-    await bridge.line_with("configuration read again: restarted peer")
+    await bridge.line_with("read again: restarted peer; settings LOG_LEVEL; needs restart MAX_SESSIONS")
     assert (await environment(bridge.url))["MARK"] == "from the file"
+
+
+async def test_a_setting_that_needs_a_restart_is_told_for_as_long_as_it_does(tmp_path: Path, serve: Serve) -> None:
+    bridge = await serve(servers={"peer": peer()})
+    where = ("--port", bridge.url.rpartition(":")[2])
+
+    async def reload() -> tuple[int, str, str]:
+        return await run(tmp_path, "servers", "reload", *where)
+
+    (tmp_path / ".env").write_text("LOG_LEVEL=WARNING\nMAX_SESSIONS=7\n")
+    assert await reload() == (0, "settings: LOG_LEVEL\nneeds restart: MAX_SESSIONS\n", "")
+    assert await reload() == (0, "needs restart: MAX_SESSIONS\n", "")
+    await bridge.line_with("[WARNING] configuration read again: settings LOG_LEVEL; needs restart MAX_SESSIONS")
+    (tmp_path / ".env").write_text("LOG_LEVEL=WARNING\n")
+    assert await reload() == (0, "nothing has changed\n", "")
 
 
 async def test_an_environment_file_of_a_server_counts_too(tmp_path: Path, serve: Serve) -> None:
@@ -80,7 +93,8 @@ async def test_without_watching_it_reads_when_it_is_told(tmp_path: Path, serve: 
     else:
         async with aiohttp.ClientSession() as http, http.post(bridge.url + "/api/v1/reload") as response:
             assert response.status == 200
-            assert await response.json() == {"added": ["second"], "removed": ["peer"], "restarted": [], "adjusted": []}
+            found = {what: names for what, names in (await response.json()).items() if names}
+            assert found == {"added": ["second"], "removed": ["peer"]}
     await bridge.line_with("configuration read again: added second; removed peer")
     assert await environment(bridge.url, "second")
 
