@@ -69,6 +69,7 @@ class Owner:
         self._attempt = attempt
         self._slot: Slot | None = None
         self._is_judged = False
+        self._told = ""  # the log's words on how it ended by itself
         self._closed = asyncio.Event()
         if guard is None:
             connection = ChildConnection(config.id, self._connect, on_stderr)
@@ -92,7 +93,8 @@ class Owner:
             log.info("%s", verdict)
             self._fail_start(verdict)
         except BridgeError as error:
-            log.error("%s", error)
+            if not self._told:  # else the log says why it has ended
+                log.error("%s", error)
             self._judge(str(error))
             self._fail_start(error)
         except Exception as error:
@@ -217,15 +219,11 @@ class Owner:
         self._closed.set()
         child = self.child
         if child.ends_by_itself:
-            self._judge(child.connection.obituary())
+            self._told = child.connection.obituary()
+            self._judge(self._told)
             tail = child.connection.transport.last_words
-            log.error(
-                "server %s: child pid=%s ended by itself: %s%s",
-                self._config.id,
-                child.pid,
-                child.connection.obituary(),
-                f"; the end of its stderr: {tail}" if tail else "",
-            )
+            more = "" if self._told.endswith(tail) else f"; the end of its stderr: {tail}"
+            log.error("server %s: child pid=%s ended by itself: %s%s", self._config.id, child.pid, self._told, more)
 
     def _fail_start(self, error: BridgeError) -> None:
         if not self.child.ready.done():
@@ -245,5 +243,6 @@ class Owner:
                 child.leave_at.cancel()
             if child.pid is not None:
                 how = child.connection.obituary()
-                log.info("server %s: child pid=%d ended: %s", self._config.id, child.pid, how)
+                if how != self._told:
+                    log.info("server %s: child pid=%d ended: %s", self._config.id, child.pid, how)
                 audit.record("exit", server=self._config.id, pid=child.pid, why=how)

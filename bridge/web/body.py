@@ -13,6 +13,8 @@ from bridge.protocol.errors import Fault, Rejection
 LARGE = connection.LARGE
 #: Seconds for the body of a request to come, after its head (Node.js has the same).
 PATIENCE = 300.0
+#: What curl names a body that it is given with ``-d``, and a page on another origin may send without being asked.
+FORM = "application/x-www-form-urlencoded"
 TOO_LARGE = "the body is larger than MAX_REQUEST_BYTES allows"
 
 
@@ -20,9 +22,9 @@ async def read_json(request: web.BaseRequest) -> bytes:
     """Return the body. Raises :class:`Rejection` when it is not JSON by its type, or too large."""
     # The header as most clients send it first: reading it as a media type costs as much as reading the body.
     if request.headers.get(hdrs.CONTENT_TYPE) != "application/json" and request.content_type != "application/json":
-        raise Rejection(
-            Fault.BAD_CONTENT_TYPE, f"Content-Type is {request.content_type[:60]!r}, must be application/json"
-        )
+        curl = " (curl: --json instead of -d)" if request.content_type == FORM else ""
+        why = f"Content-Type is {request.content_type[:60]!r}, must be application/json{curl}"
+        raise Rejection(Fault.BAD_CONTENT_TYPE, why)
     content = request.content
     body = content.read_nowait() if content.is_eof() else await _read(content, request.client_max_size)
     if len(body) >= LARGE:

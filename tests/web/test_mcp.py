@@ -267,8 +267,16 @@ async def test_a_server_that_ends_during_initialize_is_an_error_in_the_log(
     bridge = await start_bridge({"ill": {"command": "sh", "args": ["-c", "read line; echo no licence >&2; exit 4"]}})
     async with bridge.post("/mcp/ill", message("initialize", 1, **INITIALIZE)) as response:
         assert "no licence" in await response.text()
-    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert "ended by itself: it exited with code 4; last words: no licence" in record.message
+    await bridge.service.stop()
+    [how] = [record for record in caplog.records if "ended" in record.message]  # and nothing says it once more
+    assert how.levelname == "ERROR"
+    assert how.message.endswith("ended by itself: it exited with code 4; last words: no licence")
+
+
+async def test_who_posts_a_form_as_curl_does_is_told_how_not_to(bridge: Running) -> None:
+    async with bridge.http.post(f"{bridge.url}/bridge/peer", data=b"{}", headers=FORM) as response:
+        assert response.status == 415
+        assert "must be application/json (curl: --json instead of -d)" in await response.text()
 
 
 async def test_the_child_gets_a_safe_environment(start_bridge: StartBridge) -> None:
@@ -279,6 +287,7 @@ async def test_the_child_gets_a_safe_environment(start_bridge: StartBridge) -> N
     assert "hush" not in environment.values()
 
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 POST = "/mcp/peer"
 RIGHT = message("tools/list", 1)
 
