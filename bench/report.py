@@ -65,6 +65,12 @@ def verdicts(results: Results, *, whole: bool = True) -> Table:
     return table
 
 
+def reasons(results: Results) -> list[str]:
+    """What is known of why a target is missed, one line each."""
+    missed = [each for each in TARGETS if each.why and not each.is_met(results.seen.get(each.key, each.wanted))]
+    return [f"* {each.text}: {each.why}." for each in missed]
+
+
 def _wanted(target: Target) -> str:
     return f"{'at most' if target.at_most else 'at least'} {number(target.wanted)} {target.unit}"
 
@@ -91,6 +97,8 @@ def page(results: Results, about: Sequence[str]) -> str:
     if results.bars:
         parts.append("![calls per second](performance.svg)")
     parts += ["## Targets", verdicts(results).markdown()]
+    if missed := reasons(results):
+        parts += ["What is known of why some are missed:", "\n".join(missed)]
     for table in results.tables:
         parts += [f"## {table.title}", table.note, table.markdown()]
     return "\n\n".join(parts) + "\n"

@@ -54,6 +54,13 @@ def test_a_target_is_met_missed_or_not_measured() -> None:
     assert [row[3] for row in rows[:3]] == ["met", "**missed**", "not measured: nothing was seen of it"]
 
 
+def test_the_page_says_why_a_target_is_missed_where_that_is_known() -> None:
+    known = next(each for each in TARGETS if each.why)
+    assert known.why in page(Results(seen={known.key: known.wanted / 2}), [])
+    assert known.why not in page(Results(seen={known.key: known.wanted}), [])
+    assert known.why not in page(Results(), [])
+
+
 def test_a_note_is_one_line_without_paths_of_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     suite = Suite(1, 1, True)
     suite.note(f"failed:\n<b>no</b>  {ROOT}/.cache/x" + "x" * 1000)
