@@ -150,12 +150,12 @@ async def _pump(
 
 def plain_event(message: bytes) -> bytes:
     """One SSE event of a transport without event ids."""
-    return b"event: message\ndata: %b\n\n" % message
+    return b"".join((b"event: message\ndata: ", message, b"\n\n"))
 
 
 def event(message: bytes, event_id: str) -> bytes:
     """One SSE event. A message is one line: nothing in it can end the event early."""
-    return b"event: message\nid: %b\ndata: %b\n\n" % (event_id.encode(), message)
+    return b"".join((b"event: message\nid: ", event_id.encode(), b"\ndata: ", message, b"\n\n"))
 
 
 def _primer(event_id: str) -> bytes:

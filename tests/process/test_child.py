@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import resource
@@ -17,7 +18,7 @@ import pytest
 from bridge.process import child, tree
 from bridge.process.limits import Limits
 from bridge.process.spawn import Command, SpawnError, spawn
-from bridge.process.stdin import BACKLOG, ChildStalled
+from bridge.process.stdin import BACKLOG, COPIED, WIDE, ChildStalled, Stdin
 from bridge.process.tree import ProcessTree
 from bridge.process.usage import UsageMeter
 from bridge.protocol.framing import Oversized
@@ -216,6 +217,29 @@ async def test_a_child_that_does_not_read_is_refused_more(start: Start) -> None:
     it.child.write(b"x" * (BACKLOG + 1024 * 1024))
     with pytest.raises(ChildStalled):
         it.child.write(b"one more")
+
+
+def pipe_size(it: Watched) -> int:
+    """Bytes that fit into the pipe of its stdin."""
+    with Path(f"/proc/{it.child.pid}/fd/0").open("rb", buffering=0) as end:
+        return fcntl.fcntl(end, fcntl.F_GETPIPE_SZ)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has pipes whose size is known and can change")
+async def test_the_pipe_of_a_large_line_is_made_wide_where_not_too_many_are(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.process.stdin.MOST_WIDE", Stdin.wide + 1)
+    first, second = await start("exec sleep 1000"), await start("exec sleep 1000")
+    usual = pipe_size(first)
+    first.child.write(b"x" * COPIED)
+    assert pipe_size(first) == usual < WIDE
+    for it in (first, second):
+        it.child.write(b"x" * (COPIED + 1))
+    assert (pipe_size(first), pipe_size(second)) == (WIDE, usual)
+    await first.child.stop(0.01)  # so that there may be another one
+    second.child.write(b"x" * (COPIED + 1))
+    assert pipe_size(second) == WIDE
 
 
 async def test_a_line_over_the_limit_is_told_and_the_next_one_is_whole(start: Start) -> None:
