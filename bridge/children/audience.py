@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bridge.children.stream import Kind, RequestStream
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.messages import Notification
 from bridge.protocol.mux import Undirected
 from bridge.protocol.subscriptions import LIST_CHANGED, UPDATED, unnamed
@@ -65,7 +65,7 @@ class Audience:
         if message.method in LIST_CHANGED:
             concerned = list(self._members)
         elif message.method == UPDATED:
-            concerned = self._subscribers_of(uri_of(messages.member(message.message, "params")))
+            concerned = self._subscribers_of(uri_of(jsontext.member(message.message, "params")))
         else:
             return False
         for member in concerned:
@@ -95,7 +95,7 @@ class Announcements(RequestStream):
 
 def uri_of(params: bytes) -> str:
     """The resource that the params of a subscription or an update name."""
-    return messages.string(messages.member(params, "uri")) or ""
+    return jsontext.string(jsontext.member(params, "uri")) or ""
 
 
 def _covers(wanted: str, uri: str) -> bool:

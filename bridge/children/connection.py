@@ -18,7 +18,7 @@ from bridge.children.stream import Kind
 from bridge.children.traffic import OTHER, Traffic
 from bridge.children.transport import CANCEL_PATIENCE, REQUEST_CANCELLED, Connect, Hearing
 from bridge.process.stdin import ChildStalled
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import (
     METHOD_NOT_FOUND,
     BridgeError,
@@ -160,7 +160,7 @@ class ChildConnection:
         if not exchange.ended and exchange.request.method != "initialize":
             self.abandoned += 1
             if exchange not in self._cancelled:  # else it knows already
-                self._cancel(exchange, b'{"reason":%b}' % messages.encode(str(failure)))
+                self._cancel(exchange, b'{"reason":%b}' % jsontext.encode(str(failure)))
             self._count_lost(exchange, failure.fault)
         self._mux.close(exchange.number)
         exchange.fail(failure)
@@ -255,7 +255,7 @@ class ChildConnection:
             return
         seconds = perf_counter() - exchange.sent
         if error:
-            code = messages.decode(messages.member(error, "code", b"0"))
+            code = jsontext.decode(jsontext.member(error, "code", b"0"))
             known = isinstance(code, int) and -32768 <= code <= -32000  # those of JSON-RPC and MCP
             self.traffic.error(method, str(code) if known else OTHER, seconds)
         else:
@@ -295,7 +295,7 @@ class ChildConnection:
 
     def _broken(self, line: bytes, rejection: Rejection) -> None:
         """A line that is no message. What it is meant to answer would wait for ever; the rest is skipped."""
-        if rejection.fault is Fault.BATCH and (batch := messages.objects(line)):  # 2025-03-26 has them on stdio too
+        if rejection.fault is Fault.BATCH and (batch := jsontext.objects(line)):  # 2025-03-26 has them on stdio too
             for item in batch:
                 self._line(item)
             return

@@ -13,7 +13,7 @@ from bridge.children.audience import Announcements, Audience, Member, uri_of
 from bridge.children.connection import ChildConnection
 from bridge.children.exchange import Exchange
 from bridge.children.stream import Kind
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import BridgeError
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.mux import Undirected
@@ -113,9 +113,9 @@ def accept(exchange: Exchange) -> None:
 
 def is_granted(exchange: Exchange) -> bool:
     """Whether a request has ended with a result."""
-    return "result" in messages.fields(exchange.answer)
+    return "result" in jsontext.fields(exchange.answer)
 
 
 def subscription(method: str, uri: str) -> Exchange:
     """A request of the bridge to subscribe to a resource, or to end that."""
-    return Exchange(Request(b"0", method, messages.encode({"uri": uri})))
+    return Exchange(Request(b"0", method, jsontext.encode({"uri": uri})))

@@ -26,7 +26,7 @@ from bridge.config.server import ServerConfig
 from bridge.observe import audit
 from bridge.process.child import ChildProcess
 from bridge.process.spawn import Command, Process, SpawnError
-from bridge.protocol import handshake, messages, translate
+from bridge.protocol import handshake, jsontext, messages, translate
 from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed, NoServer, OtherEra, StartFailed
 from bridge.protocol.handshake import Greeted, Refused
 from bridge.protocol.messages import Request, Response
@@ -209,7 +209,7 @@ class Owner:
         """A handshake child for modern calls is asked for every log line: each request says what it wants of them."""
         child = self.child
         if child.sharing.greeting is Greeting.HANDSHAKE and child.sharing.hold == "exchange":
-            capabilities = messages.fields(messages.member(child.greeting, "capabilities", b"{}"))
+            capabilities = jsontext.fields(jsontext.member(child.greeting, "capabilities", b"{}"))
             if "logging" in capabilities:
                 level = Exchange(Request(b"0", SET_LEVEL, b'{"level":"debug"}'))
                 child.connection.exchange(level)

@@ -24,7 +24,7 @@ from bridge.children.remote_opening import Opening
 from bridge.children.remote_streamable import StreamableWire
 from bridge.children.transport import CANCEL_PATIENCE, REQUEST_CANCELLED, Hearing
 from bridge.process.stdin import ChildStalled
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import Rejection
 from bridge.protocol.framing import Oversized
 from bridge.protocol.messages import Message, Notification, Request, Response
@@ -247,7 +247,7 @@ class RemoteServer:
         try:
             cancelled = None
             if isinstance(message, Notification) and message.method == CANCELLED:
-                cancelled = self._calls.get(messages.member(message.params, "requestId"))
+                cancelled = self._calls.get(jsontext.member(message.params, "requestId"))
                 if cancelled is None:
                     return  # it has been answered meanwhile
                 if cancelled.waits or (self._wire is not None and self._wire.hangs_up):

@@ -19,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 from yarl import URL
 
 from bridge.children.certificates import aiohttp, trusted
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import INTERNAL_ERROR
 from bridge.protocol.framing import HEAD_BYTES, Oversized
 from bridge.version import __version__
@@ -174,7 +174,7 @@ class HttpClient:
                 raw = await response.content.read(ERROR_BYTES) if body is None else body
         except (aiohttp.ClientError, OSError, TimeoutError):
             return "", INTERNAL_ERROR
-        said = messages.decode(raw)
+        said = jsontext.decode(raw)
         error = said.get("error") if isinstance(said, dict) else None
         if isinstance(error, dict) and isinstance(error.get("message"), str):
             code = error.get("code")

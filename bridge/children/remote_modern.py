@@ -15,7 +15,7 @@ import logging
 from bridge.children.remote_call import Call, Hear
 from bridge.children.remote_http import JSON_TYPE, SSE_TYPE, Gone, HttpClient, HttpFailure
 from bridge.children.remote_streamable import PASSING, POST_HEADERS, backoff, follow
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import HEADER_MISMATCH, Rejection
 from bridge.protocol.framing import Oversized
 from bridge.protocol.headers import MOST_PAGES, headers_of, mirrored_tools
@@ -94,7 +94,7 @@ class ModernWire:
 
     async def _post(self, call: Call, hear: Hear) -> bytes | Oversized | None:
         """Send a request; return the one message that came back, or None when a stream came, which has been heard."""
-        name = messages.string(messages.member(call.request.params, "name")) or ""
+        name = jsontext.string(jsontext.member(call.request.params, "name")) or ""
         try:
             headers = {**POST_HEADERS, **headers_of(call.request, self._mirrored.get(name, {}))}
         except Rejection as rejection:
@@ -150,7 +150,7 @@ class ModernWire:
         if len(self._mirrored) > MOST_TOOLS:
             self._mirrored.clear()
         with contextlib.suppress(Rejection):
-            for name, mirrored in mirrored_tools(messages.member(line, "result")).items():
+            for name, mirrored in mirrored_tools(jsontext.member(line, "result")).items():
                 if mirrored:
                     self._mirrored[name] = mirrored
                 else:
@@ -158,13 +158,13 @@ class ModernWire:
 
     async def _list_tools(self, call: Call) -> None:
         """List the tools as the client of a call sees them."""
-        meta = messages.fields(messages.member(call.request.params, "_meta"))
+        meta = jsontext.fields(jsontext.member(call.request.params, "_meta"))
         meta.pop("progressToken", None)
         params: dict[str, object] = {"_meta": meta}
         for _ in range(MOST_PAGES):
-            answer = await self.ask(Request(b"", "tools/list", messages.encode(params)))
+            answer = await self.ask(Request(b"", "tools/list", jsontext.encode(params)))
             self._learn(messages.response_line(answer))
-            cursor = messages.string(messages.member(answer.result, "nextCursor"))
+            cursor = jsontext.string(jsontext.member(answer.result, "nextCursor"))
             if cursor is None:
                 return
             params["cursor"] = cursor
@@ -174,14 +174,14 @@ def _is_error_of(call: Call, body: bytes | Oversized) -> bool:
     """Whether this is the error of a request, and not of a server that does not understand it."""
     if isinstance(body, Oversized):
         return False
-    members = messages.fields(body)
+    members = jsontext.fields(body)
     return "error" in members and messages.same_id(bytes(members.get("id", b"")), call.id)
 
 
 def _is_mismatch(call: Call, line: bytes | Oversized) -> bool:
     if call.request.method != "tools/call" or isinstance(line, Oversized) or b"%d" % HEADER_MISMATCH not in line:
         return False
-    return messages.member(messages.member(line, "error"), "code") == b"%d" % HEADER_MISMATCH
+    return jsontext.member(jsontext.member(line, "error"), "code") == b"%d" % HEADER_MISMATCH
 
 
 def _parsed(line: bytes) -> Message | None:

@@ -14,7 +14,7 @@ import aiohttp
 
 from bridge.children.remote_call import Call, Hear
 from bridge.children.remote_http import JSON_TYPE, SSE_TYPE, Gone, HttpClient, HttpFailure
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.sse import EventParser
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,8 @@ class StreamableWire:
         if response.content_type == SSE_TYPE:
             await self._resume(call, parser)
         if call.request.method == "initialize" and call.answer is not None:
-            version = messages.fields(call.answer.result).get("protocolVersion", b"")
-            self.version = messages.string(bytes(version)) or ""
+            version = jsontext.fields(call.answer.result).get("protocolVersion", b"")
+            self.version = jsontext.string(bytes(version)) or ""
 
     async def tell(self, line: bytes) -> None:
         """POST a notification, or an answer to a question."""

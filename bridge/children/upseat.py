@@ -17,7 +17,7 @@ from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_
 from bridge.children.exchange import Exchange
 from bridge.children.seat import Listener, Seat
 from bridge.children.stream import StreamEnded
-from bridge.protocol import messages, translate
+from bridge.protocol import jsontext, messages, translate
 from bridge.protocol.capabilities import may_ask
 from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError, Fault, Rejection, client_gone
 from bridge.protocol.messages import Message, Notification, Request, Response
@@ -88,7 +88,7 @@ class UpSeat:
 
     def introduce(self, params: bytes) -> None:
         """Remember what the client said at ``initialize``; from now on hear of changes."""
-        members = messages.fields(params)
+        members = jsontext.fields(params)
         self._capabilities = bytes(members.get("capabilities", b"{}"))
         self._client_info = bytes(members.get("clientInfo", b""))
         self._inner.listen(lambda message: self._listener(message))
@@ -98,7 +98,7 @@ class UpSeat:
         method = exchange.request.method
         if method in ("ping", SET_LEVEL):
             if method == SET_LEVEL:
-                self._level = messages.string(messages.member(exchange.request.params, "level")) or self._level
+                self._level = jsontext.string(jsontext.member(exchange.request.params, "level")) or self._level
             accept(exchange)
         elif method == SUBSCRIBE and uri_of(exchange.request.params) not in self._listens:
             self._own(self._subscribe(exchange), exchange)
@@ -132,7 +132,7 @@ class UpSeat:
 
     def refuse(self, question: int, why: str) -> None:
         """No client answers this question."""
-        self.answer(Response(b"%d" % question, error=messages.encode({"code": METHOD_NOT_FOUND, "message": why})))
+        self.answer(Response(b"%d" % question, error=jsontext.encode({"code": METHOD_NOT_FOUND, "message": why})))
 
     def release(self) -> None:
         """Give back everything."""
@@ -218,8 +218,8 @@ class UpSeat:
         return {key: answer for key, answer in zip(questions, answers, strict=True) if isinstance(answer, bytes)}
 
     async def _ask(self, question: bytes) -> bytes:
-        members = messages.fields(question)
-        method = messages.string(bytes(members.get("method", b""))) or ""
+        members = jsontext.fields(question)
+        method = jsontext.string(bytes(members.get("method", b""))) or ""
         if not may_ask(self._capabilities, question):
             raise Rejection(Fault.MISSING_CAPABILITY, f"the client does not offer what {method} needs")
         number = next(question_numbers)
@@ -230,13 +230,13 @@ class UpSeat:
         try:
             response = await waiting
         except asyncio.CancelledError:
-            params = messages.encode({"requestId": number})
+            params = jsontext.encode({"requestId": number})
             self._listener(Undirected(CANCELLED, messages.notification_line(CANCELLED, params), number))
             raise
         finally:
             self._answers.pop(number, None)
         if response.error:
-            text = messages.string(messages.member(response.error, "message")) or "no reason"
+            text = jsontext.string(jsontext.member(response.error, "message")) or "no reason"
             raise Rejection(Fault.CHILD_FAILED, f"the client refused {method}: {text}")
         return response.result
 
@@ -260,7 +260,7 @@ class UpSeat:
                 _refuse(exchange, answer)
                 break
             if exchange.ended:  # nobody knows what has changed meanwhile
-                self._listener(Undirected(UPDATED, messages.notification_line(UPDATED, messages.encode({"uri": uri}))))
+                self._listener(Undirected(UPDATED, messages.notification_line(UPDATED, jsontext.encode({"uri": uri}))))
             accept(exchange)
             attempt = 0 if await self._pass_on(listen) else attempt + 1
             if listen.failure is not None or not is_granted(listen):

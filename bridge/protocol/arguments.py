@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -89,7 +89,7 @@ class ArgumentSchema:
 
 def usable(raw: bytes) -> ArgumentSchema | None:
     """Return a schema as it can be used; None for one that cannot."""
-    schema = messages.decode(raw) if len(raw) <= LARGEST else None
+    schema = jsontext.decode(raw) if len(raw) <= LARGEST else None
     if not isinstance(schema, dict):
         return None
     try:

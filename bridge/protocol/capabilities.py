@@ -4,7 +4,7 @@ said it does.
 
 from __future__ import annotations
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 
 #: The capability that each question wants.
 WANTED = {
@@ -19,24 +19,24 @@ def may_ask(capabilities: bytes, question: bytes) -> bool:
 
     A question of a kind that is not known here may be: the client will say what it thinks of it.
     """
-    members = messages.fields(question)
-    wanted = WANTED.get(messages.string(bytes(members.get("method", b""))) or "")
+    members = jsontext.fields(question)
+    wanted = WANTED.get(jsontext.string(bytes(members.get("method", b""))) or "")
     if wanted is None:
         return True
-    offered = messages.fields(capabilities)
+    offered = jsontext.fields(capabilities)
     if wanted not in offered:
         return False
-    asked = messages.fields(bytes(members.get("params", b"")))
-    means = messages.fields(bytes(offered[wanted]))
+    asked = jsontext.fields(bytes(members.get("params", b"")))
+    means = jsontext.fields(bytes(offered[wanted]))
     if wanted == "sampling":
         return "tools" in means or all(bytes(asked.get(name, b"null")) == b"null" for name in ("tools", "toolChoice"))
     if wanted == "elicitation":
-        mode = messages.string(bytes(asked.get("mode", b""))) or "form"
+        mode = jsontext.string(bytes(asked.get("mode", b""))) or "form"
         return mode in means or (mode == "form" and "url" not in means)  # {} is from when there were forms only
     return True
 
 
 def declares(greeting: bytes, group: str, flag: str) -> bool:
     """Whether a server's InitializeResult or DiscoverResult has a flag set, as ``listChanged`` of ``tools``."""
-    declared = messages.fields(messages.member(greeting, "capabilities"))
-    return messages.member(bytes(declared.get(group, b"")), flag) == b"true"
+    declared = jsontext.fields(jsontext.member(greeting, "capabilities"))
+    return jsontext.member(bytes(declared.get(group, b"")), flag) == b"true"

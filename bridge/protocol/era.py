@@ -6,7 +6,7 @@ carries its own envelope. A header of another version than the handshake ones, o
 
 from __future__ import annotations
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Message, Request
 from bridge.protocol.modern import VERSION
@@ -20,7 +20,7 @@ def is_modern(header: str | None, message: Message | None) -> bool:
     """
     if header is not None and not is_handshake(header):
         return True
-    enveloped = isinstance(message, Request) and bool(message.meta) and VERSION in messages.fields(message.meta)
+    enveloped = isinstance(message, Request) and bool(message.meta) and VERSION in jsontext.fields(message.meta)
     if enveloped and header is not None:
         raise Rejection(Fault.HEADER_MISMATCH, f"header mcp-protocol-version says {header}, the body has an envelope")
     return enveloped

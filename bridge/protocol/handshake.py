@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.versions import LATEST_HANDSHAKE, MODERN_VERSION, is_handshake
@@ -36,19 +36,19 @@ def greeting(name: str, version: str, capabilities: bytes = b"{}") -> Request:
     """Return the bridge's own ``initialize``. ``capabilities`` are those of the client it is for, as JSON text."""
     params = {
         "protocolVersion": LATEST_HANDSHAKE,
-        "capabilities": messages.Raw(capabilities),
+        "capabilities": jsontext.Raw(capabilities),
         "clientInfo": {"name": name, "version": version},
     }
-    return Request(b"0", "initialize", messages.encode(params))
+    return Request(b"0", "initialize", jsontext.encode(params))
 
 
 def greeted(response: Response) -> Greeted | Refused:
     """Decide what the child's answer to :func:`greeting` means."""
     if response.error:
-        text = messages.decode(messages.member(response.error, "message"))
+        text = jsontext.decode(jsontext.member(response.error, "message"))
         said = "without a message" if text is None else " ".join(str(text).split())
         return Refused(f"it refused to initialize: {said}", is_other_era(response.error))
-    spoken = messages.decode(messages.member(response.result, "protocolVersion"))
+    spoken = jsontext.decode(jsontext.member(response.result, "protocolVersion"))
     if not isinstance(spoken, str) or not is_handshake(spoken):
         return Refused(f"it speaks protocol version {spoken!r}, which this bridge does not")
     return Greeted(response.result)
@@ -56,7 +56,7 @@ def greeted(response: Response) -> Greeted | Refused:
 
 def discovered(response: Response) -> Greeted | Refused:
     """Decide what a child's answer to ``server/discover`` means. Nothing is to be sent to it afterwards."""
-    versions = messages.decode(messages.member(response.result, "supportedVersions", b"null"))
+    versions = jsontext.decode(jsontext.member(response.result, "supportedVersions", b"null"))
     if isinstance(versions, list) and MODERN_VERSION in versions:
         return Greeted(response.result, b"")
     return Refused(f"it does not speak {MODERN_VERSION}", other_era=True)
@@ -64,7 +64,7 @@ def discovered(response: Response) -> Greeted | Refused:
 
 def is_other_era(error: bytes) -> bool:
     """Whether a child refused ``initialize`` because it only speaks the modern era."""
-    code = messages.decode(messages.member(error, "code", b"0"))
+    code = jsontext.decode(jsontext.member(error, "code", b"0"))
     return code in (METHOD_NOT_FOUND, UNSUPPORTED_PROTOCOL_VERSION)
 
 
@@ -73,9 +73,9 @@ def agreed(greeting: bytes, params: bytes) -> bytes:
 
     It is the child's own, with the version that the client asked for where the child knows that one.
     """
-    members = messages.fields(greeting)
-    theirs = messages.string(bytes(members.get("protocolVersion", b""))) or ""
-    asked = messages.string(messages.member(params, "protocolVersion")) or ""
+    members = jsontext.fields(greeting)
+    theirs = jsontext.string(bytes(members.get("protocolVersion", b""))) or ""
+    asked = jsontext.string(jsontext.member(params, "protocolVersion")) or ""
     if is_handshake(asked) and asked <= theirs:
-        members["protocolVersion"] = messages.Raw(messages.encode(asked))
-    return messages.encode(members)
+        members["protocolVersion"] = jsontext.Raw(jsontext.encode(asked))
+    return jsontext.encode(members)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
 from bridge.protocol.modern import NAMED, mirrored_parameters, unwrap
@@ -24,13 +24,13 @@ def headers_of(request: Request, mirrored: Mapping[str, tuple[str, ...]]) -> dic
         raise Rejection(Fault.UNKNOWN_METHOD, "a method's name must be of visible ASCII characters")
     headers = {"MCP-Protocol-Version": MODERN_VERSION, "Mcp-Method": request.method}
     if request.method in NAMED:
-        subject = messages.string(messages.member(request.params, NAMED[request.method]))
+        subject = jsontext.string(jsontext.member(request.params, NAMED[request.method]))
         if subject is not None:
             headers["Mcp-Name"] = wrap(subject)
     for header, path in mirrored.items():
-        value = messages.member(request.params, "arguments")
+        value = jsontext.member(request.params, "arguments")
         for name in path:
-            value = messages.member(value, name)
+            value = jsontext.member(value, name)
         text = _text(value)
         if text is not None:
             headers[header] = text
@@ -40,11 +40,11 @@ def headers_of(request: Request, mirrored: Mapping[str, tuple[str, ...]]) -> dic
 def mirrored_tools(result: bytes) -> dict[str, dict[str, tuple[str, ...]]]:
     """Return, for each tool in the result of ``tools/list``, which headers repeat which of its arguments."""
     found = {}
-    for tool in messages.items(messages.member(result, "tools")):
-        members = messages.fields(bytes(tool))
-        name = messages.string(bytes(members.get("name", b"")))
+    for tool in jsontext.items(jsontext.member(result, "tools")):
+        members = jsontext.fields(bytes(tool))
+        name = jsontext.string(bytes(members.get("name", b"")))
         if name is not None:
-            found[name] = mirrored_parameters(messages.decode(bytes(members.get("inputSchema", b""))))
+            found[name] = mirrored_parameters(jsontext.decode(bytes(members.get("inputSchema", b""))))
     return found
 
 
@@ -58,5 +58,5 @@ def _text(value: bytes) -> str | None:
     """A JSON value as the text of a header; None for what no header says."""
     if value[:1] in (b"", b"{", b"[") or value == b"null":
         return None
-    text = messages.string(value)
+    text = jsontext.string(value)
     return value.decode() if text is None else wrap(text)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import INVALID_PARAMS, METHOD_NOT_FOUND
-from bridge.protocol.messages import Raw, Request
+from bridge.protocol.jsontext import Raw
+from bridge.protocol.messages import Request
 from bridge.protocol.prefix import Prefixes, public_uri, split_uri
 from bridge.protocol.subscriptions import CHANGED, UPDATED
 
@@ -82,7 +83,7 @@ class Index:
         for server, items in found.items():
             own = set()
             for item in items:
-                name = messages.string(messages.member(item, listing.key))
+                name = jsontext.string(jsontext.member(item, listing.key))
                 if name is None or name in own:
                     continue
                 own.add(name)
@@ -136,7 +137,7 @@ def _spellings(listing: Listing, server: str, name: str, prefixes: Prefixes) -> 
 
 
 def _named(item: bytes, key: str, name: str, public: str) -> Raw:
-    return Raw(item if public == name else messages.replaced(item, key, messages.encode(public)))
+    return Raw(item if public == name else jsontext.replaced(item, key, jsontext.encode(public)))
 
 
 def _literals(template: str) -> list[str]:
@@ -161,23 +162,23 @@ def _fits(literals: list[str], uri: str) -> bool:
 def subject(request: Request) -> tuple[Listing, str] | None:
     """Return what a request is about: the list that it stands in, and its name; None for one about nothing listed."""
     if request.method == COMPLETE:
-        ref = messages.fields(messages.member(request.params, "ref"))
-        kind = messages.string(bytes(ref.get("type", b"")))
+        ref = jsontext.fields(jsontext.member(request.params, "ref"))
+        kind = jsontext.string(bytes(ref.get("type", b"")))
         listing = {"ref/prompt": PROMPTS, "ref/resource": RESOURCES}.get(kind or "")
-        found = None if listing is None else messages.string(bytes(ref.get(listing.key, b"")))
+        found = None if listing is None else jsontext.string(bytes(ref.get(listing.key, b"")))
         return None if listing is None or found is None else (listing, found)
     listing = SUBJECTS.get(request.method)
-    name = None if listing is None else messages.string(messages.member(request.params, listing.key))
+    name = None if listing is None else jsontext.string(jsontext.member(request.params, listing.key))
     return None if listing is None or name is None else (listing, name)
 
 
 def about(request: Request, listing: Listing, name: str) -> Request:
     """Return the same request about what its server calls by this name."""
-    params, value = request.params, messages.encode(name)
+    params, value = request.params, jsontext.encode(name)
     if request.method == COMPLETE:
-        ref = messages.replaced(messages.member(params, "ref"), listing.key, value)
-        return Request(request.id, request.method, messages.replaced(params, "ref", ref))
-    return Request(request.id, request.method, messages.replaced(params, listing.key, value))
+        ref = jsontext.replaced(jsontext.member(params, "ref"), listing.key, value)
+        return Request(request.id, request.method, jsontext.replaced(params, "ref", ref))
+    return Request(request.id, request.method, jsontext.replaced(params, listing.key, value))
 
 
 #: Until 2025-11-25, the code of a resource that is not there.
@@ -187,7 +188,7 @@ NO_CURSOR = {"code": INVALID_PARAMS, "message": "no such cursor: this list comes
 
 def has_cursor(request: Request) -> bool:
     """Whether a request is for another page than the only one that there is: :data:`NO_CURSOR`."""
-    return messages.member(request.params, "cursor") not in (b"", b"null")
+    return jsontext.member(request.params, "cursor") not in (b"", b"null")
 
 
 def refusal(request: Request, no_resource: int) -> dict[str, Any]:
@@ -205,26 +206,26 @@ def refusal(request: Request, no_resource: int) -> dict[str, Any]:
 
 def updated(line: bytes, respelled: Callable[[str], str]) -> bytes:
     """Return ``notifications/resources/updated`` with the URI that clients know."""
-    params = messages.member(line, "params")
-    uri = messages.string(messages.member(params, "uri"))
+    params = jsontext.member(line, "params")
+    uri = jsontext.string(jsontext.member(params, "uri"))
     if uri is None or (public := respelled(uri)) == uri:
         return line
-    return messages.notification_line(UPDATED, messages.replaced(params, "uri", messages.encode(public)))
+    return messages.notification_line(UPDATED, jsontext.replaced(params, "uri", jsontext.encode(public)))
 
 
 def capabilities(greetings: Iterable[bytes]) -> dict[str, Any]:
     """Return what the endpoint can do, with what its servers declare beyond that."""
     found: dict[str, Any] = {}
     for greeting in greetings:
-        for group, declared in messages.fields(messages.member(greeting, "capabilities")).items():
+        for group, declared in jsontext.fields(jsontext.member(greeting, "capabilities")).items():
             if group not in CAPABILITIES and group not in _UNSHARED:
-                found[group] = {**found.get(group, {}), **messages.fields(bytes(declared))}
+                found[group] = {**found.get(group, {}), **jsontext.fields(bytes(declared))}
     return {**CAPABILITIES, **found}
 
 
 def instructions(greetings: Mapping[str, bytes], separator: str) -> str:
     """Return what servers want models to know, each under its id; empty where none says anything."""
-    texts = ((server, messages.string(messages.member(each, "instructions"))) for server, each in greetings.items())
+    texts = ((server, jsontext.string(jsontext.member(each, "instructions"))) for server, each in greetings.items())
     parts = [f"# {server}\n{text.strip()}" for server, text in texts if text and text.strip()]
     if not parts:
         return ""

@@ -7,16 +7,15 @@ passed on is rebuilt around those untouched bytes; only names that must change (
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from bridge.protocol.envelope import LARGE, split
 from bridge.protocol.errors import Fault, Rejection
+from bridge.protocol.jsontext import ABSENT, Raw, encode, read, string
 
-Raw = msgspec.Raw
-ABSENT = Raw(b"")
 _NULL = b"null"
 
 
@@ -76,12 +75,8 @@ class LargeResult(msgspec.Struct, frozen=True, gc=False):
     result: Raw
 
 
-T = TypeVar("T")
-
 _decoder = msgspec.json.Decoder(_Envelope)
-_fields = msgspec.json.Decoder(dict[str, Raw])
 _items = msgspec.json.Decoder(list[Raw])
-_encode = msgspec.json.encode
 
 
 def parse(data: bytes) -> Message:
@@ -210,53 +205,6 @@ def same_id(left: bytes, right: bytes) -> bool:
     return string(left) == string(right)
 
 
-def read(decoder: msgspec.json.Decoder[T], raw: bytes) -> T | None:
-    """Decode what a decoder is for; None for anything else.
-
-    Raises :class:`Rejection` when it is nested deeper than can be read from here.
-    """
-    try:
-        return decoder.decode(raw)
-    except msgspec.DecodeError:
-        return None
-    except RecursionError:
-        raise Rejection(Fault.NOT_JSON, "nested too deeply") from None
-
-
-def fields(raw: bytes) -> dict[str, Raw]:
-    """Return the members of a JSON object, their values untouched; ``{}`` for anything that is no object.
-
-    Raises as :func:`read`.
-    """
-    return (read(_fields, raw) or {}) if raw else {}
-
-
-def member(raw: bytes, name: str, default: bytes = b"") -> bytes:
-    """Return one member of a JSON object, untouched; ``default`` where it has none. Raises as :func:`read`."""
-    return bytes(fields(raw).get(name, default))
-
-
-#: Places of a text in an object that are tried before it is written anew.
-PLACES = 16
-
-
-def replaced(raw: bytes, name: str, value: bytes) -> bytes:
-    """Return a JSON object with another value for a member that it has, every other byte as it was.
-
-    Where the old value stands is found by its text and proved by reading: a text may stand in many places.
-    """
-    old = member(raw, name)
-    probe = b'"?"' if old != b'"?"' else b'"!"'
-    start = len(raw)
-    for _ in range(PLACES):  # from behind, because of members of one name the last one counts
-        start = raw.rfind(old, 0, start + len(old) - 1)
-        if start < 0:
-            break
-        if member(b"%b%b%b" % (raw[:start], probe, raw[start + len(old) :]), name) == probe:
-            return b"%b%b%b" % (raw[:start], value, raw[start + len(old) :])
-    return encode({**fields(raw), name: Raw(value)})
-
-
 class _Params(msgspec.Struct, gc=False):
     meta: Raw = msgspec.field(default=ABSENT, name="_meta")
 
@@ -274,65 +222,22 @@ def _meta_in(params: bytes) -> bytes:
     return bytes(found.meta) if found else b""
 
 
-def items(raw: bytes) -> list[Raw]:
-    """Return the items of a JSON array, untouched; ``[]`` for anything that is no array."""
-    return read(_items, raw) or []
-
-
-def objects(raw: bytes) -> list[bytes]:
-    """Return the objects in a JSON array; ``[]`` for anything that is none, or cannot be read."""
-    try:
-        return [bytes(item) for item in items(raw) if is_object(item)]
-    except Rejection:
-        return []
-
-
-def is_object(raw: Raw) -> bool:
-    """Whether this JSON text is an object."""
-    return bytes(raw)[:1] == b"{"
-
-
-def encode(value: Any) -> bytes:
-    """Compact JSON of a value; members of type ``Raw`` are written as they are."""
-    return _encode(value)
-
-
-def decode(raw: bytes) -> Any:
-    """Python value of a JSON text; None where there is none, or none that Python can hold (``1e999``)."""
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def canonical(raw: bytes) -> str:
-    """The same text for equal JSON, however it is spelled; itself where Python cannot hold it."""
-    value = decode(raw)
-    return raw.decode() if value is None else msgspec.json.encode(value, order="sorted").decode()
-
-
-def string(raw: bytes) -> str | None:
-    """The text of a JSON string; None for anything else."""
-    value = decode(raw)
-    return value if isinstance(value, str) else None
-
-
 # Lines are joined and not formatted: the buffer of a format grows on its way, which takes a megabyte 0.3 ms.
 
 
 def request_line(id_: bytes, method: str, params: bytes = b"") -> bytes:
     """One request as a line for a child, without the line end."""
     if params:
-        named = (b'{"jsonrpc":"2.0","id":', id_, b',"method":', _encode(method), b',"params":', _one_line(params), b"}")
+        named = (b'{"jsonrpc":"2.0","id":', id_, b',"method":', encode(method), b',"params":', _one_line(params), b"}")
         return b"".join(named)
-    return b'{"jsonrpc":"2.0","id":%b,"method":%b}' % (id_, _encode(method))
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b}' % (id_, encode(method))
 
 
 def notification_line(method: str, params: bytes = b"") -> bytes:
     """One notification as a line, without the line end."""
     if params:
-        return b"".join((b'{"jsonrpc":"2.0","method":', _encode(method), b',"params":', _one_line(params), b"}"))
-    return b'{"jsonrpc":"2.0","method":%b}' % _encode(method)
+        return b"".join((b'{"jsonrpc":"2.0","method":', encode(method), b',"params":', _one_line(params), b"}"))
+    return b'{"jsonrpc":"2.0","method":%b}' % encode(method)
 
 
 #: Where the id begins in the lines that are made here.
@@ -362,7 +267,7 @@ def error_line(id_: bytes | None, code: int, message: str, data: Any = None) -> 
     error: dict[str, Any] = {"code": code, "message": message}
     if data is not None:
         error["data"] = data
-    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (id_ or _NULL, _encode(error))
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (id_ or _NULL, encode(error))
 
 
 def _one_line(raw: bytes) -> bytes:

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.messages import ABSENT, Raw, Request
+from bridge.protocol.jsontext import ABSENT, Raw
+from bridge.protocol.messages import Request
 from bridge.protocol.versions import MODERN_VERSION
 
 PREFIX = "io.modelcontextprotocol/"
@@ -53,7 +54,7 @@ CACHED = frozenset(
 )
 #: The parameter that ``Mcp-Name`` repeats.
 NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-_OURS = Raw(messages.encode(MODERN_VERSION))
+_OURS = Raw(jsontext.encode(MODERN_VERSION))
 _ROUTING = ("mcp-protocol-version", "mcp-method", "mcp-name")
 
 
@@ -101,21 +102,21 @@ def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> Modern
             if len(values) > 1:
                 raise Rejection(Fault.HEADER_MISMATCH, f"header {routing} is there more than once")
             said[routing] = values[0]
-    meta = messages.read(_meta, request.meta) or _Meta()
+    meta = jsontext.read(_meta, request.meta) or _Meta()
     for key, value in ((VERSION, meta.version), (CAPABILITIES, meta.capabilities)):
         if value is ABSENT:
             raise Rejection(Fault.BAD_PARAMS, f'params._meta["{key}"] is missing')
     capabilities = bytes(meta.capabilities)
     if capabilities[:1] != b"{":
         raise Rejection(Fault.BAD_PARAMS, f'params._meta["{CAPABILITIES}"] must be an object')
-    version = MODERN_VERSION if meta.version == _OURS else messages.string(bytes(meta.version))
+    version = MODERN_VERSION if meta.version == _OURS else jsontext.string(bytes(meta.version))
     _same(said, "mcp-protocol-version", version)
     _same(said, "mcp-method", request.method)
     named = NAMED.get(request.method)
     subject = None
     if named:
-        params = messages.read(_params, request.params) or _Params()
-        subject = messages.string(bytes(params.uri if named == "uri" else params.name))
+        params = jsontext.read(_params, request.params) or _Params()
+        subject = jsontext.string(bytes(params.uri if named == "uri" else params.name))
         if subject is None:
             raise Rejection(Fault.BAD_PARAMS, f"params.{named} is missing")
         _same(said, "mcp-name", subject, encoded=True)
@@ -131,7 +132,7 @@ def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> Modern
         request,
         capabilities,
         bytes(meta.client_info),
-        None if meta.log_level is ABSENT else messages.string(bytes(meta.log_level)),
+        None if meta.log_level is ABSENT else jsontext.string(bytes(meta.log_level)),
         subject,
     )
 
@@ -182,11 +183,11 @@ def check_parameters(
     """Raise :class:`Rejection` unless each mirrored argument of a tools/call and its header say the same."""
     if not mirrored:
         return
-    arguments = messages.member(request.params, "arguments")
+    arguments = jsontext.member(request.params, "arguments")
     for header, path in mirrored.items():
         value = arguments
         for name in path:
-            value = messages.member(value, name)
+            value = jsontext.member(value, name)
         if value[:1] in (b"{", b"["):  # no header can say it; the server will tell
             value = b""
         given = headers.get(header, [])
@@ -204,7 +205,7 @@ def _says(text: str | None, value: bytes) -> bool:
     if text is None:
         return False
     if value[:1] == b'"':
-        return text == messages.string(value)
+        return text == jsontext.string(value)
     if value in (b"true", b"false"):
         return text == value.decode()
     if not _NUMBER.fullmatch(text) or not _NUMBER.fullmatch(value.decode()):
@@ -222,15 +223,15 @@ _STATUS = {-32601: 404, -32020: 400, -32021: 400, -32022: 400}
 
 def with_meta(params: bytes, entries: Mapping[str, bytes]) -> bytes:
     """Return params with these entries in ``_meta``, JSON text both; an empty text takes the entry out."""
-    members = messages.fields(params)
-    meta = messages.fields(bytes(members.get("_meta", b"")))
+    members = jsontext.fields(params)
+    meta = jsontext.fields(bytes(members.get("_meta", b"")))
     for key, value in entries.items():
         if value:
             meta[key] = Raw(value)
         else:
             meta.pop(key, None)
     if meta:
-        members["_meta"] = Raw(messages.encode(meta))
+        members["_meta"] = Raw(jsontext.encode(meta))
     else:
         members.pop("_meta", None)
-    return messages.encode(members)
+    return jsontext.encode(members)

@@ -14,9 +14,10 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import INTERNAL_ERROR, Rejection
-from bridge.protocol.messages import LargeResult, Message, Notification, Raw, Request, Response
+from bridge.protocol.jsontext import Raw
+from bridge.protocol.messages import LargeResult, Message, Notification, Request, Response
 from bridge.protocol.modern import LISTEN, SUBSCRIPTION_ID, with_meta
 
 PROGRESS = "notifications/progress"
@@ -79,7 +80,7 @@ class _Open(msgspec.Struct, Generic[E]):
 
 
 class _Meta(msgspec.Struct, gc=False):
-    token: Raw = msgspec.field(default=messages.ABSENT, name="progressToken")
+    token: Raw = msgspec.field(default=jsontext.ABSENT, name="progressToken")
 
 
 class _Params(msgspec.Struct, gc=False):
@@ -140,8 +141,8 @@ class Mux(Generic[E]):
         """
         if number not in self._open:
             return None
-        members = {**messages.fields(params), "requestId": Raw(b"%d" % number)}
-        return messages.notification_line(CANCELLED, messages.encode(members))
+        members = {**jsontext.fields(params), "requestId": Raw(b"%d" % number)}
+        return messages.notification_line(CANCELLED, jsontext.encode(members))
 
     def answer(self, response: Response) -> bytes | None:
         """Return the line that hands a client's answer to the child; None when no question has that id."""
@@ -203,20 +204,20 @@ class Mux(Generic[E]):
             return self._withdrawn(note)
         # A name may be written with escapes (PHP writes "\\/"); where there is any, only reading tells.
         if note.params.find(_SUBSCRIPTION_ID) >= 0 or _BACKSLASH in note.params:
-            meta = messages.fields(messages.member(note.params, "_meta"))
+            meta = jsontext.fields(jsontext.member(note.params, "_meta"))
             if SUBSCRIPTION_ID in meta:
                 return self._published(note, bytes(meta[SUBSCRIPTION_ID]))
         return Undirected(note.method, messages.notification_line(note.method, note.params))
 
     def _progressed(self, note: Notification) -> Decision[E]:
-        members = messages.fields(note.params)
+        members = jsontext.fields(note.params)
         named = bytes(members.get("progressToken", b""))
         number = messages.number(named)
         entry = None if number is None else self._open.get(number)
         if entry is None or entry.token is None:
             return Drop(f"progress for token {_shown(named)}, which no open request carries")
         members["progressToken"] = entry.token
-        return Deliver(entry.exchange, messages.notification_line(PROGRESS, messages.encode(members)))
+        return Deliver(entry.exchange, messages.notification_line(PROGRESS, jsontext.encode(members)))
 
     def _published(self, note: Notification, named: bytes) -> Decision[E]:
         """Something that a client subscribed to (specification 2026-07-28, subscriptions/listen)."""
@@ -228,19 +229,19 @@ class Mux(Generic[E]):
 
     def _withdrawn(self, note: Notification) -> Decision[E]:
         """The child takes one of its own questions back."""
-        members = messages.fields(note.params)
+        members = jsontext.fields(note.params)
         theirs = bytes(members.get("requestId", b""))
         number = next((n for n, id_ in self._questions.items() if messages.same_id(id_, theirs)), None)
         if number is None:
             return Drop(f"cancellation of id {_shown(theirs)}, which is no open question")
         del self._questions[number]
         members["requestId"] = Raw(b"%d" % number)
-        return Undirected(CANCELLED, messages.notification_line(CANCELLED, messages.encode(members)), number)
+        return Undirected(CANCELLED, messages.notification_line(CANCELLED, jsontext.encode(members)), number)
 
 
 def _swap_token(request: Request, wire: bytes) -> tuple[bytes, Raw | None]:
     """Replace ``_meta.progressToken``; return the new params and the client's own token, None if it has none."""
-    meta = messages.read(_meta, request.meta) if request.meta else None
+    meta = jsontext.read(_meta, request.meta) if request.meta else None
     token = b"" if meta is None else bytes(meta.token)
     if not token:
         return request.params, None
@@ -253,11 +254,11 @@ def _with_token(request: Request, token: bytes, wire: bytes) -> bytes:
         return request.params
     start = request.params.rfind(request.meta) + request.meta.rfind(token)
     changed = b"%b%b%b" % (request.params[:start], wire, request.params[start + len(token) :])
-    read = messages.read(_params, changed)
+    read = jsontext.read(_params, changed)
     if read is not None and read.meta.token == Raw(wire):  # which proves it: no other change makes that the token
         return changed
-    meta = messages.replaced(request.meta, "progressToken", wire)
-    return messages.replaced(request.params, "_meta", meta)
+    meta = jsontext.replaced(request.meta, "progressToken", wire)
+    return jsontext.replaced(request.params, "_meta", meta)
 
 
 def _renamed(holder: bytes, client_id: bytes) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 
 #: What counts, in lower case: clients written in Go read ``Description`` as well.
 PINNED = frozenset({"name", "title", "description", "inputschema", "outputschema", "annotations"})
@@ -28,6 +28,6 @@ class Definition:
 
 def define(tool: bytes, at: str) -> Definition:
     """Return what is remembered of a tool, seen at this time."""
-    members = {key: value for key, value in messages.fields(tool).items() if key.casefold() in PINNED}
-    text = messages.canonical(messages.encode(members))
+    members = {key: value for key, value in jsontext.fields(tool).items() if key.casefold() in PINNED}
+    text = jsontext.canonical(jsontext.encode(members))
     return Definition(hashlib.sha256(text.encode()).hexdigest(), text if len(text) <= LONGEST else "", at)

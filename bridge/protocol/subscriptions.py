@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bridge.protocol import messages, translate
+from bridge.protocol import jsontext, messages, translate
 from bridge.protocol.capabilities import declares
-from bridge.protocol.messages import Message, Notification, Raw, Request, Response
+from bridge.protocol.jsontext import Raw
+from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.modern import ACKNOWLEDGED, LISTEN, SUBSCRIPTION_ID, with_meta
 
 UPDATED = "notifications/resources/updated"
@@ -20,13 +21,13 @@ def honored(asked: bytes, greeting: bytes) -> tuple[dict[str, bool], list[str]]:
 
     ``asked`` is ``params.notifications`` of a listen, ``greeting`` the server's InitializeResult or DiscoverResult.
     """
-    members = messages.fields(asked)
+    members = jsontext.fields(asked)
     kinds = {
         key: True
         for key, group in KINDS.items()
         if members.get(key) == Raw(b"true") and declares(greeting, group, "listChanged")
     }
-    uris = messages.decode(bytes(members.get("resourceSubscriptions", b"[]")))
+    uris = jsontext.decode(bytes(members.get("resourceSubscriptions", b"[]")))
     if not isinstance(uris, list) or not declares(greeting, "resources", "subscribe"):
         return kinds, []
     return kinds, [uri for uri in uris if isinstance(uri, str)]
@@ -34,7 +35,7 @@ def honored(asked: bytes, greeting: bytes) -> tuple[dict[str, bool], list[str]]:
 
 def listen_to_all(greeting: bytes) -> Request | None:
     """Return the request to hear of every list that changes; None where the server announces none."""
-    kinds, _ = honored(messages.encode(dict.fromkeys(KINDS, True)), greeting)
+    kinds, _ = honored(jsontext.encode(dict.fromkeys(KINDS, True)), greeting)
     return _listen({"notifications": kinds}) if kinds else None
 
 
@@ -44,21 +45,21 @@ def listen_to(uri: str) -> Request:
 
 
 def _listen(params: dict[str, object]) -> Request:
-    return Request(b"0", LISTEN, translate.params_up(messages.encode(params), b"{}", b"", None))
+    return Request(b"0", LISTEN, translate.params_up(jsontext.encode(params), b"{}", b"", None))
 
 
 def acknowledges(message: Message, uri: str) -> bool:
     """Whether a server's first answer to :func:`listen_to` grants that."""
     if not isinstance(message, Notification) or message.method != ACKNOWLEDGED:
         return False
-    granted = messages.fields(messages.member(message.params, "notifications"))
-    uris = messages.decode(bytes(granted.get("resourceSubscriptions", b"")))
+    granted = jsontext.fields(jsontext.member(message.params, "notifications"))
+    uris = jsontext.decode(bytes(granted.get("resourceSubscriptions", b"")))
     return isinstance(uris, list) and uri in uris
 
 
 def wants(listen: Request, method: str) -> bool:
     """Whether a ``subscriptions/listen`` asks for this announcement of a list."""
-    asked = messages.fields(messages.member(listen.params, "notifications"))
+    asked = jsontext.fields(jsontext.member(listen.params, "notifications"))
     return any(CHANGED[key] == method and asked.get(key) == Raw(b"true") for key in KINDS)
 
 
@@ -83,7 +84,7 @@ def all_changed(acknowledged: bytes, subscription: bytes) -> list[bytes]:
 
     ``acknowledged`` are the params of the acknowledgment.
     """
-    granted = messages.fields(messages.member(acknowledged, "notifications"))
+    granted = jsontext.fields(jsontext.member(acknowledged, "notifications"))
     lines = [named(CHANGED[key], b"", subscription) for key in KINDS if granted.get(key) == Raw(b"true")]
-    uris = messages.items(bytes(granted.get("resourceSubscriptions", b"[]")))
-    return lines + [named(UPDATED, messages.encode({"uri": uri}), subscription) for uri in uris]
+    uris = jsontext.items(bytes(granted.get("resourceSubscriptions", b"[]")))
+    return lines + [named(UPDATED, jsontext.encode({"uri": uri}), subscription) for uri in uris]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.messages import Request, Response
 
 LIST = "tools/list"
@@ -38,11 +38,11 @@ def tools_in(line: bytes) -> list[tuple[str, bytes]] | None:
     """Return name and definition of each tool in an answer to ``tools/list``, '' for one whose name is no text; None
     where the answer is an error.
     """
-    result = messages.member(line, "result")
+    result = jsontext.member(line, "result")
     if not result:
         return None
-    found = messages.items(messages.member(result, "tools"))
-    return [(messages.string(messages.member(bytes(tool), "name")) or "", bytes(tool)) for tool in found]
+    found = jsontext.items(jsontext.member(result, "tools"))
+    return [(jsontext.string(jsontext.member(bytes(tool), "name")) or "", bytes(tool)) for tool in found]
 
 
 def without(line: bytes, tools: list[tuple[str, bytes]], shown: Callable[[str, bytes], bool]) -> bytes:
@@ -50,14 +50,14 @@ def without(line: bytes, tools: list[tuple[str, bytes]], shown: Callable[[str, b
     kept = [definition for name, definition in tools if shown(name, definition)]
     if len(kept) == len(tools):
         return line
-    members = messages.fields(line)
-    result = messages.replaced(bytes(members["result"]), "tools", b"[%b]" % b",".join(kept))
+    members = jsontext.fields(line)
+    result = jsontext.replaced(bytes(members["result"]), "tools", b"[%b]" % b",".join(kept))
     return messages.response_line(Response(bytes(members["id"]), result))
 
 
 def is_last_page(line: bytes) -> bool:
     """Whether no page follows an answer to ``tools/list``."""
-    return messages.string(messages.member(messages.member(line, "result"), "nextCursor")) is None
+    return jsontext.string(jsontext.member(jsontext.member(line, "result"), "nextCursor")) is None
 
 
 def called(request: Request) -> tuple[str, Request] | None:
@@ -65,11 +65,11 @@ def called(request: Request) -> tuple[str, Request] | None:
 
     None where it names none, or where servers could read another name than we do (``Name``, to those written in Go).
     """
-    members = messages.fields(request.params)
-    name = messages.string(bytes(members.get("name", b"")))
+    members = jsontext.fields(request.params)
+    name = jsontext.string(bytes(members.get("name", b"")))
     if name is None or sum(1 for key in members if key.casefold() == "name") != 1:
         return None
-    return name, Request(request.id, request.method, messages.encode(members))
+    return name, Request(request.id, request.method, jsontext.encode(members))
 
 
 def is_call(line: bytes) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from msgspec import structs
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.messages import Request
 
 _EMPTY = re.compile(rb"\{\s*\}")
@@ -20,8 +20,8 @@ def context_in(request: Request, names: Collection[str]) -> dict[str, str]:
     """Return what of these names a request carries. Raises :class:`Rejection` where ``_meta`` is nested too deeply."""
     if not request.meta:
         return {}
-    members = messages.fields(request.meta)
-    found = {name: messages.string(bytes(members[name])) for name in names if name in members}
+    members = jsontext.fields(request.meta)
+    found = {name: jsontext.string(bytes(members[name])) for name in names if name in members}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -30,14 +30,14 @@ def with_context(request: Request, context: Mapping[str, str]) -> Request:
     meta = request.meta or b"{}"
     if meta[:1] != b"{" or not context:
         return request
-    present = messages.fields(meta)
+    present = jsontext.fields(meta)
     for name, value in context.items():
         if name in present:
-            meta = messages.replaced(meta, name, messages.encode(value))
+            meta = jsontext.replaced(meta, name, jsontext.encode(value))
         else:
-            meta = _before(meta, name, messages.encode(value))
+            meta = _before(meta, name, jsontext.encode(value))
     if request.meta:
-        params = messages.replaced(request.params, "_meta", meta)
+        params = jsontext.replaced(request.params, "_meta", meta)
     else:
         params = _before(request.params or b"{}", "_meta", meta)
     return structs.replace(request, params=params)

@@ -11,9 +11,10 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Rejection
-from bridge.protocol.messages import Raw, Request
+from bridge.protocol.jsontext import Raw
+from bridge.protocol.messages import Request
 from bridge.protocol.modern import (
     CACHED,
     CAPABILITIES,
@@ -39,8 +40,8 @@ LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "e
 
 def discovered(initialized: bytes) -> bytes:
     """Return the DiscoverResult of a child that answered ``initialize`` with this."""
-    members = messages.fields(initialized)
-    capabilities = messages.fields(bytes(members.get("capabilities", b"{}")))
+    members = jsontext.fields(initialized)
+    capabilities = jsontext.fields(bytes(members.get("capabilities", b"{}")))
     capabilities.pop("tasks", None)
     result: dict[str, Any] = {
         "resultType": COMPLETE,
@@ -51,30 +52,30 @@ def discovered(initialized: bytes) -> bytes:
     }
     if "instructions" in members:
         result["instructions"] = members["instructions"]
-    meta = messages.fields(bytes(members.get("_meta", b"")))
+    meta = jsontext.fields(bytes(members.get("_meta", b"")))
     if meta:
         result["_meta"] = meta
-    return with_server_info(messages.encode(result), bytes(members.get("serverInfo", b"")))
+    return with_server_info(jsontext.encode(result), bytes(members.get("serverInfo", b"")))
 
 
 def params_down(params: bytes) -> bytes:
     """Return params for a handshake child: without the envelope, and without what answers a question."""
-    members = messages.fields(params)
+    members = jsontext.fields(params)
     for name in ("inputResponses", "requestState"):
         members.pop(name, None)
     meta = {
         key: value
-        for key, value in messages.fields(bytes(members.pop("_meta", Raw(b"")))).items()
+        for key, value in jsontext.fields(bytes(members.pop("_meta", Raw(b"")))).items()
         if not key.startswith(PREFIX)
     }
     if meta:
-        members["_meta"] = Raw(messages.encode(meta))
-    return messages.encode(members) if members else b""
+        members["_meta"] = Raw(jsontext.encode(meta))
+    return jsontext.encode(members) if members else b""
 
 
 def result_up(method: str, result: bytes, server_info: bytes) -> bytes:
     """Return the result of a handshake child as a modern client wants it."""
-    members = messages.fields(result)
+    members = jsontext.fields(result)
     members["resultType"] = COMPLETE
     if method in CACHED:
         members.setdefault("ttlMs", Raw(b"0"))
@@ -83,7 +84,7 @@ def result_up(method: str, result: bytes, server_info: bytes) -> bytes:
         members.setdefault("content", Raw(b"[]"))
     if method == "tools/list":
         _without_task_support(members)
-    return with_server_info(messages.encode(members), server_info)
+    return with_server_info(jsontext.encode(members), server_info)
 
 
 def with_server_info(result: bytes, server_info: bytes) -> bytes:
@@ -93,25 +94,25 @@ def with_server_info(result: bytes, server_info: bytes) -> bytes:
 
 def error_up(error: bytes) -> bytes:
     """Return the error of a handshake child as a modern client wants it: -32002 does not exist any more."""
-    members = messages.fields(error)
+    members = jsontext.fields(error)
     if members.get("code") != Raw(b"-32002"):
         return error
     members["code"] = Raw(b"-32602")
-    return messages.encode(members)
+    return jsontext.encode(members)
 
 
 def urls_wanted(error: bytes) -> dict[str, bytes]:
     """Return the questions in a -32042 error (URL elicitation required) by key; empty for any other error."""
-    members = messages.fields(error)
-    if messages.decode(bytes(members.get("code", b"0"))) != URL_REQUIRED:
+    members = jsontext.fields(error)
+    if jsontext.decode(bytes(members.get("code", b"0"))) != URL_REQUIRED:
         return {}
-    asked = messages.fields(bytes(members.get("data", b""))).get("elicitations", b"")
+    asked = jsontext.fields(bytes(members.get("data", b""))).get("elicitations", b"")
     return {
-        f"r{number}": messages.encode(
-            {"method": "elicitation/create", "params": {**messages.fields(bytes(each)), "mode": "url"}}
+        f"r{number}": jsontext.encode(
+            {"method": "elicitation/create", "params": {**jsontext.fields(bytes(each)), "mode": "url"}}
         )
-        for number, each in enumerate(messages.items(bytes(asked)))
-        if messages.is_object(each)
+        for number, each in enumerate(jsontext.items(bytes(asked)))
+        if jsontext.is_object(each)
     }
 
 
@@ -122,21 +123,21 @@ def input_required(questions: Mapping[str, bytes], state: str, server_info: byte
         "inputRequests": {key: Raw(question) for key, question in questions.items()},
         "requestState": state,
     }
-    return with_server_info(messages.encode(result), server_info)
+    return with_server_info(jsontext.encode(result), server_info)
 
 
 def question_of(line: bytes) -> bytes:
     """Return ``{"method", "params"}`` of a request that a child sent."""
-    members = messages.fields(line)
-    return messages.encode({name: members[name] for name in ("method", "params") if name in members})
+    members = jsontext.fields(line)
+    return jsontext.encode({name: members[name] for name in ("method", "params") if name in members})
 
 
 def is_heard(notification: bytes, wanted: str | None) -> bool:
     """Whether a log message is of a level that a request asked for by ``logLevel``."""
     if wanted not in LEVELS:
         return False
-    params = messages.fields(messages.member(notification, "params"))
-    level = messages.string(bytes(params.get("level", b"")))
+    params = jsontext.fields(jsontext.member(notification, "params"))
+    level = jsontext.string(bytes(params.get("level", b"")))
     return level not in LEVELS or LEVELS.index(level) >= LEVELS.index(wanted)
 
 
@@ -145,9 +146,9 @@ def is_heard(notification: bytes, wanted: str | None) -> bool:
 
 def initialized(discovered: bytes, asked: str) -> bytes:
     """Return the InitializeResult for a child that answered ``server/discover`` with this."""
-    members = messages.fields(discovered)
-    meta = messages.fields(bytes(members.get("_meta", b"")))
-    capabilities = messages.fields(bytes(members.get("capabilities", b"{}")))
+    members = jsontext.fields(discovered)
+    meta = jsontext.fields(bytes(members.get("_meta", b"")))
+    capabilities = jsontext.fields(bytes(members.get("capabilities", b"{}")))
     capabilities.pop("extensions", None)
     result: dict[str, Any] = {
         "protocolVersion": asked if is_handshake(asked) else LATEST_HANDSHAKE,
@@ -158,7 +159,7 @@ def initialized(discovered: bytes, asked: str) -> bytes:
         result["instructions"] = members["instructions"]
     if meta:
         result["_meta"] = meta
-    return messages.encode(result)
+    return jsontext.encode(result)
 
 
 def discover_request() -> Request:
@@ -171,20 +172,20 @@ def params_up(params: bytes, capabilities: bytes, client_info: bytes, log_level:
     return with_meta(
         params,
         {
-            VERSION: messages.encode(MODERN_VERSION),
+            VERSION: jsontext.encode(MODERN_VERSION),
             CAPABILITIES: capabilities or b"{}",
             CLIENT_INFO: client_info,
-            LOG_LEVEL: messages.encode(log_level) if log_level else b"",
+            LOG_LEVEL: jsontext.encode(log_level) if log_level else b"",
         },
     )
 
 
 def result_down(method: str, result: bytes) -> bytes:
     """Return the result of a modern child as a handshake client knows it."""
-    members = messages.fields(result)
+    members = jsontext.fields(result)
     for name in ("resultType", "ttlMs", "cacheScope"):
         members.pop(name, None)
-    plain = with_meta(messages.encode(members), {SERVER_INFO: b""})
+    plain = with_meta(jsontext.encode(members), {SERVER_INFO: b""})
     if method == "tools/list":
         return _schemas_down(plain)
     if method == "tools/call":
@@ -194,32 +195,32 @@ def result_down(method: str, result: bytes) -> bytes:
 
 def result_type(result: bytes) -> str:
     """``resultType`` of a modern result; ``complete`` where a loose server leaves it out."""
-    return messages.string(messages.member(result, "resultType", b'"complete"')) or ""
+    return jsontext.string(jsontext.member(result, "resultType", b'"complete"')) or ""
 
 
 def questions_in(result: bytes) -> tuple[dict[str, bytes], Raw | None]:
     """Return the questions of an ``input_required`` result by key, and its ``requestState``."""
-    members = messages.fields(result)
-    asked = messages.fields(bytes(members.get("inputRequests", b"")))
+    members = jsontext.fields(result)
+    asked = jsontext.fields(bytes(members.get("inputRequests", b"")))
     return {key: bytes(value) for key, value in asked.items()}, members.get("requestState")
 
 
 def question_params(params: bytes, number: int) -> bytes:
     """Return the params of a question for a handshake client: one by URL needs an id there."""
-    members = messages.fields(params)
+    members = jsontext.fields(params)
     if members.get("mode") == Raw(b'"url"') and "elicitationId" not in members:
-        members["elicitationId"] = Raw(messages.encode(f"e{number}"))
-        return messages.encode(members)
+        members["elicitationId"] = Raw(jsontext.encode(f"e{number}"))
+        return jsontext.encode(members)
     return params
 
 
 def retried(request: Request, answers: Mapping[str, bytes], state: Raw | None) -> Request:
     """Return the request that answers an ``input_required``: the same, with what the client said."""
-    members = messages.fields(request.params)
-    members["inputResponses"] = Raw(messages.encode({key: Raw(value) for key, value in answers.items()}))
+    members = jsontext.fields(request.params)
+    members["inputResponses"] = Raw(jsontext.encode({key: Raw(value) for key, value in answers.items()}))
     if state is not None:
         members["requestState"] = state
-    return Request(request.id, request.method, messages.encode(members))
+    return Request(request.id, request.method, jsontext.encode(members))
 
 
 def _without_task_support(members: dict[str, Raw]) -> None:
@@ -227,43 +228,43 @@ def _without_task_support(members: dict[str, Raw]) -> None:
         return
 
     def plain(tool: Raw) -> Raw:
-        parts = messages.fields(bytes(tool))
-        return tool if parts.pop("execution", None) is None else Raw(messages.encode(parts))
+        parts = jsontext.fields(bytes(tool))
+        return tool if parts.pop("execution", None) is None else Raw(jsontext.encode(parts))
 
     members["tools"] = _each(members["tools"], plain)
 
 
 def _schemas_down(result: bytes) -> bytes:
     """Wrap output schemas that are no objects: older clients take only objects as structured content."""
-    members = messages.fields(result)
+    members = jsontext.fields(result)
     if "tools" in members:
         members["tools"] = _each(members["tools"], _schema_down)
-    return messages.encode(members)
+    return jsontext.encode(members)
 
 
 def _schema_down(tool: Raw) -> Raw:
-    parts = messages.fields(bytes(tool))
-    schema = messages.fields(bytes(parts.get("outputSchema", b"")))
-    kind = messages.decode(bytes(schema.get("type", b"")))
-    if not messages.is_object(parts.get("outputSchema", Raw(b""))) or kind == "object":
+    parts = jsontext.fields(bytes(tool))
+    schema = jsontext.fields(bytes(parts.get("outputSchema", b"")))
+    kind = jsontext.decode(bytes(schema.get("type", b"")))
+    if not jsontext.is_object(parts.get("outputSchema", Raw(b""))) or kind == "object":
         return tool
     # Its value may be an object, which goes unwrapped, or it is too deep to be moved: then promise nothing.
     del parts["outputSchema"]
     if isinstance(kind, str):
         with contextlib.suppress(RecursionError, Rejection):
-            parts["outputSchema"] = Raw(messages.encode(_wrapped(schema)))
-    return Raw(messages.encode(parts))
+            parts["outputSchema"] = Raw(jsontext.encode(_wrapped(schema)))
+    return Raw(jsontext.encode(parts))
 
 
 def _each(array: Raw, change: Callable[[Raw], Raw]) -> Raw:
     """The array with each item changed; itself when nothing changes, or it is none."""
-    items = messages.items(bytes(array))
+    items = jsontext.items(bytes(array))
     changed = [change(item) for item in items]
-    return array if all(new is old for new, old in zip(changed, items, strict=True)) else Raw(messages.encode(changed))
+    return array if all(new is old for new, old in zip(changed, items, strict=True)) else Raw(jsontext.encode(changed))
 
 
 def _wrapped(schema: dict[str, Raw]) -> dict[str, Any]:
-    inner = Raw(messages.encode(schema))
+    inner = Raw(jsontext.encode(schema))
     inner = Raw(_moved(bytes(inner), named=False))
     return {"type": "object", "properties": {"result": inner}, "required": ["result"]}
 
@@ -278,9 +279,9 @@ _MOVED_TO = "#/properties/result"
 def _moved(node: bytes, named: bool) -> bytes:
     """The same schema with its local references leading to where it stands now."""
     if node[:1] == b"[":
-        return messages.encode([Raw(_moved(bytes(item), False)) for item in messages.items(node)])
-    members = messages.fields(node)
-    own = messages.string(bytes(members.get("$id", b'"#"'))) if not named else "#"
+        return jsontext.encode([Raw(_moved(bytes(item), False)) for item in jsontext.items(node)])
+    members = jsontext.fields(node)
+    own = jsontext.string(bytes(members.get("$id", b'"#"'))) if not named else "#"
     if node[:1] != b"{" or own is None or not own.startswith("#"):
         return node
     for key, value in members.items():
@@ -288,18 +289,18 @@ def _moved(node: bytes, named: bool) -> bytes:
         if named:
             members[key] = Raw(_moved(raw, False))
         elif key in ("$ref", "$dynamicRef"):
-            target = messages.string(raw)
+            target = jsontext.string(raw)
             if target is not None and (target == "#" or target.startswith("#/")):
-                members[key] = Raw(messages.encode(_MOVED_TO + target[1:]))
+                members[key] = Raw(jsontext.encode(_MOVED_TO + target[1:]))
         elif key not in _DATA:
             members[key] = Raw(_moved(raw, key in _NAMED))
-    return messages.encode(members)
+    return jsontext.encode(members)
 
 
 def _structured_down(result: bytes) -> bytes:
-    members = messages.fields(result)
+    members = jsontext.fields(result)
     structured = bytes(members.get("structuredContent", b"{"))
     if structured[:1] != b"{":
-        members["structuredContent"] = Raw(messages.encode({"result": Raw(structured)}))
-        return messages.encode(members)
+        members["structuredContent"] = Raw(jsontext.encode({"result": Raw(structured)}))
+        return jsontext.encode(members)
     return result

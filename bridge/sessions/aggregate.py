@@ -16,10 +16,11 @@ from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
 from bridge.children.exchange import Exchange
 from bridge.children.seat import Listener, Seat
 from bridge.children.variables import OwnVariables
-from bridge.protocol import merged, messages
+from bridge.protocol import jsontext, merged, messages
 from bridge.protocol.errors import INVALID_PARAMS, BridgeError, Fault, client_gone
+from bridge.protocol.jsontext import Raw
 from bridge.protocol.merged import LISTINGS, NO_CURSOR, NO_RESOURCE, Index, Listing
-from bridge.protocol.messages import Raw, Request, Response
+from bridge.protocol.messages import Request, Response
 from bridge.protocol.mux import CANCELLED, Undirected
 from bridge.protocol.subscriptions import LIST_CHANGED, UPDATED
 from bridge.protocol.translate import LEVELS
@@ -160,7 +161,7 @@ class AggregateSeat:
 
     def tell(self, line: bytes) -> None:
         """Pass a notification on; each child has been told by itself that it is initialized."""
-        if messages.member(line, "method") != b'"notifications/initialized"':
+        if jsontext.member(line, "method") != b'"notifications/initialized"':
             for member in self._members.values():
                 member.tell(line)
 
@@ -209,7 +210,7 @@ class AggregateSeat:
         return member
 
     async def _initialize(self, exchange: Exchange) -> None:
-        asked = messages.string(messages.member(exchange.request.params, "protocolVersion")) or ""
+        asked = jsontext.string(jsontext.member(exchange.request.params, "protocolVersion")) or ""
         members = [self._member(server) for server in self._roster.servers(self.view)]
         await self._gathering.all([member.ready() for member in members], lambda: self._announce(LIST_CHANGED))
         result = self._initialized(asked if is_handshake(asked) else LATEST_HANDSHAKE)
@@ -224,10 +225,10 @@ class AggregateSeat:
         }
         if text := merged.instructions(greetings, self._roster.separator):
             result["instructions"] = text
-        return messages.encode(result)
+        return jsontext.encode(result)
 
     async def _set_level(self, exchange: Exchange) -> None:
-        level = messages.string(messages.member(exchange.request.params, "level"))
+        level = jsontext.string(jsontext.member(exchange.request.params, "level"))
         if level not in LEVELS:
             _refuse(exchange, {"code": INVALID_PARAMS, "message": f"level must be one of {', '.join(LEVELS)}"})
             return
@@ -242,7 +243,7 @@ class AggregateSeat:
         if merged.has_cursor(exchange.request):
             _refuse(exchange, NO_CURSOR)
             return
-        result = messages.encode({listing.member: await self._read(listing)})
+        result = jsontext.encode({listing.member: await self._read(listing)})
         exchange.finish(messages.response_line(Response(exchange.request.id, result)))
 
     async def _read(self, listing: Listing) -> list[Raw]:
@@ -262,7 +263,7 @@ class AggregateSeat:
             if member.has(listing.group):
                 silence = self._timing.bridge_silence(member.server)
                 async for result in pages(member, silence, lambda params: params, listing.method):
-                    found += map(bytes, messages.items(messages.member(result, listing.member)))
+                    found += map(bytes, jsontext.items(jsontext.member(result, listing.member)))
         except (BridgeError, Refused) as error:
             if not isinstance(error, Refused) or not error.has_none:
                 log.warning("server %s is not in %s of all servers: %s", member.server, listing.method, error)
@@ -297,7 +298,7 @@ class AggregateSeat:
         """What its child wanted to know, nobody wants to know any more."""
         for number in [number for number, asking in self._asked.items() if asking is member]:
             del self._asked[number]
-            params = messages.encode({"requestId": number})
+            params = jsontext.encode({"requestId": number})
             self._listener(Undirected(CANCELLED, messages.notification_line(CANCELLED, params), number))
 
     def _own(self, work: Coroutine[None, None, None], exchange: Exchange) -> None:
@@ -315,7 +316,7 @@ class AggregateSeat:
 
 
 def _refuse(exchange: Exchange, error: dict[str, Any]) -> None:
-    exchange.finish(messages.response_line(Response(exchange.request.id, error=messages.encode(error))))
+    exchange.finish(messages.response_line(Response(exchange.request.id, error=jsontext.encode(error))))
 
 
 def _nothing(*_: object) -> None:

@@ -12,9 +12,10 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from bridge.children.stream import Kind, StreamEnded
-from bridge.protocol import merged, messages
+from bridge.protocol import jsontext, merged, messages
 from bridge.protocol.errors import BridgeError
-from bridge.protocol.messages import Notification, Raw, Request
+from bridge.protocol.jsontext import Raw
+from bridge.protocol.messages import Notification, Request
 from bridge.protocol.modern import ACKNOWLEDGED, LISTEN, ModernRequest
 from bridge.protocol.subscriptions import CHANGED, KINDS, UPDATED, named
 from bridge.sessions.listen import Subscription
@@ -43,7 +44,7 @@ class AggregateListen(Subscription):
     ) -> None:
         super().__init__(asked, on_end)
         self._meta = Raw(asked.request.meta)
-        wanted = messages.fields(messages.member(asked.request.params, "notifications"))
+        wanted = jsontext.fields(jsontext.member(asked.request.params, "notifications"))
         self._kinds = {key: True for key in KINDS if wanted.get(key) == Raw(b"true")}
         self._uris = uris
         self._honored: dict[str, None] = {}
@@ -64,7 +65,7 @@ class AggregateListen(Subscription):
         honored: dict[str, object] = {**self._kinds}
         if self._honored:
             honored["resourceSubscriptions"] = list(self._honored)
-        self.put(named(ACKNOWLEDGED, messages.encode({"notifications": honored}), self._id), Kind.NOTE)
+        self.put(named(ACKNOWLEDGED, jsontext.encode({"notifications": honored}), self._id), Kind.NOTE)
         early, self._early = self._early or [], None
         for line in early:
             self._send(line)
@@ -115,7 +116,7 @@ class AggregateListen(Subscription):
         wanted: dict[str, object] = {**self._kinds}
         if uris:
             wanted["resourceSubscriptions"] = list(uris)
-        params = messages.encode({"notifications": wanted, "_meta": self._meta})
+        params = jsontext.encode({"notifications": wanted, "_meta": self._meta})
         answer = await self._opened(server, Request(self._id, LISTEN, params))
         acknowledged = False
         try:
@@ -135,9 +136,9 @@ class AggregateListen(Subscription):
                 answer.cancel()
 
     def _acknowledged(self, server: str, message: Notification) -> None:
-        granted = messages.fields(messages.member(message.params, "notifications"))
-        for raw in messages.items(bytes(granted.get("resourceSubscriptions", b""))):
-            uri = messages.string(bytes(raw))
+        granted = jsontext.fields(jsontext.member(message.params, "notifications"))
+        for raw in jsontext.items(bytes(granted.get("resourceSubscriptions", b""))):
+            uri = jsontext.string(bytes(raw))
             if uri in self._uris.get(server, {}):
                 self._honored[self._uris[server][str(uri)]] = None
         if self._settled[server].is_set() or self._early is None:  # nobody has listened for a while

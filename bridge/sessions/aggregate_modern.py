@@ -11,11 +11,12 @@ from typing import Any
 
 from bridge.children.registry import Registry
 from bridge.children.stream import StreamEnded
-from bridge.protocol import merged, messages
+from bridge.protocol import jsontext, merged
 from bridge.protocol.errors import INVALID_PARAMS, METHOD_NOT_FOUND, BridgeError
 from bridge.protocol.headers import MOST_PAGES
+from bridge.protocol.jsontext import Raw
 from bridge.protocol.merged import LISTINGS, RESOURCES, Index, Listing
-from bridge.protocol.messages import Raw, Request
+from bridge.protocol.messages import Request
 from bridge.protocol.modern import DISCOVER, NAMED, SERVER_INFO, ModernRequest
 from bridge.protocol.versions import MODERN_VERSION
 from bridge.sessions.aggregate_listen import AggregateListen
@@ -33,7 +34,7 @@ MOST_REMEMBERED = 1024
 #: Seconds that instructions are waited for: the Python SDK takes who is silent for 10 for a server of the older era.
 DISCOVER_PATIENCE = 5.0
 
-_OURS = Raw(messages.encode({SERVER_INFO: {"name": "mcp-bridge", "version": __version__}}))
+_OURS = Raw(jsontext.encode({SERVER_INFO: {"name": "mcp-bridge", "version": __version__}}))
 
 
 class AggregateCalls:
@@ -72,24 +73,24 @@ class AggregateCalls:
         if asked.method == DISCOVER:
             answered.result(await self._discover(view, asked, headers, principal))
         elif listing is None:
-            answered.error(messages.encode(merged.refusal(asked.request, INVALID_PARAMS)))
+            answered.error(jsontext.encode(merged.refusal(asked.request, INVALID_PARAMS)))
         elif merged.has_cursor(asked.request):
-            answered.error(messages.encode(merged.NO_CURSOR))
+            answered.error(jsontext.encode(merged.NO_CURSOR))
         else:
             items = await self._read(listing, view, asked, headers, principal)
-            answered.result(messages.encode({**_CACHED, listing.member: items}))
+            answered.result(jsontext.encode({**_CACHED, listing.member: items}))
         return ModernAnswer(answered, _nothing)
 
     async def listen(self, view: View, asked: ModernRequest, headers: Headers, principal: str) -> ModernAnswer:
         """Open a subscription at all servers."""
         index = self._index(view, principal)
         uris: dict[str, dict[str, str]] = {}  # by server: what it calls them, and what the client does
-        wanted = messages.member(messages.member(asked.request.params, "notifications"), "resourceSubscriptions")
+        wanted = jsontext.member(jsontext.member(asked.request.params, "notifications"), "resourceSubscriptions")
 
         async def read(listing: Listing) -> None:
             await self._read(listing, view, asked, headers, principal)
 
-        for uri in filter(None, map(messages.string, map(bytes, messages.items(wanted)))):
+        for uri in filter(None, map(jsontext.string, map(bytes, jsontext.items(wanted)))):
             origin = await self.roster.find(index, RESOURCES, uri, view, read)
             if origin is not None:
                 uris.setdefault(origin[0], {})[origin[1]] = uri
@@ -143,7 +144,7 @@ class AggregateCalls:
         }
         if text := merged.instructions(greetings, self.roster.separator):
             result["instructions"] = text
-        return messages.encode(result)
+        return jsontext.encode(result)
 
     async def _greeting(self, server: str, asked: ModernRequest, headers: Headers, principal: str) -> bytes | None:
         answer = await self._asked(server, asked, headers, principal)
@@ -167,20 +168,20 @@ class AggregateCalls:
         found: list[bytes] = []
         params: dict[str, Raw] = {"_meta": Raw(asked.request.meta)}
         for _ in range(MOST_PAGES):
-            page = _with(asked, Request(asked.request.id, listing.method, messages.encode(params)), None)
+            page = _with(asked, Request(asked.request.id, listing.method, jsontext.encode(params)), None)
             answer = await self._asked(server, page, headers, principal)
             if answer is None:
                 return None
             if "error" in answer:
-                if messages.decode(messages.member(bytes(answer["error"]), "code")) == METHOD_NOT_FOUND:
+                if jsontext.decode(jsontext.member(bytes(answer["error"]), "code")) == METHOD_NOT_FOUND:
                     return found
-                why = messages.string(messages.member(bytes(answer["error"]), "message"))
+                why = jsontext.string(jsontext.member(bytes(answer["error"]), "message"))
                 log.warning("server %s is not in %s of all servers: %s", server, listing.method, why)
                 return None
-            result = messages.fields(bytes(answer.get("result", b"")))
-            found += map(bytes, messages.items(bytes(result.get(listing.member, b""))))
+            result = jsontext.fields(bytes(answer.get("result", b"")))
+            found += map(bytes, jsontext.items(bytes(result.get(listing.member, b""))))
             cursor = result.get("nextCursor")
-            if cursor is None or messages.string(bytes(cursor)) is None:
+            if cursor is None or jsontext.string(bytes(cursor)) is None:
                 break
             params["cursor"] = cursor
         return found
@@ -199,7 +200,7 @@ class AggregateCalls:
             while True:
                 line = await answer.stream.receive()
         except StreamEnded:
-            return messages.fields(line)
+            return jsontext.fields(line)
         finally:
             if not answer.stream.ended:
                 answer.cancel()

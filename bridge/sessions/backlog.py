@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bridge.children.stream import RequestStream, Stream
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import INTERNAL_ERROR, Fault, Rejection
 from bridge.protocol.messages import Response
 
@@ -105,7 +105,7 @@ class Backlog:
             asked: list[bytes] = []
             try:
                 if event == 0:
-                    asked = [bytes(each) for each in messages.items(message)]
+                    asked = [bytes(each) for each in jsontext.items(message)]
                 elif isinstance(parsed := messages.parse(message), Response):
                     answered.setdefault(number, []).append(parsed.id)
                 is_good = bool(event or asked or message == _NONE)

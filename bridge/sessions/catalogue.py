@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from bridge.aio.flights import Flights
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.arguments import ArgumentSchema, usable
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.mux import Undirected
@@ -29,12 +29,12 @@ class Tool:
     @cached_property
     def input(self) -> ArgumentSchema | None:
         """What arguments must be; None where that cannot be told."""
-        return usable(messages.member(self.definition, "inputSchema"))
+        return usable(jsontext.member(self.definition, "inputSchema"))
 
     @cached_property
     def output(self) -> ArgumentSchema | None:
         """What structured results are; None where that cannot be told."""
-        return usable(messages.member(self.definition, "outputSchema"))
+        return usable(jsontext.member(self.definition, "outputSchema"))
 
 
 Tools = dict[str, Tool]
@@ -74,8 +74,8 @@ class Catalogue:
         try:
             with self._pool.using(entry) as client:
                 async for result in pages(client.seat, self._timing.bridge_silence(server), lambda params: params):
-                    for tool in map(bytes, messages.items(messages.member(result, "tools"))):
-                        name = messages.string(messages.member(tool, "name"))
+                    for tool in map(bytes, jsontext.items(jsontext.member(result, "tools"))):
+                        name = jsontext.string(jsontext.member(tool, "name"))
                         if name:
                             old = known.tools.get(name)  # it may have read its schemas
                             found[name] = old if old is not None and old.definition == tool else Tool(name, tool)

@@ -18,10 +18,11 @@ from bridge.children.exchange import Exchange
 from bridge.children.policy import Sharing, interactive
 from bridge.children.pool import Lease
 from bridge.children.stream import Kind, RequestStream
-from bridge.protocol import messages, translate
+from bridge.protocol import jsontext, messages, translate
 from bridge.protocol.capabilities import WANTED, may_ask
 from bridge.protocol.errors import INTERNAL_ERROR, BridgeError, Fault, Rejection, client_gone
-from bridge.protocol.messages import Raw, Request, Response
+from bridge.protocol.jsontext import Raw
+from bridge.protocol.messages import Request, Response
 from bridge.protocol.modern import INTERACTIVE, ModernRequest
 from bridge.protocol.mux import CANCELLED, PROGRESS, Undirected
 from bridge.sessions.parking import Parking
@@ -109,8 +110,8 @@ class DownCall(RequestStream):
         self._token = _progress_token(asked)
         while self._held:
             self.put(self._held.popleft(), Kind.NOTE)
-        members = messages.fields(asked.request.params)
-        answers = messages.fields(bytes(members.get("inputResponses", b"")))
+        members = jsontext.fields(asked.request.params)
+        answers = jsontext.fields(bytes(members.get("inputResponses", b"")))
         for key in list(self._questions):
             if key in answers and self._lease is not None:
                 number, _ = self._questions.pop(key)
@@ -136,13 +137,13 @@ class DownCall(RequestStream):
 
     def _under_token(self, note: bytes) -> bytes | None:
         """Progress under the token of the POST that waits now, each has its own; None where that wants none."""
-        members = messages.fields(note)
-        if members.get("method") != Raw(messages.encode(PROGRESS)):
+        members = jsontext.fields(note)
+        if members.get("method") != Raw(jsontext.encode(PROGRESS)):
             return note
         if self._token is None:
             return None
-        params = messages.fields(bytes(members.get("params", b"")))
-        return messages.notification_line(PROGRESS, messages.encode({**params, "progressToken": self._token}))
+        params = jsontext.fields(bytes(members.get("params", b"")))
+        return messages.notification_line(PROGRESS, jsontext.encode({**params, "progressToken": self._token}))
 
     def _hear(self, message: Undirected) -> None:
         if message.question is None:
@@ -184,7 +185,7 @@ class DownCall(RequestStream):
             self._lease.connection.on_undirected = None
         self._on_end()
         self._questions.clear()
-        answer = messages.fields(exchange.answer)
+        answer = jsontext.fields(exchange.answer)
         outcome = bytes(answer.get("result", b"")), bytes(answer.get("error", b""))
         if self.client is None:
             self._outcome = outcome
@@ -199,7 +200,7 @@ class DownCall(RequestStream):
         except Exception as unexpected:  # the client must hear something, whatever the child has sent
             log.exception("server %s: an answer to %s cannot be translated", self.server, self._asked.method)
             text = f"the answer of the server cannot be translated: {type(unexpected).__name__}"
-            client.error(messages.encode({"code": INTERNAL_ERROR, "message": text}))
+            client.error(jsontext.encode({"code": INTERNAL_ERROR, "message": text}))
 
     def _translate(self, client: Answered, result: bytes, error: bytes) -> None:
         urls = translate.urls_wanted(error) if error else {}
@@ -216,16 +217,16 @@ def is_alone(asked: ModernRequest) -> bool:
     """Whether a request holds its child alone: it may be asked, or wants to hear the log. Lists too: servers have tools
     that only clients of certain capabilities get to see.
     """
-    return asked.log_level is not None or bool(messages.fields(asked.capabilities))
+    return asked.log_level is not None or bool(jsontext.fields(asked.capabilities))
 
 
 def children_of(asked: ModernRequest, owner: str) -> Sharing:
     """The policy of the children that such requests hold: the same for the same capabilities."""
-    return interactive(messages.canonical(asked.capabilities).encode(), owner)
+    return interactive(jsontext.canonical(asked.capabilities).encode(), owner)
 
 
 def _progress_token(asked: ModernRequest) -> Raw | None:
-    meta = messages.fields(messages.member(asked.request.params, "_meta"))
+    meta = jsontext.fields(jsontext.member(asked.request.params, "_meta"))
     token = meta.get("progressToken")
     return None if token is None else token.copy()
 

@@ -13,7 +13,7 @@ from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
 from bridge.children.stream import RequestStream
-from bridge.protocol import handshake, messages
+from bridge.protocol import handshake, jsontext, messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.states import SessionState
@@ -95,7 +95,7 @@ class Greeting:
         if leg.failure is not None:
             self._end(entry, "its initialize failed")
             exchange.fail(leg.failure)
-        elif handshake.is_other_era(messages.member(leg.answer, "error")):
+        elif handshake.is_other_era(jsontext.member(leg.answer, "error")):
             self._registry.learn_modern_only(session.server)
             try:
                 seat = await self._seating.take(session.server, Need.SESSION, session.owner, session.variables)
@@ -110,7 +110,7 @@ class Greeting:
             self._seating.sit(entry, seat)
             session.introduce(exchange.request.params)
             await self._finish_greeting(entry, exchange, session.greeting)
-        elif "result" not in (answer := messages.fields(leg.answer)):
+        elif "result" not in (answer := jsontext.fields(leg.answer)):
             self._end(entry, "its initialize failed")
             exchange.finish(leg.answer)
         else:
@@ -148,4 +148,4 @@ class Greeting:
 
 
 def _version(initialized: bytes) -> str:
-    return messages.string(messages.member(initialized, "protocolVersion")) or ""
+    return jsontext.string(jsontext.member(initialized, "protocolVersion")) or ""

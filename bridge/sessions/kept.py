@@ -10,7 +10,7 @@ from typing import NoReturn
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
 from bridge.config.settings import Settings
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.sessions.backlog import Track
 from bridge.sessions.keeper import Keeper
@@ -214,7 +214,7 @@ class Kept:
         initialize = None if record.initialize is None else bytes(record.initialize)
         session.recording = Recording(initialize, record.level, record.subscriptions)
         if initialize is not None:
-            session.capabilities = messages.member(initialize, "capabilities", b"{}")
+            session.capabilities = jsontext.member(initialize, "capabilities", b"{}")
         session.backlog.restore(record.last_event, [(event.stream, event.number, event.data) for event in events])
         return session
 
@@ -231,7 +231,7 @@ class Kept:
             server=session.server,
             config=self._registry.known[session.server].digest,
             version=session.version or None,
-            initialize=None if recording.initialize is None else messages.Raw(recording.initialize),
+            initialize=None if recording.initialize is None else jsontext.Raw(recording.initialize),
             initialized=bool(session.version),
             level=recording.level,
             subscriptions=list(recording.subscriptions),

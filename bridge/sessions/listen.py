@@ -13,7 +13,7 @@ from bridge.children.crowd import SUBSCRIBE, is_granted, subscription
 from bridge.children.seat import Seat
 from bridge.children.stream import Kind
 from bridge.children.watch import Watch
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.modern import ACKNOWLEDGED, ModernRequest
 from bridge.protocol.mux import Undirected
 from bridge.protocol.subscriptions import CHANGED, UPDATED, end_of, honored, named
@@ -59,7 +59,7 @@ class DownListen(Subscription):
         super().__init__(asked, on_end)
         self._seat = seat
         self._watch = watch
-        kinds, self._uris = honored(messages.member(asked.request.params, "notifications"), seat.greeting)
+        kinds, self._uris = honored(jsontext.member(asked.request.params, "notifications"), seat.greeting)
         self._honored: dict[str, object] = {**kinds}
         self._wanted = {CHANGED[kind] for kind in kinds}
         seat.listen(self.hear)
@@ -78,7 +78,7 @@ class DownListen(Subscription):
                 self._uris.remove(uri)
         if self._uris:
             self._honored["resourceSubscriptions"] = self._uris
-        self._send(ACKNOWLEDGED, messages.encode({"notifications": self._honored}))
+        self._send(ACKNOWLEDGED, jsontext.encode({"notifications": self._honored}))
         if self._seat.closed:
             self.finish()
 
@@ -91,7 +91,7 @@ class DownListen(Subscription):
     def hear(self, message: Undirected) -> None:
         """Pass on what was asked for."""
         if message.method in self._wanted or (message.method == UPDATED and self._uris):
-            params = messages.member(message.message, "params", b"{}")
+            params = jsontext.member(message.message, "params", b"{}")
             self._send(message.method, params)
 
     def _send(self, method: str, params: bytes) -> None:

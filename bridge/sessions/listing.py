@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from bridge.children.exchange import Exchange
-from bridge.protocol import messages, tools
+from bridge.protocol import jsontext, tools
 from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError
 from bridge.protocol.headers import MOST_PAGES
 from bridge.protocol.messages import Request
@@ -25,10 +25,10 @@ class Refused(Exception):
     """A page did not come. ``failure`` is set where the bridge had to say so, and not the server."""
 
     def __init__(self, error: bytes, failure: BridgeError | None) -> None:
-        super().__init__(messages.string(messages.member(error, "message")) or "an error")
+        super().__init__(jsontext.string(jsontext.member(error, "message")) or "an error")
         self.failure = failure
         #: Whether the server has no tools at all.
-        self.has_none = messages.decode(messages.member(error, "code")) == METHOD_NOT_FOUND
+        self.has_none = jsontext.decode(jsontext.member(error, "code")) == METHOD_NOT_FOUND
 
 
 async def pages(
@@ -40,14 +40,14 @@ async def pages(
     """
     cursor: str | None = None
     for _ in range(MOST_PAGES):
-        asked = params(b"{}" if cursor is None else messages.encode({"cursor": cursor}))
+        asked = params(b"{}" if cursor is None else jsontext.encode({"cursor": cursor}))
         exchange = Exchange(Request(b"0", method, asked))
         await seat.send(exchange, silence)
-        answer = messages.fields(await last(exchange))
+        answer = jsontext.fields(await last(exchange))
         if "error" in answer:
             raise Refused(bytes(answer["error"]), exchange.failure)
         result = bytes(answer.get("result", b""))
         yield result
-        cursor = messages.string(messages.member(result, "nextCursor"))
+        cursor = jsontext.string(jsontext.member(result, "nextCursor"))
         if cursor is None:
             break

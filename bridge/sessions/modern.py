@@ -14,7 +14,7 @@ from bridge.children.exchange import Exchange
 from bridge.children.policy import INTERACTIVE_CHILDREN, Need
 from bridge.children.registry import Registry
 from bridge.children.stream import RequestStream
-from bridge.protocol import messages, translate
+from bridge.protocol import jsontext, translate
 from bridge.protocol.errors import Fault, OtherEra, Rejection, client_gone
 from bridge.protocol.modern import DISCOVER, LISTEN, ModernRequest, check_parameters
 from bridge.protocol.subscriptions import end_of
@@ -114,7 +114,7 @@ class ModernCalls:
         """What the client must repeat in headers, where nobody knows."""
         server = entry.session.server
         if not entry.session.is_modern:
-            if "requestState" in messages.fields(asked.request.params):
+            if "requestState" in jsontext.fields(asked.request.params):
                 return {}  # the call that waits for it was looked at, and may hold the child that could be asked
             self.parking.make_room(server, INTERACTIVE_CHILDREN)
         return await self._mirrored.read(entry, asked)
@@ -127,7 +127,7 @@ class ModernCalls:
         is_modern, server = entry.session.is_modern, entry.session.server
         if is_modern and not self.parking:
             return None
-        state = messages.string(messages.member(asked.request.params, "requestState"))
+        state = jsontext.string(jsontext.member(asked.request.params, "requestState"))
         if state is None or (is_modern and not self.parking.holds(state)):  # a modern server has states of its own
             return None
         parked = self.parking.take(state, asked.request, principal, server)
@@ -157,7 +157,7 @@ class ModernCalls:
     async def _call_down(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> ModernAnswer:
         """To a handshake child: alone on it if it may ask or log, together with others if not."""
         server = entry.session.server
-        info = messages.member(entry.session.greeting, "serverInfo")
+        info = jsontext.member(entry.session.greeting, "serverInfo")
         if is_alone(asked):
             self.parking.make_room(server, INTERACTIVE_CHILDREN)
             lease = await self._registry.pool(server).lease(children_of(asked, principal), principal)

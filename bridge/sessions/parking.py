@@ -16,7 +16,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Protocol
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import ChildUnavailable, Fault, Rejection
 from bridge.protocol.messages import Request
 
@@ -135,6 +135,6 @@ class Parking:
 
 def digest(request: Request) -> bytes:
     """What makes a retry the same request: its method, name or uri, and arguments, however they are spelled."""
-    members = messages.fields(request.params)
-    kept = {key: messages.canonical(bytes(members[key])) for key in ("name", "uri", "arguments") if key in members}
-    return hashlib.sha256(messages.encode([request.method, kept])).digest()
+    members = jsontext.fields(request.params)
+    kept = {key: jsontext.canonical(bytes(members[key])) for key in ("name", "uri", "arguments") if key in members}
+    return hashlib.sha256(jsontext.encode([request.method, kept])).digest()

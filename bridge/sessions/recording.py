@@ -14,7 +14,7 @@ from bridge.children.audience import uri_of
 from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, is_granted
 from bridge.children.exchange import Exchange
 from bridge.children.seat import Seat
-from bridge.protocol import handshake, messages
+from bridge.protocol import handshake, jsontext
 from bridge.protocol.errors import OtherEra, StartFailed
 from bridge.protocol.messages import Request
 
@@ -40,7 +40,7 @@ class Recording:
             return
         method, params = exchange.request.method, exchange.request.params
         if method == SET_LEVEL:
-            self.level = messages.string(messages.member(params, "level"))
+            self.level = jsontext.string(jsontext.member(params, "level"))
         elif method == SUBSCRIBE:
             self.subscriptions[uri_of(params)] = None
         else:
@@ -69,12 +69,12 @@ class Recording:
         assert self.initialize is not None
         exchange = Exchange(Request(b"0", "initialize", self.initialize))
         await seat.send(exchange, None)
-        answer = messages.fields(await exchange.receive())
+        answer = jsontext.fields(await exchange.receive())
         if exchange.failure is not None:
             raise exchange.failure
         if "result" not in answer:
             error = bytes(answer.get("error", b""))
-            why = messages.string(messages.member(error, "message")) or "without a message"
+            why = jsontext.string(jsontext.member(error, "message")) or "without a message"
             refused = OtherEra if handshake.is_other_era(error) else StartFailed
             raise refused(server, f"it refused the recorded initialize: {why}")
         seat.greeted()
@@ -82,6 +82,6 @@ class Recording:
         return bytes(answer["result"])
 
     async def _ask(self, seat: Seat, method: str, **params: str) -> None:
-        exchange = Exchange(Request(b"0", method, messages.encode(params)))
+        exchange = Exchange(Request(b"0", method, jsontext.encode(params)))
         await seat.send(exchange, None)
         await exchange.receive()

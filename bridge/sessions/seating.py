@@ -14,7 +14,7 @@ from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
 from bridge.children.variables import OwnVariables
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import BridgeError, Fault, OtherEra, Rejection
 from bridge.protocol.states import SessionState
 from bridge.sessions.pool import SessionPool
@@ -142,7 +142,7 @@ class Seating:
         if session.closed:
             seat.release()
             raise Rejection(Fault.UNKNOWN_SESSION, "session ended")
-        session.version = messages.string(messages.member(result, "protocolVersion")) or ""
+        session.version = jsontext.string(jsontext.member(result, "protocolVersion")) or ""
         self._pool.opened(entry)
         self.sit(entry, seat)
         session.on_recorded()

@@ -17,7 +17,7 @@ from bridge.children.seat import Seat
 from bridge.children.stream import Kind, RequestStream, Stream
 from bridge.children.variables import OwnVariables
 from bridge.observe.ids import shorten
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.capabilities import may_ask
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Message, Notification, Request, Response
@@ -217,7 +217,7 @@ class StreamableSession:
 
     def introduce(self, params: bytes) -> None:
         """What the client said at ``initialize``."""
-        self.capabilities = messages.member(params, "capabilities", b"{}")
+        self.capabilities = jsontext.member(params, "capabilities", b"{}")
         self.recording.initialize = params
         self._seat.introduce(params)
 
@@ -230,7 +230,7 @@ class StreamableSession:
         if note.method != CANCELLED:
             self._seat.tell(messages.notification_line(note.method, note.params))
             return
-        target = messages.member(note.params, "requestId")
+        target = jsontext.member(note.params, "requestId")
         for exchange in reversed(self._calls):
             # initialize MUST NOT be cancelled (specification, cancellation)
             if messages.same_id(exchange.request.id, target) and exchange.request.method != "initialize":

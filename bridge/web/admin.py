@@ -10,7 +10,7 @@ from aiohttp import web
 
 from bridge.children.registry import Registry
 from bridge.config.errors import ConfigError
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.sessions.reload import Changes
 from bridge.web.body import read_json
@@ -83,7 +83,7 @@ class AdminFace:
     async def restart_bridge(self, request: web.Request) -> web.Response:
         """Start the bridge anew without a gap: the new one gets what comes, this one ends with its sessions."""
         check_admin(request)
-        body = messages.decode(await read_json(request)) if request.can_read_body else {}
+        body = jsontext.decode(await read_json(request)) if request.can_read_body else {}
         unknown = sorted(body.keys() - {"patience_s"}) if isinstance(body, dict) else ["a body that is no object"]
         if unknown:
             raise Rejection(Fault.BAD_PARAMS, f"unknown member {unknown[0][:40]!r}; there is patience_s")

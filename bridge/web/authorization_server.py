@@ -18,7 +18,7 @@ from yarl import URL
 from bridge.auth.fetched import Away
 from bridge.children.remote_http import JSON_TYPE, HttpClient, HttpFailure
 from bridge.config.values import is_secure
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.framing import Oversized
 
 #: Bytes of an answer, seconds for all that one question takes.
@@ -122,4 +122,4 @@ async def _fetch(url: str, headers: dict[str, str] | None = None, data: bytes | 
         await http.close()
     if isinstance(body, Oversized):
         raise Away(f"what {http.origin} answered is larger than {MOST_BYTES} bytes")
-    return messages.decode(body)
+    return jsontext.decode(body)

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
-from bridge.protocol.messages import Notification, Raw, Request, Response
+from bridge.protocol.jsontext import Raw
+from bridge.protocol.messages import Notification, Request, Response
 from bridge.sessions.bridge import last
 from bridge.sessions.catalogue import Catalogue, Tools
 from bridge.web.around import Around
@@ -62,7 +63,7 @@ class BridgeFace:
         if "serverPath" in members:
             server = self._configured(members)
             return await self._checked(request, server, members)
-        named = messages.string(bytes(members.pop("server", b"")))
+        named = jsontext.string(bytes(members.pop("server", b"")))
         if named is None:
             raise Rejection(Fault.NOT_A_MESSAGE, 'say which server: POST /bridge/{server_id}, or "server" in the body')
         return await self._checked(request, named, members)
@@ -75,7 +76,7 @@ class BridgeFace:
 
     def _configured(self, members: dict[str, Raw]) -> str:
         """Take the program out of a body, and return the server that it is."""
-        named = {key: messages.decode(bytes(members.pop(key))) for key in PROGRAM_KEYS if key in members}
+        named = {key: jsontext.decode(bytes(members.pop(key))) for key in PROGRAM_KEYS if key in members}
         args = named.get("args") or []
         if isinstance(args, list) and not named.get("env"):
             for config in self._registry.entries.values():
@@ -141,7 +142,7 @@ class BridgeFace:
 
 
 def _members(body: bytes) -> dict[str, Raw]:
-    members = messages.fields(body)
+    members = jsontext.fields(body)
     if not members and body.strip() != b"{}":
         messages.parse(body)  # says what is wrong with it
     if "method" not in members:
@@ -159,11 +160,11 @@ def _completed(members: dict[str, Raw]) -> bytes:
     members.setdefault("jsonrpc", Raw(b'"2.0"'))
     if not bytes(members.get("method", b"")).startswith(b'"notifications/'):
         members.setdefault("id", Raw(NO_ID))
-    return messages.encode(members)
+    return jsontext.encode(members)
 
 
 def _answer(line: bytes, is_bare: bool) -> web.Response:
     if is_bare:
-        kept = {key: value for key, value in messages.fields(line).items() if key in ("result", "error")}
-        line = messages.encode(kept)
+        kept = {key: value for key, value in jsontext.fields(line).items() if key in ("result", "error")}
+        line = jsontext.encode(kept)
     return Prebuilt(line)

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from bridge.children.exchange import Exchange
 from bridge.observe import audit
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Request
 from bridge.protocol.modern import LISTEN
@@ -43,18 +43,18 @@ _IS_TRACED = web.RequestKey("is_traced", bool)
 
 
 class _Result(msgspec.Struct, gc=False):
-    is_error: messages.Raw = msgspec.field(default=messages.ABSENT, name="isError")
+    is_error: jsontext.Raw = msgspec.field(default=jsontext.ABSENT, name="isError")
 
 
 class _Answer(msgspec.Struct, gc=False):
     """What tells how a call has ended."""
 
-    error: messages.Raw = messages.ABSENT
+    error: jsontext.Raw = jsontext.ABSENT
     result: _Result = msgspec.field(default_factory=_Result)
 
 
 _answer = msgspec.json.Decoder(_Answer)
-_TRUE = messages.Raw(b"true")
+_TRUE = jsontext.Raw(b"true")
 
 
 class Calls:
@@ -132,12 +132,12 @@ class Call:
         self.last = b""
         self._members: dict[str, Any] | None = None
         if message.method == "tools/call" and audit.is_on():
-            name = messages.member(message.params, "name")
+            name = jsontext.member(message.params, "name")
             self._members = {
                 "principal": principal_of(request).name,
                 "address": client_of(request),
                 "server": server,
-                "tool": (messages.string(name) if name else None) or "",
+                "tool": (jsontext.string(name) if name else None) or "",
             }
             self._begun = time.perf_counter()
 
@@ -204,7 +204,7 @@ class Call:
         if self._members is None and self._span is None:
             return
         # Once: looking for a name in a large text takes as long as reading it.
-        read = messages.read(_answer, answer) if answer else None
+        read = jsontext.read(_answer, answer) if answer else None
         outcome = CANCELLED if answer is None else _outcome(read)
         if self._members is not None:
             audit.record(
@@ -215,7 +215,7 @@ class Call:
                 size=len(answer or b""),
             )
         if self._span is not None:
-            code = messages.decode(messages.member(bytes(read.error), "code")) if read is not None else None
+            code = jsontext.decode(jsontext.member(bytes(read.error), "code")) if read is not None else None
             code = code if isinstance(code, int) else None
             kind = "" if outcome == "ok" else outcome
             self._span.end(str(code) if outcome == "error" and code is not None else kind, code, fault)
@@ -224,6 +224,6 @@ class Call:
 def _outcome(read: _Answer | None) -> str:
     if read is None:
         return "ok"
-    if read.error != messages.ABSENT:
+    if read.error != jsontext.ABSENT:
         return "error"
     return "tool_error" if read.result.is_error == _TRUE else "ok"

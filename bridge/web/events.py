@@ -16,7 +16,7 @@ from aiohttp import web
 
 from bridge.auth.principal import Principal
 from bridge.process.usage import Usage, UsageMeter
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.principal import principal_of
 from bridge.web.reply import event_stream
@@ -136,7 +136,7 @@ class EventsFace:
     def _snapshot(self, principal: Principal) -> bytes:
         """Everything that a principal may see. ``at`` is in seconds since some time, for differences."""
         sessions, total = self._sessions.recent_for(principal, MOST_SESSIONS)
-        data = messages.encode(
+        data = jsontext.encode(
             {
                 "at": round(time.monotonic(), 4),
                 "admin": principal.is_admin,

@@ -13,7 +13,7 @@ from multidict import istr
 
 from bridge.children.exchange import Exchange
 from bridge.children.stream import Kind
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.era import is_modern
 from bridge.protocol.errors import (
     OF_THE_SERVER,
@@ -292,7 +292,7 @@ class McpFace:
             return refusal(exchange.failure, message.id)
         # One that was opened and has ended meanwhile keeps its id: the next request hears so, and its client begins
         # anew. Without one it would go on as if there were no sessions here.
-        if entry.session.closed and not response.prepared and "error" in messages.fields(exchange.answer):
+        if entry.session.closed and not response.prepared and "error" in jsontext.fields(exchange.answer):
             del response.headers[SESSION_HEADER]
         return response
 

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from bridge.cluster.members import Member, absent
 from bridge.cluster.node import Node
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web import rows
 from bridge.web.body import read_body
@@ -84,10 +84,10 @@ class Merged:
     async def _list(self, request: web.BaseRequest, merge: Merge) -> web.StreamResponse:
         found = await self._ask_all(request)
         refused = _refused(found)
-        return refused or json_answer(merge({each.node: messages.decode(each.body) for each in found}))
+        return refused or json_answer(merge({each.node: jsontext.decode(each.body) for each in found}))
 
     async def _health(self, request: web.BaseRequest) -> web.StreamResponse:
-        found = {each.node: messages.decode(each.body) for each in await self._ask_all(request)}
+        found = {each.node: jsontext.decode(each.body) for each in await self._ask_all(request)}
         return json_answer(rows.health(found, absent(self._node.members, found)))
 
     async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -100,7 +100,7 @@ class Merged:
         body = await read_body(request)
         found = await self._ask_all(request, body, is_needed=True)
         if merge is not None and _refused(found) is None:
-            return json_answer(merge({each.node: messages.decode(each.body) for each in found}))
+            return json_answer(merge({each.node: jsontext.decode(each.body) for each in found}))
         return _refused(found) or _copy(found[0])
 
     async def _ask_all(

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from bridge.cluster.members import Member, absent
 from bridge.cluster.node import Node
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web import rows
 from bridge.web.hops import Hops
@@ -76,7 +76,7 @@ class MergedEvents:
                 skipped += 1
                 continue
             await response.write(
-                b"event: snapshot\ndata: %b\n\n" % messages.encode(rows.snapshot(found, snapshot["at"], missing))
+                b"event: snapshot\ndata: %b\n\n" % jsontext.encode(rows.snapshot(found, snapshot["at"], missing))
             )
         await response.write_eof()
 
@@ -102,5 +102,5 @@ async def _snapshots(stream: Reply) -> AsyncIterator[Any]:
             whole = b"".join([*rest, line])
             rest = []
             if whole.startswith(_DATA):
-                yield messages.decode(whole[len(_DATA) :])
+                yield jsontext.decode(whole[len(_DATA) :])
         rest.append(last)

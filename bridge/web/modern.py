@@ -11,7 +11,7 @@ from multidict import CIMultiDictProxy
 
 from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind, Stream
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.modern import LISTEN, ModernRequest, check_envelope, status_of
@@ -138,8 +138,8 @@ def _json(answer: bytes) -> web.Response:
 def _status(answer: bytes) -> int:
     if answer.find(b'"error"') < 0:
         return 200
-    error = messages.fields(messages.member(answer, "error"))
-    code = messages.decode(bytes(error.get("code", b"0")))
+    error = jsontext.fields(jsontext.member(answer, "error"))
+    code = jsontext.decode(bytes(error.get("code", b"0")))
     return status_of(code if isinstance(code, int) else None)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.arguments import ArgumentSchema, moved
 from bridge.sessions.catalogue import Tool, Tools
 from bridge.version import __version__
@@ -75,11 +75,11 @@ class Describing:
             document["security"] = [{name: []} for name in SCHEMES]
         if missing := {server: why for server, why in found.items() if isinstance(why, str)}:
             document["x-unavailable"] = missing
-        return messages.encode(document)
+        return jsontext.encode(document)
 
 
 def _operation(server: str, tool: Tool, name: str, schemas: dict[str, Any]) -> dict[str, Any]:
-    title, about = (messages.string(messages.member(tool.definition, key)) for key in ("title", "description"))
+    title, about = (jsontext.string(jsontext.member(tool.definition, key)) for key in ("title", "description"))
     arguments = _placed(tool.input, f"{name}.input", schemas, {"type": "object"})
     result = _placed(tool.output, f"{name}.output", schemas, {})
     return {

@@ -17,7 +17,7 @@ from bridge.cluster.lease import Lease
 from bridge.cluster.members import Member
 from bridge.cluster.node import Node
 from bridge.config.errors import ConfigError
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.arrivals import has_arrived
 from bridge.web.hops import HOP_HEADER
@@ -100,7 +100,7 @@ class Peers:
             body = await response.read()
             if response.status != 200:
                 raise ValueError(f"it answers {response.status}")
-            found = messages.decode(body)
+            found = jsontext.decode(body)
             if not isinstance(found, dict):
                 raise ValueError("it answers something else")
             return found

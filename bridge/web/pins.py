@@ -10,7 +10,7 @@ from aiohttp import web
 from bridge.children.pinbook import PinBook
 from bridge.children.pins import Pin, ServerPins
 from bridge.children.registry import Registry
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.subscriptions import CHANGED
 from bridge.web.body import read_json
@@ -55,7 +55,7 @@ class PinsFace:
         check_admin(request)
         server = request.match_info["server_id"]
         self._registry.pool(server)
-        body = messages.decode(await read_json(request))
+        body = jsontext.decode(await read_json(request))
         tool, sha256 = (body.get("tool"), body.get("sha256")) if isinstance(body, dict) else (0, 0)
         if not isinstance(tool, str | None) or not isinstance(sha256, str | None):
             raise Rejection(Fault.BAD_PARAMS, 'the body must be {"tool"?: name, "sha256"?: fingerprint}')

@@ -17,7 +17,7 @@ from multidict import istr
 
 from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Stream, StreamEnded
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.sessions.backlog import Track
 from bridge.sessions.streamable import StreamableSession
 from bridge.web.prebuilt import PrebuiltStream
@@ -57,7 +57,7 @@ def as_json(message: bytes, session_id: str) -> web.Response:
 
 def json_answer(value: Any, status: int = 200) -> web.Response:
     """An answer of the REST API."""
-    return web.Response(body=messages.encode(value) + b"\n", content_type=JSON_TYPE, status=status)
+    return web.Response(body=jsontext.encode(value) + b"\n", content_type=JSON_TYPE, status=status)
 
 
 async def as_events(

@@ -17,7 +17,7 @@ from bridge.auth.principal import Principal
 from bridge.config import values
 from bridge.config.server import ALL_SERVERS
 from bridge.observe.ids import SHOWN
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.states import SessionState
 from bridge.sessions.bridge import BridgeClient
@@ -291,7 +291,7 @@ def _iso(wall: float) -> str:
 
 
 async def _body(request: web.Request, allowed: frozenset[str]) -> dict[str, Any]:
-    found = messages.decode(await read_json(request))
+    found = jsontext.decode(await read_json(request))
     if not isinstance(found, dict):
         raise Rejection(Fault.BAD_PARAMS, "the body must be a JSON object")
     unknown = sorted(found.keys() - allowed)
@@ -324,11 +324,11 @@ def _metadata(body: dict[str, Any]) -> dict[str, Any]:
         return {}
     if not isinstance(metadata, dict):
         raise Rejection(Fault.BAD_PARAMS, f'"metadata" is {_shown(metadata)}, must be an object')
-    size = len(messages.encode(metadata))
+    size = len(jsontext.encode(metadata))
     if size > MOST_METADATA:
         raise Rejection(Fault.BODY_TOO_LARGE, f'"metadata" has {size} bytes, may have {MOST_METADATA}')
     return metadata
 
 
 def _shown(value: Any) -> str:
-    return messages.encode(value)[:60].decode(errors="replace")
+    return jsontext.encode(value)[:60].decode(errors="replace")

@@ -13,7 +13,7 @@ import msgspec
 from bridge.cluster.ids import NODE
 from bridge.cluster.members import Member
 from bridge.cluster.node import Node
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.messages import Request
 from bridge.web.reply import plain_event
 
@@ -32,12 +32,12 @@ class States:
         """Return an answer whose state, if it has one, names this node."""
         if _SIGN not in answer:
             return answer
-        result = messages.member(answer, "result")
-        state = messages.string(messages.member(result, _STATE)) if result else None
+        result = jsontext.member(answer, "result")
+        state = jsontext.string(jsontext.member(result, _STATE)) if result else None
         if state is None:
             return answer
-        name = messages.encode(f"{self._members.own.node}~{state}")
-        return messages.replaced(answer, "result", messages.replaced(result, _STATE, name))
+        name = jsontext.encode(f"{self._members.own.node}~{state}")
+        return jsontext.replaced(answer, "result", jsontext.replaced(result, _STATE, name))
 
     def event(self, message: bytes) -> bytes:
         """Do the same for a message that becomes an event."""
@@ -47,10 +47,10 @@ class States:
         """Return a request as it was meant, and the node that it is for; None for this one, and for one that has gone:
         here it is refused with the reason.
         """
-        state = messages.string(messages.member(request.params, _STATE)) if _SIGN in request.params else None
+        state = jsontext.string(jsontext.member(request.params, _STATE)) if _SIGN in request.params else None
         found = None if state is None else _NAMED.fullmatch(state)
         if found is None:
             return request, None
-        params = messages.replaced(request.params, _STATE, messages.encode(found[2]))
+        params = jsontext.replaced(request.params, _STATE, jsontext.encode(found[2]))
         member = None if found[1] == self._members.own.node else self._members.find(found[1])
         return msgspec.structs.replace(request, params=params), member

@@ -11,9 +11,10 @@ import asyncio
 from aiohttp import web
 
 from bridge.children.registry import Registry
-from bridge.protocol import messages, tools
+from bridge.protocol import jsontext, messages, tools
 from bridge.protocol.errors import INVALID_PARAMS, METHOD_NOT_FOUND, BridgeError, Fault, Rejection
-from bridge.protocol.messages import Raw, Request, Response
+from bridge.protocol.jsontext import Raw
+from bridge.protocol.messages import Request, Response
 from bridge.sessions.catalogue import Catalogue, Tool, Tools
 from bridge.web.body import read_json
 from bridge.web.bridge import NO_ID, BridgeFace
@@ -74,8 +75,8 @@ class ToolsFace:
         fault = None if tool.input is None else tool.input.fault(arguments)
         if fault is not None:
             raise _wrong(*fault)
-        params = messages.encode({"name": tool.name, "arguments": Raw(body.strip() or b"{}")})
-        answer = messages.fields(await self._bridge.ask(request, server, Request(NO_ID, tools.CALL, params)))
+        params = jsontext.encode({"name": tool.name, "arguments": Raw(body.strip() or b"{}")})
+        answer = jsontext.fields(await self._bridge.ask(request, server, Request(NO_ID, tools.CALL, params)))
         if "error" in answer:
             return _refused(bytes(answer["error"]))
         return Prebuilt(_value(bytes(answer["result"])))
@@ -127,7 +128,7 @@ class ToolsFace:
 def _arguments(body: bytes) -> object:
     if not body.strip():
         return {}
-    arguments = messages.decode(body)
+    arguments = jsontext.decode(body)
     if arguments is None and body.strip() != b"null":
         raise Rejection(Fault.NOT_JSON, "the body is not JSON in UTF-8, or has a number or a depth that is too large")
     if not isinstance(arguments, dict):
@@ -141,15 +142,15 @@ def _wrong(why: str, path: str) -> Rejection:
 
 def _refused(error: bytes) -> web.Response:
     """What a server says of a call that it does not take, as it says it."""
-    status = _STATUSES.get(messages.decode(messages.member(error, "code")), Fault.CHILD_FAILED.status)
+    status = _STATUSES.get(jsontext.decode(jsontext.member(error, "code")), Fault.CHILD_FAILED.status)
     body = messages.response_line(Response(b"null", error=error))
     return web.Response(body=body, status=status, content_type="application/json")
 
 
 def _value(result: bytes) -> bytes:
     """What a tool has returned, without what MCP has around it. Raises :class:`Rejection` when the tool has failed."""
-    members = messages.fields(result)
-    content = messages.items(bytes(members.get("content", b"")))
+    members = jsontext.fields(result)
+    content = jsontext.items(bytes(members.get("content", b"")))
     if bytes(members.get("isError", b"")) == b"true":
         said = "\n".join(text for item in content if (text := _text(bytes(item))) is not None)
         shown = {key: members[key] for key in ("content", "structuredContent") if key in members}
@@ -160,10 +161,10 @@ def _value(result: bytes) -> bytes:
     if "content" not in members:  # a server that is none by the book
         return result
     text = _text(bytes(content[0])) if len(content) == 1 else None
-    if text is not None and (text.strip() == "null" or messages.decode(text.encode()) is not None):
+    if text is not None and (text.strip() == "null" or jsontext.decode(text.encode()) is not None):
         return text.encode()
-    return messages.encode({"content": members["content"]})
+    return jsontext.encode({"content": members["content"]})
 
 
 def _text(item: bytes) -> str | None:
-    return messages.string(messages.member(item, "text")) if messages.member(item, "type") == b'"text"' else None
+    return jsontext.string(jsontext.member(item, "text")) if jsontext.member(item, "type") == b'"text"' else None

@@ -18,7 +18,7 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 
 from bridge.observe.export import Export
 from bridge.observe.ids import shorten
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault
 from bridge.protocol.messages import Request
 from bridge.protocol.modern import LISTEN, NAMED
@@ -52,7 +52,7 @@ class Traces:
         name, attributes = _named(message)
         attributes |= {
             "mcp_bridge.server": server,
-            "jsonrpc.request.id": (messages.string(message.id) or message.id.decode())[:SHOWN],
+            "jsonrpc.request.id": (jsontext.string(message.id) or message.id.decode())[:SHOWN],
             "network.transport": "tcp",
             "network.protocol.name": "http",
             "network.protocol.version": f"{request.version.major}.{request.version.minor}",
@@ -102,7 +102,7 @@ def _named(message: Request) -> tuple[str, dict[str, Any]]:
     if method == "tools/call":
         attributes["gen_ai.operation.name"] = "execute_tool"
     member = NAMED.get(method) or ("uri" if method.startswith("resources/") else None)
-    subject = messages.string(messages.member(message.params, member)) if member and message.params else None
+    subject = jsontext.string(jsontext.member(message.params, member)) if member and message.params else None
     if subject is None:
         return method, attributes
     if method not in _NAMES:  # of a resource, which would be one name for each

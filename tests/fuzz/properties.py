@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge.children.stream import Stream
-from bridge.protocol import messages, modern
+from bridge.protocol import jsontext, messages, modern
 from bridge.protocol.era import is_modern
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.framing import HEAD_BYTES, LineSplitter, Oversized
@@ -82,7 +82,7 @@ def envelope(data: bytes) -> None:
     except Rejection as rejection:
         _is_refusal(rejection, Fault.NOT_JSON, Fault.BATCH, Fault.NOT_A_MESSAGE)
         if rejection.fault is Fault.BATCH:
-            for item in messages.objects(data):
+            for item in jsontext.objects(data):
                 envelope(item)
         number = messages.id_in_broken(data)
         assert number is None or str(number).encode() in data

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Notification, Request, Response, parse
 
@@ -437,7 +437,7 @@ def test_a_broken_line_tells_what_it_answers_only_when_it_is_certain(line: bytes
     ],
 )
 def test_the_objects_of_an_array_are_the_bytes_that_came(raw: bytes, found: list[bytes]) -> None:
-    assert messages.objects(raw) == found
+    assert jsontext.objects(raw) == found
 
 
 @pytest.mark.parametrize(
@@ -461,7 +461,7 @@ def test_a_number_of_ours_is_plain_digits(raw: bytes, number: int | None) -> Non
 
 def test_the_fields_of_an_object_are_the_bytes_that_came() -> None:
     raw = b'{ "a" : 1e999, "b":[ 1, 2 ] ,"a\\u0063":{"x":1.0} }'
-    assert {name: bytes(value) for name, value in messages.fields(raw).items()} == {
+    assert {name: bytes(value) for name, value in jsontext.fields(raw).items()} == {
         "a": b"1e999",
         "b": b"[ 1, 2 ]",
         "ac": b'{"x":1.0}',
@@ -470,7 +470,7 @@ def test_the_fields_of_an_object_are_the_bytes_that_came() -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"null", b"5", b'"a"', b"[]", b'[{"a":1}]', b"{"])
 def test_what_is_no_object_has_no_fields(raw: bytes) -> None:
-    assert messages.fields(raw) == {}
+    assert jsontext.fields(raw) == {}
 
 
 @pytest.mark.parametrize(
@@ -528,14 +528,14 @@ def objects(draw: st.DrawFn) -> tuple[bytes, int, int]:
 @given(objects(), TEXTS)
 def test_one_member_is_replaced_and_every_other_byte_stays(given: tuple[bytes, int, int], value: bytes) -> None:
     text, start, end = given
-    assert messages.replaced(text, "a", value) == text[:start] + value + text[end:]
+    assert jsontext.replaced(text, "a", value) == text[:start] + value + text[end:]
 
 
 def test_a_text_that_stands_in_too_many_places_is_replaced_all_the_same() -> None:
     text = b'{"a":1,"n":[%b]}' % b",".join([b"1"] * 1000)
-    assert messages.replaced(text, "a", b"2") == text.replace(b'"a":1', b'"a":2')
+    assert jsontext.replaced(text, "a", b"2") == text.replace(b'"a":1', b'"a":2')
     spread = text.replace(b'"a":', b'"a": ')
-    assert messages.replaced(spread, "a", b"2") == text.replace(b'"a":1', b'"a":2')  # written anew
+    assert jsontext.replaced(spread, "a", b"2") == text.replace(b'"a":1', b'"a":2')  # written anew
 
 
 @pytest.mark.parametrize("rest", [b"", b',"text":"%b"' % (b"x" * messages.SEARCHED)])
@@ -561,4 +561,4 @@ def test_without_params_there_is_no_meta() -> None:
 
 @pytest.mark.parametrize("raw", [b'"\xff"', b'{"a":"\xc3"}', b"1e999", b"{", b"[" * 100_000])
 def test_what_python_cannot_hold_is_none(raw: bytes) -> None:
-    assert messages.decode(raw) is None
+    assert jsontext.decode(raw) is None

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.protocol import messages
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
 from bridge.protocol.modern import (
@@ -388,12 +388,12 @@ def deepest_schema() -> tuple[Any, int]:
     while low < high:
         depth = (low + high + 1) // 2
         nest = b'{"properties":{"a":' * depth + json.dumps(asks_for("A")).encode() + b"}}" * depth
-        if messages.decode(nest) is None:
+        if jsontext.decode(nest) is None:
             high = depth - 1
         else:
             low = depth
     nest = b'{"properties":{"a":' * low + json.dumps(asks_for("A")).encode() + b"}}" * low
-    return messages.decode(nest), low
+    return jsontext.decode(nest), low
 
 
 def test_no_schema_that_was_read_is_too_deep() -> None:

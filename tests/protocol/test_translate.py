@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.protocol import messages, translate
+from bridge.protocol import jsontext, messages, translate
 from bridge.protocol.errors import Rejection
-from bridge.protocol.messages import Raw, Request
+from bridge.protocol.jsontext import Raw
+from bridge.protocol.messages import Request
 from bridge.protocol.modern import CACHED, CAPABILITIES, CLIENT_INFO, LOG_LEVEL, PREFIX, SERVER_INFO, VERSION
 from bridge.protocol.versions import HANDSHAKE_VERSIONS
 
@@ -87,15 +88,15 @@ def joined(members: str, meta: str | None, first: bool) -> bytes:
 
 def contents(text: bytes) -> tuple[list[tuple[str, bytes]], list[tuple[str, bytes]]]:
     """The members in order with their bytes, and those of ``_meta``, wherever that stands."""
-    members = messages.fields(text)
-    meta = messages.fields(bytes(members.pop("_meta", b"")))
+    members = jsontext.fields(text)
+    meta = jsontext.fields(bytes(members.pop("_meta", b"")))
     return [(k, bytes(v)) for k, v in members.items()], [(k, bytes(v)) for k, v in meta.items()]
 
 
 def member(text: bytes, *path: str) -> bytes | None:
     """The bytes of a member, None where it is missing."""
     for name in path:
-        members = messages.fields(text)
+        members = jsontext.fields(text)
         if name not in members:
             return None
         text = bytes(members[name])
@@ -504,7 +505,7 @@ def test_a_retry_is_the_same_request_with_answers_and_the_state_as_it_came(
     given_answers = {key: answer.encode() for key, answer in answers.items()}
     again = retried(params, given_answers, None if state is None else state.encode())
     assert (again.id, again.method) == (b"1", "tools/call")
-    responses = messages.fields(member(again.params, "inputResponses") or b"")
+    responses = jsontext.fields(member(again.params, "inputResponses") or b"")
     assert {key: bytes(value) for key, value in responses.items()} == given_answers
     assert member(again.params, "requestState") == (None if state is None else state.encode())
     assert contents(translate.params_down(again.params)) == contents(params)

@@ -18,7 +18,7 @@ from bridge.children.exchange import Exchange
 from bridge.children.policy import Need
 from bridge.config.server import ServerConfig
 from bridge.config.settings import read_settings
-from bridge.protocol import messages
+from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import BridgeError, ConnectionClosed
 from bridge.protocol.messages import Request, Response
 from bridge.sessions.directory import SessionDirectory, SessionEntry
@@ -208,7 +208,7 @@ class Lifetimes(RuleBasedStateMachine):
         entry = self.pick(number)
         if entry is not None:
             exchange = self.run(entry.session.call(Request(b"1", "ping", b"{}"), silence=None))
-            assert "result" in messages.fields(exchange.answer)
+            assert "result" in jsontext.fields(exchange.answer)
             heard = entry.session.seat.heard  # type: ignore[attr-defined]
             assert heard[0] == "initialize", "a child heard something before its handshake"
 
