@@ -96,7 +96,7 @@ async def test_a_worker_that_is_killed_takes_only_its_own_sessions_with_it(own_w
         way = workers.way("w2").http if url == "http://localhost" else workers.http
         session = Session(way, f"{url}/mcp/peer", sessions["w1"].id, {})
         async with session.post(tool("echo")) as response:
-            assert response.status in (404, 503)
+            assert response.status in (404, 502, 503)  # 502: over a connection from before whose end is not seen yet
         async with way.post(f"{url}/mcp/peer", json=message("initialize", 0, **INITIALIZE)) as response:
             assert response.status == 200
     await workers.replaced("w1", socket)

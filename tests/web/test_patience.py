@@ -86,9 +86,10 @@ async def test_a_child_that_reads_nothing_fails_what_it_is_asked_and_nothing_els
     bridge: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stdin, "BACKLOG", 100_000)
+    monkeypatch.setattr(stdin, "WIDE", 64 * 1024)
     frozen, other = await bridge.session(), await bridge.session()
     os.kill((await frozen.call("pid"))["result"]["pid"], signal.SIGSTOP)
-    first = asyncio.create_task(frozen.call("echo", 1, text="x" * (stdin.WIDE + 200_000)))
+    first = asyncio.create_task(frozen.call("echo", 1, text="x" * 300_000))
     while not any(row["open_calls"] for row in await bridge.get("/children")):
         pass
     assert "does not read its input" in (await frozen.call("echo", 2))["error"]["message"]
