@@ -45,8 +45,8 @@ TARGETS = (
         "events.best",
         "SSE answers, calls/s against the best peer",
         2.5,
-        why="a stream costs some three quarters more processor time than a JSON answer; a profile shows no single "
-        "cause (a second message to read and pass on, a token to replace, events to keep)",
+        why="a stream costs nearly twice the processor time of a JSON answer; a profile shows no single cause "
+        "(a second message to read and pass on, a token to replace, events to keep)",
     ),
     Target("payload.answer", "1 MB answer, calls/s against the best peer", 4),
     Target(
