@@ -184,7 +184,7 @@ async def _run(
     gc.freeze()
     # What a call leaves behind is gone without the collector, which would look at all calls in flight every few calls.
     gc.set_threshold(GARBAGE)
-    await any_of(stop, service.drained)
+    await any_of(stop.wait(), service.drained.wait())
     if watching is not None:
         watching.cancel()
     stop.set()  # after draining too, a signal means to hurry

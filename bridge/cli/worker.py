@@ -72,7 +72,7 @@ async def obey_parent(
     members.listens()
     say(READY)
     if place.waits:
-        await any_of(line.may_listen, stop)
+        await any_of(line.may_listen.wait(), stop.wait())
 
 
 class ParentLine:

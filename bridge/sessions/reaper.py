@@ -12,8 +12,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
+from bridge.aio.first import any_of
 from bridge.sessions.pool import Entry, SessionPool, T
 
 log = logging.getLogger(__name__)
@@ -100,14 +101,10 @@ class Reaper(Generic[T]):
         """Sleep for one interval; begin anew when that gets shorter."""
         while True:
             self._shortened.clear()
-            waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._shortened.wait())]
+            waits: list[Awaitable[object]] = [self._shortened.wait()]
             if self._interval is not None:
-                waits.append(asyncio.ensure_future(self._sleep(self._interval)))
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
+                waits.append(self._sleep(self._interval))
+            await any_of(*waits)
             if not self._shortened.is_set():
                 return
 
