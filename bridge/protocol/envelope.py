@@ -13,7 +13,8 @@ import re
 
 import msgspec
 
-Raw = msgspec.Raw
+from bridge.protocol.jsontext import ABSENT, Raw
+
 #: Bytes from which it is worth it.
 LARGE = 16 * 1024
 #: Bytes at either end in which the short members must stand.
@@ -29,15 +30,16 @@ _TAIL = re.compile((rb"\}((?:@,@(?:%b))*)@\}@\Z" % _MEMBER).replace(b"@", _BLANK
 class _Members(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     jsonrpc: str
     method: str
-    id: Raw = Raw(b"")
+    id: Raw = ABSENT
 
 
 class _Params(msgspec.Struct, gc=False):
-    meta: Raw = msgspec.field(default=Raw(b""), name="_meta")
+    meta: Raw = msgspec.field(default=ABSENT, name="_meta")
 
 
 _members = msgspec.json.Decoder(_Members)
-_params = msgspec.json.Decoder(_Params)
+#: Reads ``params``, as far as its ``_meta``.
+PARAMS = msgspec.json.Decoder(_Params)
 
 
 def split(data: bytes) -> tuple[bytes, str, bytes, bytes] | None:
@@ -52,7 +54,7 @@ def split(data: bytes) -> tuple[bytes, str, bytes, bytes] | None:
     params = data[head.end() : tail.start() + 1]
     short = b",".join(filter(None, (ends[1].strip(b", \t\r\n") for ends in (head, tail))))
     try:
-        members, read = _members.decode(b"{%b}" % short), _params.decode(params)
+        members, read = _members.decode(b"{%b}" % short), PARAMS.decode(params)
     except (msgspec.DecodeError, RecursionError):
         return None
     return bytes(members.id), members.method, params, bytes(read.meta)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import force_setattr
 
-from bridge.protocol.envelope import LARGE, split
+from bridge.protocol.envelope import LARGE, PARAMS, split
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.jsontext import ABSENT, Raw, encode, read, string
 
@@ -205,11 +205,6 @@ def same_id(left: bytes, right: bytes) -> bool:
     return string(left) == string(right)
 
 
-class _Params(msgspec.Struct, gc=False):
-    meta: Raw = msgspec.field(default=ABSENT, name="_meta")
-
-
-_params = msgspec.json.Decoder(_Params)
 #: Bytes up to which it is quicker to search for a name than to read.
 SEARCHED = 1024
 
@@ -218,7 +213,7 @@ def _meta_in(params: bytes) -> bytes:
     # A name may be written with escapes; where there are such, only reading tells.
     if len(params) <= SEARCHED and params.find(b"_meta") < 0 and params.find(b"\\u00") < 0:
         return b""
-    found = read(_params, params)
+    found = read(PARAMS, params)
     return bytes(found.meta) if found else b""
 
 
