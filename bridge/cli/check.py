@@ -18,7 +18,7 @@ from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.process.program import python_program
 from bridge.process.python import NotPython
-from bridge.process.spawn import missing_tools, program_file
+from bridge.process.spawn import missing_tools, program_file, whole_line
 from bridge.web.tls import BadCertificate, load
 
 
@@ -108,8 +108,7 @@ def _absent(server: ServerConfig) -> str:
     program = server.argv[0]
     found = program_file(command_of(server))
     if found is None:
-        rest = '; "command" is the program only: put the rest into "args"' if len(program.split()) > 1 else ""
-        return f"command {program!r} not found on the PATH of its environment{rest}"
+        return f"command {program!r} not found on the PATH of its environment{whole_line(program)}"
     if not found.is_file():
         return f"command {program!r} is no program, but a directory"
     return "" if os.access(found, os.X_OK) else f"command {program!r} may not be executed; check its permissions"

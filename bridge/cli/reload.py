@@ -67,13 +67,12 @@ class Reloading:
         for problem in servers.problems:
             stays = "; the server stays as it was" if problem.server in kept else ""
             log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s%s", problem.text, stays)
-        found = self._adopt(settings)
+        now, late = self._adopt(settings)
         before, self._servers = self._servers, servers
         if servers.files != before.files:
             self._seen = self._marks()
-        ours = self._service.reload(servers)
-        found = replace(ours, settings=found.settings, needs_restart=found.needs_restart)
-        level = logging.WARNING if found.needs_restart else logging.INFO
+        found = replace(self._service.reload(servers), settings=now, needs_restart=late)
+        level = logging.WARNING if late else logging.INFO
         log.log(level, "configuration read again: %s", found)
         return found
 
@@ -94,13 +93,16 @@ class Reloading:
     def _marks(self) -> dict[Path, Mark]:
         return {path: mark(path) for path in (self._env_file, *self._servers.files)}
 
-    def _adopt(self, settings: Settings) -> Changes:
-        """Take over what may change while the bridge runs; ``self._settings`` stay those that hold."""
+    def _adopt(self, settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Take over what may change while the bridge runs: ``self._settings`` stay those that hold.
+
+        Return the names of those that have changed: which hold from now on, and which need a restart.
+        """
         names = {each.metadata["name"]: each.name for each in fields(Settings)}
         changed = {name for name, field in names.items() if getattr(self._settings, field) != getattr(settings, field)}
-        now = sorted(changed & AT_ONCE)
+        now = tuple(sorted(changed & AT_ONCE))
         if now:
             self._settings = replace(self._settings, **{names[name]: getattr(settings, names[name]) for name in now})
             self._logs.set_level(settings.log_level)
             self._service.adopt(settings)
-        return Changes(settings=tuple(now), needs_restart=tuple(sorted(changed - AT_ONCE - _ELSEWHERE)))
+        return now, tuple(sorted(changed - AT_ONCE - _ELSEWHERE))

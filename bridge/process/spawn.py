@@ -184,14 +184,17 @@ def _confined(command: Command) -> tuple[str, ...]:
     return confined(command.argv, cwd, command.confinement, limits)
 
 
+def whole_line(program: str) -> str:
+    """What to do where ``command`` is a program with its arguments; nothing where it is not."""
+    return '; "command" is the program only: put the rest into "args"' if len(program.split()) > 1 else ""
+
+
 def _why(command: Command, error: OSError) -> str:
     program = command.argv[0]
     if command.cwd is not None and not command.cwd.is_dir():
         return f"working directory {str(command.cwd)!r} does not exist"
     if error.errno == errno.ENOENT:
-        if len(program.split()) > 1:
-            return f'command {program!r} not found; "command" is the program only: put the rest into "args"'
-        return f"command {program!r} not found; install it, or give its full path"
+        return f"command {program!r} not found{whole_line(program) or '; install it, or give its full path'}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"command {program!r} may not be executed; check its permissions"
     if error.errno == errno.ENOEXEC:
