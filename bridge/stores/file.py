@@ -66,7 +66,10 @@ class FileStore:
         return f"<FileStore {self._directory}, {'closed' if self._database is None else 'open'}>"
 
     async def open(self) -> None:
-        """Open the database, or make one. Raises :class:`StoreUnavailable`, also when another bridge has it."""
+        """Open the database, or make one, and forget what has expired: it must not come back if the clock is set back.
+
+        Raises :class:`StoreUnavailable`, also when another bridge has it.
+        """
         if self._database is not None:
             return await self.ping()
         if self._worker is None:
@@ -140,7 +143,13 @@ class FileStore:
     def _open(self) -> Database:
         if self._damage is None:
             try:
-                return Database(self._directory, self._keep, self._keep_bytes)
+                database = Database(self._directory, self._keep, self._keep_bytes)
+                try:
+                    database.write((), self._clock())
+                except BaseException:
+                    database.close()
+                    raise
+                return database
             except DamagedFile as error:
                 self._damage = str(error)
         aside = move_aside(self._directory)

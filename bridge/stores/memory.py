@@ -30,7 +30,9 @@ class MemoryStore:
         return f"<MemoryStore of {len(self._records)} sessions>"
 
     async def open(self) -> None:
-        """Nothing to do."""
+        """Forget what has expired."""
+        self._purge_at = self._clock()
+        self._purge()
 
     async def close(self) -> None:
         """Nothing to do."""

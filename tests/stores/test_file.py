@@ -133,6 +133,17 @@ async def test_what_has_expired_is_removed_from_the_file(directory: Path, file: 
         assert db.execute("SELECT count(*) FROM events").fetchone() == (0,)
 
 
+async def test_what_has_expired_meanwhile_does_not_come_back_when_the_clock_is_set_back(
+    directory: Path, file: FileStore, time: FakeTime
+) -> None:
+    await file.write([Save(record("a", touched=time.now, ttl=60.0)), Save(record("b"))])
+    await file.close()
+    time.now += 61
+    await file.open()
+    time.now -= 61
+    assert await scanned(file) == ["b"]
+
+
 async def test_a_file_of_a_newer_version_is_not_touched(directory: Path, file: FileStore) -> None:
     await file.write([Save(record("a"))])
     await file.close()
