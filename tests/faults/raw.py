@@ -47,6 +47,8 @@ class Raw:
         self.writer.transport.abort()
 
     async def close(self) -> None:
+        with contextlib.suppress(ValueError):  # the fixture has taken it out
+            opened.remove(self)
         self.writer.close()
         with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()

@@ -213,7 +213,6 @@ async def test_no_request_chooses_where_the_bridge_goes(bridge: Running, trap: t
         where = URL(bridge.url + path, encoded=True)
         async with bridge.http.post(where, json=body, headers=headers) as response:
             assert response.status < 500
-    connection = await Raw.open(bridge)
     for line in (f"GET {url} HTTP/1.1", f"CONNECT {url[7:-4]} HTTP/1.1"):
         connection = await Raw.open(bridge)
         connection.writer.write(f"{line}\r\nHost: localhost\r\n\r\n".encode())
