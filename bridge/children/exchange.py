@@ -50,7 +50,7 @@ class Exchange(RequestStream):
         on_end: Callable[[Exchange], None] | None = None,
         into: RequestStream | None = None,
     ) -> None:
-        super().__init__()
+        Stream.__init__(self)  # super() would be made for each
         self.request = request
         self.on_end = on_end
         self.into = into

@@ -57,6 +57,10 @@ class Seat(Protocol):
         """Send a request. Raises what :meth:`ChildConnection.exchange` and :meth:`ChildPool.lease` raise."""
         ...
 
+    def send_now(self, exchange: Exchange, silence: float | None) -> bool:
+        """Do the same where nothing has to be waited for, else nothing and return False."""
+        ...
+
     def introduce(self, params: bytes) -> None:
         """The client's ``initialize`` params, where the bridge answers that for it."""
         ...
@@ -137,8 +141,13 @@ class OwnSeat:
         self._connection.on_undirected = listener
 
     async def send(self, exchange: Exchange, silence: float | None) -> None:
+        """Send a request."""
+        self.send_now(exchange, silence)
+
+    def send_now(self, exchange: Exchange, silence: float | None) -> bool:
         """Send a request, as it is."""
         self._connection.exchange(exchange, silence)
+        return True
 
     def introduce(self, params: bytes) -> None:
         """The child hears it from the client itself, or not at all."""
@@ -194,10 +203,11 @@ class SharedSeat(OwnSeat):
         if self._listener is not None:
             self._listener(message)
 
-    async def send(self, exchange: Exchange, silence: float | None) -> None:
+    def send_now(self, exchange: Exchange, silence: float | None) -> bool:
         """Send a request, except for those that would change the child for everyone."""
         if not self._crowd.settles(self, exchange):
             self._connection.exchange(exchange, silence)
+        return True
 
     def greeted(self) -> None:
         """The bridge has greeted this child."""
@@ -295,6 +305,10 @@ class PooledSeat:
         except BaseException:
             lease.release()
             raise
+
+    def send_now(self, exchange: Exchange, silence: float | None) -> bool:
+        """No: a lease may have to wait for a child."""
+        return False
 
     def introduce(self, params: bytes) -> None:
         """The children were offered nothing."""

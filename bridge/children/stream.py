@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 from collections import deque
+from collections.abc import Callable
 
 from bridge.children.silence import Loop, SilenceWatch
 
@@ -40,7 +42,7 @@ class Stream:
     _bytes = 0
     _room = BACKLOG_BYTES
     _reader = 0
-    _waiter: asyncio.Future[None] | None = None
+    _waiter: Callable[[], None] | None = None
     ended = False
     dropped = 0
 
@@ -61,8 +63,12 @@ class Stream:
     def wake(self) -> None:
         """Let the reader look again."""
         waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if waiter is not None:
+            waiter()
+
+    def call_back(self, callback: Callable[[], None] | None) -> None:
+        """Call this once, instead of a reader that waits, when there is something to look at; None: nobody looks."""
+        self._waiter = callback
 
     def end(self) -> None:
         """Nothing more will come; what waits can still be read."""
@@ -98,6 +104,13 @@ class Stream:
                 silence.end(self)
             if self._is_silent(reader):
                 return []
+        return self.take(reader)
+
+    def take(self, reader: int = 0) -> list[bytes]:
+        """Return what waits, ``TOGETHER`` bytes and one message at most.
+
+        Raises :class:`StreamEnded` when nothing waits, or when someone else has taken over.
+        """
         messages = [self._next(reader)]
         size = len(messages[0])
         while self._queue and size < TOGETHER:
@@ -163,8 +176,14 @@ class Stream:
 
     def _change(self, loop: Loop) -> asyncio.Future[None]:
         """Done when there is something to look at."""
-        self._waiter = waiter = loop.create_future()
-        return waiter
+        change = loop.create_future()
+        self._waiter = functools.partial(_done, change)
+        return change
+
+
+def _done(change: asyncio.Future[None]) -> None:
+    if not change.done():
+        change.set_result(None)
 
 
 class RequestStream(Stream):

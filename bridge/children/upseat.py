@@ -115,6 +115,10 @@ class UpSeat:
             leg = await self._leg(exchange, exchange.request, silence)
             self._own(self._carry(exchange, leg, silence), exchange, leg)
 
+    def send_now(self, exchange: Exchange, silence: float | None) -> bool:
+        """No: a request may take several of its server's."""
+        return False
+
     def greeted(self) -> None:
         """The bridge has asked the child."""
 

@@ -6,6 +6,7 @@ passed on is rebuilt around those untouched bytes; only names that must change (
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -223,9 +224,14 @@ def _meta_in(params: bytes) -> bytes:
 def request_line(id_: bytes, method: str, params: bytes = b"") -> bytes:
     """One request as a line for a child, without the line end."""
     if params:
-        named = (b'{"jsonrpc":"2.0","id":', id_, b',"method":', encode(method), b',"params":', _one_line(params), b"}")
-        return b"".join(named)
-    return b'{"jsonrpc":"2.0","id":%b,"method":%b}' % (id_, encode(method))
+        return b"".join((b'{"jsonrpc":"2.0","id":', id_, _named(method), b',"params":', _one_line(params), b"}"))
+    return b'{"jsonrpc":"2.0","id":%b%b}' % (id_, _named(method))
+
+
+@functools.lru_cache(maxsize=100)
+def _named(method: str) -> bytes:
+    """The member ``method``, behind another one. There are few, and each is said again and again."""
+    return b',"method":%b' % encode(method)
 
 
 def notification_line(method: str, params: bytes = b"") -> bytes:

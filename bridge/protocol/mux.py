@@ -125,7 +125,7 @@ class Mux(Generic[E]):
         """Give an exchange its number; return that and the line for the child."""
         self._last = number = self._last + 1
         wire = b"%d" % number
-        params, token = _swap_token(request, wire)
+        params, token = _swap_token(request, wire) if request.meta else (request.params, None)
         self._open[number] = _Open(exchange, request.id, token, request.method == LISTEN)
         return number, messages.request_line(wire, request.method, params)
 
@@ -241,7 +241,7 @@ class Mux(Generic[E]):
 
 def _swap_token(request: Request, wire: bytes) -> tuple[bytes, Raw | None]:
     """Replace ``_meta.progressToken``; return the new params and the client's own token, None if it has none."""
-    meta = jsontext.read(_meta, request.meta) if request.meta else None
+    meta = jsontext.read(_meta, request.meta)
     token = b"" if meta is None else bytes(meta.token)
     if not token:
         return request.params, None

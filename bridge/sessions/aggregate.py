@@ -146,6 +146,10 @@ class AggregateSeat:
             else:
                 _refuse(exchange, merged.refusal(request, NO_RESOURCE))
 
+    def send_now(self, exchange: Exchange, silence: float | None) -> bool:
+        """No: who has what may have to be asked first."""
+        return False
+
     async def _forward(self, exchange: Exchange, request: Routed) -> None:
         exchange.request = request
         if request.method == SUBSCRIBE:

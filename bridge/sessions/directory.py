@@ -6,6 +6,7 @@ A client that uses an ended session gets 404 with the reason, and initializes ag
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -193,8 +194,8 @@ class SessionDirectory:
 
     def _wire(self, entry: SessionEntry) -> SessionEntry:
         session = entry.session
-        session.enter = lambda: self.pool.enter(entry)
-        session.leave = lambda: self.pool.leave(entry)
+        session.enter = functools.partial(self.pool.enter, entry)
+        session.leave = functools.partial(self.pool.leave, entry)
         session.on_recorded = lambda: self.kept.save(entry)
         session.on_end = lambda why: self._bury(entry, why)
         self.kept.follow(entry)

@@ -47,7 +47,7 @@ class StreamableSession:
 
     def __init__(self, session_id: str, server: str, seat: Seat, owner: str = "") -> None:
         self.id = session_id
-        self._server = server
+        self.server = server
         self._seat = seat
         self.owner = owner
         self.is_kept = False
@@ -74,11 +74,6 @@ class StreamableSession:
 
     def __repr__(self) -> str:
         return f"<StreamableSession {self.label} on {self.server} [{len(self._calls)} calls]>"
-
-    @property
-    def server(self) -> str:
-        """Id of its server."""
-        return self._server
 
     @property
     def label(self) -> str:
@@ -114,29 +109,53 @@ class StreamableSession:
         into: RequestStream | None = None,
     ) -> Exchange:
         """Send a request to the child. Raises what :meth:`ChildConnection.exchange` raises."""
-
-        def ended(exchange: Exchange) -> None:
-            del self._calls[exchange]
-            if on_end is not None:
-                on_end(exchange)
-            if request.method in RECORDED:
-                self.recording.hear(exchange)
-                self.on_recorded()
-            if self._left:
-                self._settle(exchange.carrier)
-            self.leave()
-
-        exchange = Exchange(request, ended, into)
-        self._calls[exchange] = None
-        self.enter()
+        exchange = self._entered(request, on_end, into)
         try:
             await self._seat.send(exchange, silence)
         except BaseException:
-            if exchange in self._calls:  # it may have ended while it waited for a child
-                del self._calls[exchange]
-                self.leave()
+            self._take_back(exchange)
             raise
         return exchange
+
+    def call_now(self, request: Request, *, silence: float | None) -> Exchange | None:
+        """Do the same where nothing has to be waited for, else nothing and return None."""
+        exchange = self._entered(request)
+        is_sent = False
+        try:
+            is_sent = self._seat.send_now(exchange, silence)
+        finally:
+            if not is_sent:
+                self._take_back(exchange)
+        return exchange if is_sent else None
+
+    def _entered(
+        self,
+        request: Request,
+        on_end: Callable[[Exchange], None] | None = None,
+        into: RequestStream | None = None,
+    ) -> Exchange:
+        """A call that counts as running from now on."""
+        exchange = Exchange(request, self._ended, into)
+        if on_end is not None:
+            exchange.before_end(on_end)
+        self._calls[exchange] = None
+        self.enter()
+        return exchange
+
+    def _ended(self, exchange: Exchange) -> None:
+        del self._calls[exchange]
+        if exchange.request.method in RECORDED:
+            self.recording.hear(exchange)
+            self.on_recorded()
+        if self._left:
+            self._settle(exchange.carrier)
+        self.leave()
+
+    def _take_back(self, exchange: Exchange) -> None:
+        """It could not be sent. It may have ended while it waited for a child."""
+        if exchange in self._calls:
+            del self._calls[exchange]
+            self.leave()
 
     def _settle(self, stream: Stream) -> None:
         """What a stream that has ended still holds can be fetched later, if its client had lost it."""

@@ -52,6 +52,10 @@ class Vacant:
         if seat is not None and not exchange.ended:
             await seat.send(exchange, silence)
 
+    def send_now(self, exchange: Exchange, silence: float | None) -> bool:
+        """No: there is no child yet."""
+        return False
+
     def introduce(self, params: bytes) -> None:
         """The child that comes hears what is recorded."""
 

@@ -68,7 +68,7 @@ async def _rest(content: StreamReader, most: int) -> bytes:
 
 
 #: What clients send that take both, so that most requests need one look.
-_ENOUGH = frozenset({"*/*", "application/json, text/event-stream", "application/json,text/event-stream"})
+ENOUGH = frozenset({"*/*", "application/json, text/event-stream", "application/json,text/event-stream"})
 
 
 def check_accept(request: web.BaseRequest, *types: str) -> None:
@@ -76,7 +76,7 @@ def check_accept(request: web.BaseRequest, *types: str) -> None:
 
     An absent header and ``*/*`` take everything, so that plain curl works.
     """
-    if request.headers.get(hdrs.ACCEPT, "*/*") in _ENOUGH:
+    if request.headers.get(hdrs.ACCEPT, "*/*") in ENOUGH:
         return
     accept = ",".join(request.headers.getall("Accept")).lower()
     ranges = {part.partition(";")[0].strip() for part in accept.split(",")}

@@ -65,13 +65,15 @@ class Calls:
         self._traces = traces
         self._running: Counter[tuple[str, str]] = Counter()
         self._is_audited = audit.is_on()
+        #: Whether all calls are followed, and not only those of servers in ``most``.
+        self.are_watched = self._is_audited or traces is not None
 
     def begin(
         self, request: web.BaseRequest, server: str, message: Request, session: StreamableSession | None = None
     ) -> Call | None:
         """Follow a call, None where nobody wants to know. Raises :class:`Rejection` (429) when it is one too many."""
         most = self.most.get(server) if self.most and message.method not in UNCOUNTED else None
-        if most is None and not self._is_audited and self._traces is None:
+        if most is None and not self.are_watched:
             return None
         key = server, caller_of(request)
         if most is not None:

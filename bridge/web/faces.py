@@ -24,9 +24,10 @@ from bridge.web.arrivals import has_arrived
 from bridge.web.bridge import BridgeFace
 from bridge.web.calls import Calls
 from bridge.web.cluster import Cluster
+from bridge.web.direct import DirectCalls
 from bridge.web.drain import Drain
 from bridge.web.events import EventsFace
-from bridge.web.front import Front, Handler
+from bridge.web.front import Front
 from bridge.web.guards import Guards
 from bridge.web.limits import Limits
 from bridge.web.logs import LogsFace
@@ -37,7 +38,7 @@ from bridge.web.oauth import Door, MetadataFace
 from bridge.web.pins import PinsFace
 from bridge.web.reply import keep_alive
 from bridge.web.routes import Face, application
-from bridge.web.server import Server
+from bridge.web.server import Direct, Handler, Server, never
 from bridge.web.sessions import SessionsFace
 from bridge.web.sse import SseFace
 from bridge.web.static import PageFace
@@ -89,6 +90,7 @@ class Faces:
         around = Around(core, drain, limits, calls, keep_alive(), stays, variables, nodes)
         implicit = settings.implicit_initialize
         self._mcp = McpFace(around, ModernFace(around), implicit=implicit)
+        self._direct = DirectCalls(around, guards, settings.max_request_bytes, base)
         aggregate = AggregateFace(
             around, AggregateModernFace(around, core.aggregate_calls), core.aggregates, implicit=implicit
         )
@@ -127,25 +129,25 @@ class Faces:
         await self.routes.setup()
         routes = self.routes.server
         assert routes is not None
-        answer = self._answer(across)
-        self._server = Server(answer, request_factory=routes.request_factory, handler_cancellation=True)
+        answer, direct = self._answer(across)
+        self._server = Server(answer, direct, request_factory=routes.request_factory, handler_cancellation=True)
         return self._server
 
     def stand_between(self, across: Across | None) -> None:
         """Answer for the other bridge of a restart too from now on; None: for this one only."""
         assert self._server is not None
-        self._server.use(self._answer(across))
+        self._server.use(*self._answer(across))
 
-    def _answer(self, across: Across | None) -> Handler:
+    def _answer(self, across: Across | None) -> tuple[Handler, Direct]:
         self._is_across = across is not None
         assert self.routes.server is not None
         posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
         servers, routes = self._registry.entries, self.routes.server.request_handler
         if self._cluster is not None:
-            return self._cluster.front(self.guards, posts, servers, routes, self._limits, across)
+            return self._cluster.front(self.guards, posts, servers, routes, self._limits, across), never
         if across is not None:
-            return across.front(self.guards, posts, servers, routes, self._limits)
-        return Front(self.guards, posts, servers, routes, self._limits, self._base).answer
+            return across.front(self.guards, posts, servers, routes, self._limits), never
+        return Front(self.guards, posts, servers, routes, self._limits, self._base).answer, self._direct.begin
 
     async def _admit(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless the client of a stream may still be here. Those of other nodes ask them."""

@@ -127,7 +127,7 @@ class Front:
 
     def _way(self, path: str) -> tuple[ServerHandler, str] | None:
         """The short way, None when there is none: to an id that is written with escapes, or with a query behind it."""
-        name, _, server = path[len(self._base) if path.startswith(self._base) else 1 :].partition("/")
+        name, server = named(path, self._base)
         handler = self._posts.get(name)
         if handler is None or server not in self._servers:
             return None
@@ -139,10 +139,15 @@ class Front:
         path, mark, query = request.raw_path.partition("?")
         if not path.endswith("/"):
             return request
-        below = path[len(self._base) if path.startswith(self._base) else 1 :]
-        if below.partition("/")[0] not in SLASHED:
+        if named(path, self._base)[0] not in SLASHED:
             return request
         return request.clone(rel_url=URL(path[:-1] + mark + query, encoded=True))
+
+
+def named(path: str, base: str) -> tuple[str, str]:
+    """The first segment of a path and what is behind it, below ``base``, which ends in a slash, or below the root."""
+    name, _, rest = path[len(base) if path.startswith(base) else 1 :].partition("/")
+    return name, rest
 
 
 def _record(request: web.BaseRequest, response: web.StreamResponse) -> None:

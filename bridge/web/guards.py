@@ -7,10 +7,11 @@ warning). Each refusal names the setting to change (users' scar 26).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
-from multidict import istr
+from multidict import CIMultiDictProxy, istr
 
 from bridge.auth.grant import UNKNOWN
 from bridge.auth.keyring import Keyring
@@ -87,7 +88,7 @@ class Guards:
         if self._is_open:
             set_principal(request, ANYONE)
             return
-        sent = _sent(request)
+        sent = _sent(request.headers)
         principal, wait = self._keyring.recall(sent), 0.0
         if self._guesses.have_begun and (principal is None or self._keyring.is_guessable(principal)):
             wait = self._guesses.wait(request)
@@ -98,6 +99,22 @@ class Guards:
             self._admit(request, None, server, None)
         else:
             self._admit(request, self._find(token, sent, request, wait), server, token, wait)
+
+    def recall(self, headers: CIMultiDictProxy[str], peer: Callable[[], str], server: str) -> Principal | None:
+        """Return who asks, where each thing that :meth:`check` looks at has been found good before; None where that
+        cannot be said without a further look. ``peer`` is asked for an address.
+        """
+        if headers.get(hdrs.HOST, "") not in self._seen or self._guesses.have_begun:
+            return None
+        if self._proxies is not None and (host := self._proxies.host(headers, peer())) and host not in self._seen:
+            return None
+        origin = headers.get(hdrs.ORIGIN)
+        if origin is not None and origin not in self._seen_origins:
+            return None
+        if self._is_open:
+            return ANYONE
+        principal = self._keyring.recall(_sent(headers))
+        return principal if principal is not None and (principal.uses_all or principal.may_use(server)) else None
 
     async def admit(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless this request may come in, or, later, may still be here."""
@@ -233,10 +250,10 @@ class Guards:
         return True
 
 
-def _sent(request: web.BaseRequest) -> str:
+def _sent(headers: CIMultiDictProxy[str]) -> str:
     """What a request sends as ``Authorization``, or would send, where it has ``X-API-Key``."""
-    key = request.headers.get(API_KEY)
-    return request.headers.get(hdrs.AUTHORIZATION, "") if key is None else f"Bearer {key}"
+    key = headers.get(API_KEY)
+    return headers.get(hdrs.AUTHORIZATION, "") if key is None else f"Bearer {key}"
 
 
 def _token_in(sent: str) -> bytes | None:

@@ -139,7 +139,7 @@ class Hops:
                 return Prebuilt(data, session_id)
             return web.Response(status=answer.status, body=data, headers=_kept(answer))
         if answer.status == 200 and answer.content_type == SSE_TYPE:
-            response = event_stream(request, headers.get(SESSION_HEADER, ""))
+            response: web.StreamResponse = event_stream(request, headers.get(SESSION_HEADER, ""))
         else:
             response = web.StreamResponse(
                 status=answer.status, headers={**_kept(answer), **sharing(request.headers.get(hdrs.ORIGIN))}

@@ -42,7 +42,8 @@ _END = b"0\r\n\r\n"
 
 
 @functools.lru_cache(maxsize=100)
-def _sharing(origin: str) -> bytes:
+def sharing_lines(origin: str) -> bytes:
+    """What lets a page of this origin see an answer, as lines of its head; the origin must be printable ASCII."""
     return _lines(sharing(origin))
 
 
@@ -63,6 +64,32 @@ class _Clock:
 
 
 _clock = _Clock()
+
+
+def session_lines(session_id: str) -> bytes:
+    """What tells the id of a session, as lines of a head."""
+    return _SESSION % session_id.encode()
+
+
+def json_answer(body: bytes, lines: bytes) -> tuple[bytes, ...]:
+    """Return 200 with a JSON body, in the pieces that are to be written; ``lines`` are further lines of its head."""
+    head = _HEAD % (len(body), lines, _clock.date())
+    return (head + body,) if len(body) <= COPIED else (head, body)
+
+
+def stream_head(lines: bytes) -> bytes:
+    """Return the head of an event stream, with further ``lines``."""
+    return _STREAM_HEAD % (lines, _clock.date())
+
+
+def stream_pieces(head: bytes, data: bytes, *, is_last: bool = False) -> tuple[bytes, ...]:
+    """Return events behind the head of their stream, or what was sent before, in the pieces that are to be written."""
+    end = _END if is_last else b""
+    if not data:  # an empty chunk would be the end
+        return (head + end,)
+    if len(data) <= COPIED:
+        return (b"%b%x\r\n%b\r\n%b" % (head, len(data), data, end),)
+    return (b"%b%x\r\n" % (head, len(data)), data, b"\r\n" + end)
 
 
 class _Short(web.StreamResponse):
@@ -102,7 +129,7 @@ class _Short(web.StreamResponse):
     def share(self, origin: str) -> None:
         """Let a page see it."""
         if origin.isascii() and origin.isprintable():
-            self._sharing = _sharing(origin)
+            self._sharing = sharing_lines(origin)
         else:
             share(self, origin)
 
@@ -127,7 +154,7 @@ class _Short(web.StreamResponse):
 
     def _own_lines(self) -> bytes:
         """The headers that are not the same for all."""
-        return (_SESSION % self._session_id.encode() if self._session_id else b"") + self._sharing
+        return (session_lines(self._session_id) if self._session_id else b"") + self._sharing
 
     def _send(self, *parts: bytes) -> bool:
         """Write these; return whether the client sends requests and does not read the answers."""
@@ -159,9 +186,7 @@ class Prebuilt(_Short, web.Response):
         if self._usual is not None:
             await self._usual.write_eof()
             return
-        head = _HEAD % (len(self._json), self._own_lines(), _clock.date())
-        parts = (head + self._json,) if len(self._json) <= COPIED else (head, self._json)
-        if self._send(*parts):
+        if self._send(*json_answer(self._json, self._own_lines())):
             await self._drain()
 
 
@@ -186,19 +211,15 @@ class PrebuiltStream(_Short):
             await self._usual.write_eof(data)
         elif not self._is_over:
             self._is_over = True
-            await self._send_chunk(data, _END)
+            await self._send_chunk(data, is_last=True)
 
-    async def _send_chunk(self, data: bytes, end: bytes = b"") -> None:
-        head = b""
-        if not self._has_begun:
-            self._has_begun = True
-            head = _STREAM_HEAD % (self._own_lines(), _clock.date())
-        parts: tuple[bytes, ...]
-        if not data:  # an empty chunk would be the end
-            parts = (head + end,)
-        elif len(data) <= COPIED:
-            parts = (b"%b%x\r\n%b\r\n%b" % (head, len(data), data, end),)
-        else:
-            parts = (b"%b%x\r\n" % (head, len(data)), data, b"\r\n" + end)
-        if self._send(*parts):
+    def go_on(self, request: web.BaseRequest) -> None:
+        """Somebody else has begun it."""
+        self._request = request
+        self._has_begun = True
+
+    async def _send_chunk(self, data: bytes, *, is_last: bool = False) -> None:
+        head = b"" if self._has_begun else stream_head(self._own_lines())
+        self._has_begun = True
+        if self._send(*stream_pieces(head, data, is_last=is_last)):
             await self._drain()

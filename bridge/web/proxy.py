@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
-from multidict import istr
+from multidict import CIMultiDictProxy, istr
 
 from bridge.config.values import Network
 
@@ -34,6 +34,7 @@ class Forwarded:
 
 
 FORWARDED_FOR = istr("X-Forwarded-For")
+FORWARDED_HOST = istr("X-Forwarded-Host")
 _FORWARDED = web.RequestKey("forwarded", Forwarded)
 
 
@@ -49,12 +50,16 @@ class Proxies:
         peer = request.remote or ""
         if not self._trusts(peer):
             return ""
-        scheme = _last(request, "X-Forwarded-Proto").lower()
-        host = _last(request, "X-Forwarded-Host")
+        scheme = _last(request.headers, "X-Forwarded-Proto").lower()
+        host = _last(request.headers, FORWARDED_HOST)
         if scheme not in ("http", "https"):
             scheme = ""
         request[_FORWARDED] = Forwarded(self._client(request, peer), scheme, host)
         return host
+
+    def host(self, headers: CIMultiDictProxy[str], peer: str) -> str:
+        """Return the host that a trusted peer names, empty for none."""
+        return _last(headers, FORWARDED_HOST) if self._trusts(peer) else ""
 
     def _client(self, request: web.BaseRequest, peer: str) -> str:
         hops = ",".join(request.headers.getall(FORWARDED_FOR, ())).split(",")
@@ -113,6 +118,6 @@ def address_of(text: str) -> Address | None:
     return mapped or address
 
 
-def _last(request: web.BaseRequest, header: str) -> str:
-    values = request.headers.getall(header, None)
+def _last(headers: CIMultiDictProxy[str], header: str) -> str:
+    values = headers.getall(header, None)
     return "" if values is None else values[-1].rpartition(",")[2].strip()

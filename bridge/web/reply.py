@@ -41,7 +41,7 @@ def keep_alive() -> SilenceWatch[Stream]:
     return SilenceWatch(KEEP_ALIVE, Stream.wake, asyncio.get_running_loop())
 
 
-def event_stream(request: web.BaseRequest, session_id: str = "") -> web.StreamResponse:
+def event_stream(request: web.BaseRequest, session_id: str = "") -> PrebuiltStream:
     """An event stream that has not begun."""
     response = PrebuiltStream(session_id)
     origin = request.headers.get("Origin")
@@ -67,22 +67,25 @@ async def as_events(
     silence: SilenceWatch[Stream],
     *,
     missed: Sequence[tuple[str, bytes]] = (),
+    begun_by: int = 0,
 ) -> web.StreamResponse:
     """Answer with an event stream until it ends, or until the client goes on with it over another connection.
 
-    ``missed`` are events that are sent again first.
+    ``missed`` are events that are sent again first. ``begun_by`` is the reader who has begun to answer with it, if any.
     """
     stream = track.stream
-    reader = stream.take_over()
+    reader = begun_by or stream.take_over()
     response = event_stream(request, session.id)
+    if begun_by:
+        response.go_on(request)
     try:
         await response.prepare(request)
-        head = _primer(track.last_id) if session.primes and not missed else PING
+        head = PING if missed or begun_by else opening(session, track)
         head += b"".join(event(message, event_id) for event_id, message in missed)
         await pump(
             response,
             stream,
-            lambda message: event(message, session.backlog.record(track, message)),
+            lambda message: next_event(session, track, message),
             silence,
             f"session {session.label}",
             head=head,
@@ -156,6 +159,16 @@ def plain_event(message: bytes) -> bytes:
 def event(message: bytes, event_id: str) -> bytes:
     """One SSE event. A message is one line: nothing in it can end the event early."""
     return b"".join((b"event: message\nid: ", event_id.encode(), b"\ndata: ", message, b"\n\n"))
+
+
+def opening(session: StreamableSession, track: Track) -> bytes:
+    """What an event stream begins with, so that its client knows at once that it is there."""
+    return _primer(track.last_id) if session.primes else PING
+
+
+def next_event(session: StreamableSession, track: Track, message: bytes) -> bytes:
+    """The next event of a stream, kept for a client that loses it."""
+    return event(message, session.backlog.record(track, message))
 
 
 def _primer(event_id: str) -> bytes:

@@ -3,6 +3,10 @@
 aiohttp waits for a request as long as it keeps an idle connection, which must be longer than any proxy in front does.
 A client that sends half a head, first or later, would hold a descriptor for that long; here it gets a minute
 (slow-loris). The body has a limit of its own, in :mod:`bridge.web.body`.
+
+A request that comes as a whole on an idle connection may be answered without a task (:mod:`bridge.web.direct`). For
+aiohttp such a request is one that it has put aside and not been told of yet: it does all of the reading, and where a
+task is wanted after all it is told.
 """
 
 from __future__ import annotations
@@ -10,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Protocol
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.http import HttpRequestParser, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
 from bridge.protocol.errors import Fault, Rejection
@@ -43,23 +48,53 @@ _HEAD, _LATE, _ANSWER, _NOTHING = Waits
 
 #: Where aiohttp has its parser: before 3.14, and since.
 _PARSER = "_request_parser" if hasattr(web.RequestHandler, "_request_parser") else "_parser"
+#: Whether that is told of each request that has been taken: since 3.14.
+_COUNTS = hasattr(HttpRequestParser, "message_consumed")
+
+
+class Waiting(Protocol):
+    """A request that is answered without a task: by :meth:`Connection.send` as often as it wants, and then either by
+    :meth:`Connection.answer`, or in a task by :meth:`Connection.go_on`.
+    """
+
+    def begin(self) -> None:
+        """The connection waits for it now."""
+        ...
+
+    def lost(self) -> None:
+        """The connection has ended before it was answered."""
+        ...
+
+    async def rest(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer the rest of it in a task, after :meth:`Connection.go_on`."""
+        ...
+
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+#: Begins to answer a request without a task; None where that cannot be.
+Direct = Callable[["Connection", RawRequestMessage, StreamReader], Waiting | None]
+
+
+def never(*_: object) -> None:
+    """No request is answered without a task."""
 
 
 class Server(web.Server):
     """Makes a :class:`Connection` of each that comes in. ``handler`` answers requests; ``options`` are aiohttp's."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
+    def __init__(self, handler: Handler, direct: Direct = never, **options: Any) -> None:
         super().__init__(self._serve, **options)
         self._handler = handler
+        self.direct = direct
 
     def __call__(self) -> web.RequestHandler:
         """Return the protocol of a new connection."""
         options: dict[str, Any] = {"access_log": None, "keepalive_timeout": KEEP_ALIVE}
         return Connection(self, loop=asyncio.get_running_loop(), **options)
 
-    def use(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
-        """Have requests answered by another handler from now on."""
-        self._handler = handler
+    def use(self, handler: Handler, direct: Direct = never) -> None:
+        """Have requests answered by others from now on."""
+        self._handler, self.direct = handler, direct
 
     async def run(self) -> None:
         """Close connections on which no head has come in time, until cancelled."""
@@ -80,7 +115,8 @@ class Server(web.Server):
     def _serve(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         connection: Any = request.protocol  # a Connection, which nobody has to find out each time
         connection.waits = _ANSWER
-        return self._handler(request)
+        waiting, connection.waiting = connection.waiting, None
+        return self._handler(request) if waiting is None else waiting.rest(request)
 
 
 # Not super(), which makes an object for each call of a function that each request calls three times.
@@ -89,19 +125,127 @@ _finish_response = web.RequestHandler.finish_response
 
 
 class Connection(web.RequestHandler):
-    """One connection."""
+    """One connection. ``waiting`` is the request that is answered without a task."""
 
-    __slots__ = ("waits",)
+    __slots__ = ("_idle", "_peer", "_server", "waiting", "waits")
 
     def __init__(self, server: Server, **options: Any) -> None:
         super().__init__(server, **options)
         self.waits = _HEAD
+        self.waiting: Waiting | None = None
+        self._server = server
+        self._idle: asyncio.Future[None] | None = None  # what aiohttp waits for while a request is put aside
+        self._peer: str | None = None
+
+    def peer(self) -> str:
+        """Return the address that it comes from, as requests have it."""
+        if self._peer is None:
+            found = None if self.transport is None else self.transport.get_extra_info("peername")
+            self._peer = str((found[0] if isinstance(found, list | tuple) else found) or "")
+        return self._peer
 
     def data_received(self, data: bytes) -> None:
         """Take what has come; on an idle connection a head begins."""
         if self.waits is _NOTHING:
             self.waits = _HEAD
-        _data_received(self, data)
+        idle = self._waiter
+        if idle is None or idle.done():
+            _data_received(self, data)
+            return
+        # aiohttp waits for a request. It is not told of one before that is known to need its task.
+        self._waiter = None
+        is_taken = False
+        try:
+            _data_received(self, data)
+            is_taken = bool(self._messages) and self._take(idle)
+        finally:
+            if not is_taken:
+                self._waiter = idle
+                if self._messages:
+                    _tell(idle)
+
+    def resume_reading(self, *args: Any, **options: Any) -> None:
+        """Go on reading. aiohttp 3.14 does so whenever a body has been read, and looks for more to parse each time."""
+        if self._reading_paused:
+            super().resume_reading(*args, **options)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client has gone."""
+        waiting, self.waiting = self.waiting, None
+        super().connection_lost(exc)
+        if waiting is not None:
+            waiting.lost()
+
+    def put_back(self, body: bytes) -> None:
+        """The body of the request that has come was read, and is to be read again."""
+        message, content = self._messages[0]
+        content = StreamReader(self, len(body), loop=self._loop)
+        content.feed_data(body)
+        content.feed_eof()
+        self._messages[0] = message, content
+
+    def send(self, pieces: Iterable[bytes]) -> None:
+        """Send some of the answer of the request that was put aside."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            for piece in pieces:
+                transport.write(piece)
+
+    def answer(self, pieces: Iterable[bytes]) -> None:
+        """Send the rest of the answer of the request that was put aside, and let the next one come."""
+        self.send(pieces)
+        self.waiting = None
+        self._messages.popleft()
+        parser: Any = getattr(self, _PARSER)
+        if _COUNTS and parser is not None:
+            parser.message_consumed()
+        self._wait_for_the_next()
+
+    def go_on(self) -> None:
+        """Let aiohttp make a task for the request that was put aside, to answer the rest of it."""
+        idle, self._idle = self._idle, None
+        assert idle is not None
+        self._waiter = idle
+        _tell(idle)
+
+    def _take(self, idle: asyncio.Future[None]) -> bool:
+        """Put the request aside that has come, and have it answered; False where it needs a task."""
+        message, content = self._messages[0]
+        if (
+            not isinstance(message, RawRequestMessage)  # but an error
+            or message.version != HttpVersion11
+            or message.should_close
+            or message.upgrade
+            or message.compression is not None
+            or not content.is_eof()
+            or self.writing_paused  # its answer would have to wait
+        ):
+            return False
+        waiting = self._server.direct(self, message, content)
+        if waiting is None:
+            return False
+        self.waiting = waiting
+        self.waits = _ANSWER
+        self._idle = idle
+        waiting.begin()
+        return True
+
+    def _wait_for_the_next(self) -> None:
+        """What aiohttp does behind each request."""
+        idle, self._idle = self._idle, None
+        assert idle is not None
+        if self._close or self._force_close:
+            idle.cancel()
+            self.force_close()
+            return
+        self._waiter = idle
+        self._next_keepalive_close_time = close_time = self._loop.time() + KEEP_ALIVE
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
+        if self._messages:
+            _tell(idle)
+        else:
+            self.waits = _NOTHING
 
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -150,6 +294,12 @@ class Connection(web.RequestHandler):
             log.info("the body of a request could not be read: %s", _in_short(error))
         else:
             super().log_exception(*args, **kw)
+
+
+def _tell(idle: asyncio.Future[None]) -> None:
+    """Let aiohttp take the request that has come."""
+    if not idle.done():
+        idle.set_result(None)
 
 
 def _in_short(error: HttpProcessingError | web.RequestPayloadError) -> str:
