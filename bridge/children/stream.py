@@ -129,6 +129,11 @@ class Stream:
                 await self._change(silence.loop)
             finally:
                 silence.end(self)
+        return self.next
+
+    @property
+    def next(self) -> tuple[bytes, Kind] | None:
+        """The first message that has not been read, which stays where it is; None while there is none."""
         return self._queue[0] if self._queue else None
 
     @property

@@ -80,6 +80,24 @@ class ModernCalls:
             return await self._forward(entry, asked)
         return await self._call_down(entry, asked, principal)
 
+    def answer_now(self, server: str, asked: ModernRequest, headers: Headers, principal: str) -> ModernAnswer | None:
+        """Do the same where nothing has to be waited for, else nothing and return None."""
+        entry = self._entries.get((server, principal))
+        if entry is None or self._clients.pool.find(entry.key) is not entry or asked.method in (LISTEN, DISCOVER):
+            return None
+        if asked.method == "tools/call" and asked.name is not None:
+            mirrored = self._mirrored.known(entry, asked)
+            if mirrored is None:
+                return None
+            if asked.name in mirrored:
+                check_parameters(asked.request, headers, mirrored[asked.name])
+        is_modern = entry.session.is_modern
+        if not is_modern and is_alone(asked):
+            return None
+        if (self.parking or not is_modern) and jsontext.member(asked.request.params, "requestState"):
+            return None  # it may go on with a call that waits for it
+        return self._forward_now(entry, asked) if is_modern else self._call_down_now(entry, asked, principal)
+
     def finish_listens(self, server: str | None = None) -> None:
         """End all subscriptions, or those to one server, in good order; their clients open them anew."""
         for at, finish in list(self._listens.values()):
@@ -135,6 +153,25 @@ class ModernCalls:
 
     async def _forward(self, entry: Entry[BridgeClient], asked: ModernRequest) -> ModernAnswer:
         """To a modern child: as it is, ids and tokens apart."""
+        exchange = self._forwarded(entry, asked)
+        if asked.method == LISTEN:
+            self._listens[exchange] = entry.session.server, lambda: exchange.finish(end_of(asked.request.id))
+        try:
+            silence = None if asked.method == LISTEN else self._timing.silence(entry.session.server)
+            await entry.session.seat.send(exchange, silence)
+        except BaseException:
+            self._listens.pop(exchange, None)
+            self._clients.pool.leave(entry)
+            raise
+        return ModernAnswer(exchange, lambda: exchange.abandon(client_gone()))
+
+    def _forward_now(self, entry: Entry[BridgeClient], asked: ModernRequest) -> ModernAnswer | None:
+        exchange = self._forwarded(entry, asked)
+        if not self._sends(entry, exchange):
+            return None
+        return ModernAnswer(exchange, lambda: exchange.abandon(client_gone()))
+
+    def _forwarded(self, entry: Entry[BridgeClient], asked: ModernRequest) -> Exchange:
         pool = self._clients.pool
 
         def ended(exchange: Exchange) -> None:
@@ -144,21 +181,23 @@ class ModernCalls:
         exchange = Exchange(asked.request, ended)
         exchange.log_level = asked.log_level
         pool.enter(entry)
-        if asked.method == LISTEN:
-            self._listens[exchange] = entry.session.server, lambda: exchange.finish(end_of(asked.request.id))
+        return exchange
+
+    def _sends(self, entry: Entry[BridgeClient], exchange: Exchange) -> bool:
+        """Send a request that has entered where nothing has to be waited for; else let it leave and return False."""
+        is_sent = False
         try:
-            silence = None if asked.method == LISTEN else self._timing.silence(entry.session.server)
-            await entry.session.seat.send(exchange, silence)
-        except BaseException:
-            ended(exchange)
-            raise
-        return ModernAnswer(exchange, lambda: exchange.abandon(client_gone()))
+            is_sent = entry.session.seat.send_now(exchange, self._timing.silence(entry.session.server))
+        finally:
+            if not is_sent:
+                self._clients.pool.leave(entry)
+        return is_sent
 
     async def _call_down(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> ModernAnswer:
         """To a handshake child: alone on it if it may ask or log, together with others if not."""
         server = entry.session.server
-        info = jsontext.member(entry.session.greeting, "serverInfo")
         if is_alone(asked):
+            info = jsontext.member(entry.session.greeting, "serverInfo")
             self.parking.make_room(server, INTERACTIVE_CHILDREN)
             lease = await self._registry.pool(server).lease(children_of(asked, principal), principal)
             try:  # the call reads its params too, deeper in the stack than those who have looked at them before
@@ -168,15 +207,25 @@ class ModernCalls:
                 lease.release()
                 raise
         else:
-            pool = self._clients.pool
-            call = DownCall(asked, server, info, self.parking, principal, None, lambda: pool.leave(entry))
-            pool.enter(entry)
+            call = self._called_down(entry, asked, principal)
             try:
                 await entry.session.seat.send(call.exchange, self._timing.silence(server))
             except BaseException:
-                pool.leave(entry)
+                self._clients.pool.leave(entry)
                 raise
         return ModernAnswer(call.first, call.abandon)
+
+    def _call_down_now(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> ModernAnswer | None:
+        call = self._called_down(entry, asked, principal)
+        return ModernAnswer(call.first, call.abandon) if self._sends(entry, call.exchange) else None
+
+    def _called_down(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> DownCall:
+        """A call on a child that others share, which counts as running from now on."""
+        pool, server = self._clients.pool, entry.session.server
+        info = jsontext.member(entry.session.greeting, "serverInfo")
+        call = DownCall(asked, server, info, self.parking, principal, None, lambda: pool.leave(entry))
+        pool.enter(entry)
+        return call
 
     async def _listen_down(self, server: str, asked: ModernRequest, principal: str) -> ModernAnswer:
         seat = await self._registry.seat(server, Need.BRIDGE, principal)

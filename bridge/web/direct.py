@@ -1,52 +1,51 @@
 """Calls that are answered without a task.
 
 Most of what a server spends on a request is what lets its handler wait: a task, and turns of the event loop to wake it.
-A call of a session whose child is there waits for nothing but its answer. So it is sent to the child as soon as it has
-been read, and answered as soon as the child has answered, each in the turn that brings it (docs/decisions/105).
+A call whose child is there waits for nothing but its answer. So it is sent to the child as soon as it has been read, and
+answered as soon as the child has answered, each in the turn that brings it (docs/decisions/105).
 
 Nothing is decided here that is not decided on the usual way (:mod:`bridge.web.front`, :mod:`bridge.web.mcp`): what is
 not the usual case goes there before anything of it has happened, and what goes wrong is found again there, and told. So
-does what has to wait for anything else: for a client that reads slowly, or to break a long silence.
+does what has to wait for anything else (:mod:`bridge.web.direct_answer`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
-from aiohttp import StreamReader, hdrs, web
+from aiohttp import StreamReader, hdrs
 from aiohttp.http import RawRequestMessage
+from multidict import CIMultiDictProxy
 
 from bridge.children.exchange import Exchange
-from bridge.children.silence import SilenceWatch
-from bridge.children.stream import Stream, StreamEnded
 from bridge.protocol import messages
 from bridge.protocol.era import is_modern
 from bridge.protocol.errors import BridgeError
 from bridge.protocol.messages import Request
 from bridge.protocol.versions import is_handshake
-from bridge.sessions.backlog import Track
+from bridge.sessions.modern import ModernAnswer
 from bridge.sessions.streamable import StreamableSession
 from bridge.web.around import Around
 from bridge.web.body import ENOUGH, LARGE
-from bridge.web.drain import Drain
+from bridge.web.direct_answer import DirectAnswer, ModernDirectAnswer, SessionAnswer
 from bridge.web.front import named
 from bridge.web.guards import Guards
 from bridge.web.mcp import VERSION_HEADER
-from bridge.web.prebuilt import json_answer, session_lines, sharing_lines, stream_head, stream_pieces
-from bridge.web.reply import JSON_TYPE, SESSION_HEADER, as_events, next_event, opening
+from bridge.web.modern import ModernFace
+from bridge.web.reply import JSON_TYPE, SESSION_HEADER
 from bridge.web.server import Connection
 
 log = logging.getLogger(__name__)
 
 
 class DirectCalls:
-    """Calls of sessions over ``/mcp/{server_id}``, in the handshake era, below ``base`` or not (``BASE_PATH``).
+    """Calls over ``/mcp/{server_id}``, below ``base`` or not (``BASE_PATH``): of sessions, and modern ones.
 
-    ``most`` is the size in bytes of a body.
+    ``face`` is that of the modern ones, ``most`` the size in bytes of a body.
     """
 
-    def __init__(self, around: Around, guards: Guards, most: int, base: str) -> None:
+    def __init__(self, around: Around, guards: Guards, face: ModernFace, most: int, base: str) -> None:
+        self._face = face
         self._base = base + "/"
         self._guards = guards
         self._limits = around.limits
@@ -59,7 +58,7 @@ class DirectCalls:
         self._calls = around.calls
         self._silence = around.silence
 
-    def begin(self, connection: Connection, message: RawRequestMessage, content: StreamReader) -> DirectCall | None:
+    def begin(self, connection: Connection, message: RawRequestMessage, content: StreamReader) -> DirectAnswer | None:
         """Send a call to its child; None where it has to go the usual way, and nothing of it has happened.
 
         ``content`` is the body, which has come as a whole.
@@ -69,35 +68,61 @@ class DirectCalls:
             return None
         headers = message.headers
         principal = self._guards.recall(headers, connection.peer, server)
-        if principal is None:
-            return None
-        session_id = headers.get(SESSION_HEADER)
-        version = headers.get(VERSION_HEADER)
         origin = headers.get(hdrs.ORIGIN)
         if (
-            session_id is None
+            principal is None
             or headers.get(hdrs.CONTENT_TYPE) != JSON_TYPE
             or headers.get(hdrs.ACCEPT, "*/*") not in ENOUGH
             or (origin is not None and not (origin.isascii() and origin.isprintable()))
-            or (version is not None and not is_handshake(version))
             or not 0 < content.total_bytes <= self._most
             or self._drain.begun
             or self._calls.are_watched
             or server in self._calls.most
         ):
             return None
-        entry = self._find(session_id)
-        if entry is None:
-            return None
-        session = entry.session
-        if session.server != server or session.owner != principal.owner:
+        version = headers.get(VERSION_HEADER)
+        if version is not None and not is_handshake(version):
+            return self._modern(connection, server, principal.owner, headers, origin, content)
+        session = self._session(headers.get(SESSION_HEADER), server, principal.owner)
+        if session is None:
             return None
         body = content.read_nowait()
         exchange = self._sent(session, version, body)
         if exchange is None:
             connection.put_back(body)
             return None
-        return DirectCall(connection, session, exchange, origin, self._drain, self._silence)
+        return SessionAnswer(connection, session, exchange, origin, self._drain, self._silence)
+
+    def _session(self, session_id: str | None, server: str, owner: str) -> StreamableSession | None:
+        entry = None if session_id is None else self._find(session_id)
+        if entry is None or entry.session.server != server or entry.session.owner != owner:
+            return None
+        return entry.session
+
+    def _modern(
+        self,
+        connection: Connection,
+        server: str,
+        owner: str,
+        headers: CIMultiDictProxy[str],
+        origin: str | None,
+        content: StreamReader,
+    ) -> ModernDirectAnswer | None:
+        config = self._known.get(server)
+        if config is None or config.header_env:  # some headers would have to be refused
+            return None
+        body = content.read_nowait()
+        answer = self._asked(server, owner, headers, body)
+        if answer is None:
+            connection.put_back(body)
+            return None
+        return ModernDirectAnswer(connection, self._face, answer, origin, self._drain, self._silence)
+
+    def _asked(self, server: str, owner: str, headers: CIMultiDictProxy[str], body: bytes) -> ModernAnswer | None:
+        try:
+            return self._face.ask_now(server, messages.parse(body), headers, owner)
+        except BridgeError:  # nothing was sent, and the usual way says why
+            return None
 
     def _named(self, path: str) -> str:
         name, server = named(path, self._base)
@@ -114,115 +139,5 @@ class DirectCalls:
             if request.meta and is_modern(version, request):
                 return None
             return session.call_now(request, silence=self._timing.silence(session.server))
-        except BridgeError:  # nothing was sent: the usual way says so
+        except BridgeError:  # nothing was sent, and the usual way says why
             return None
-
-
-class DirectCall:
-    """A call that its child has, and that its connection waits for."""
-
-    __slots__ = (
-        *("_connection", "_session", "_exchange", "_origin", "_drain", "_silence"),
-        *("_track", "_reader", "_is_lost"),
-    )
-
-    def __init__(
-        self,
-        connection: Connection,
-        session: StreamableSession,
-        exchange: Exchange,
-        origin: str | None,
-        drain: Drain,
-        silence: SilenceWatch[Stream],
-    ) -> None:
-        self._connection = connection
-        self._session = session
-        self._exchange = exchange
-        self._origin = origin
-        self._drain = drain
-        self._silence = silence
-        self._track: Track | None = None  # once it is answered with events
-        self._reader = 0
-        self._is_lost = False
-
-    def begin(self) -> None:
-        """Wait for the answer, which may be there already."""
-        self._drain.__enter__()
-        if self._exchange.ended:
-            self._look()
-        else:
-            self._wait()
-
-    def lost(self) -> None:
-        """The client has gone. The call goes on (specification, sending messages)."""
-        self._is_lost = True
-        if self._track is None:
-            self._stop_waiting()
-            self._session.hung_up(self._exchange)
-        elif self._exchange.is_read_by(self._reader):
-            self._stop_waiting()
-            self._session.lost(self._track)
-        self._drain.__exit__()
-
-    async def rest(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer with events on the usual way, or with the rest of them."""
-        exchange, session = self._exchange, self._session
-        track = self._track or session.backlog.open(exchange, [exchange.request.id])
-        try:
-            return await as_events(request, session, track, self._silence, begun_by=self._reader)
-        finally:
-            self._drain.__exit__()
-
-    def _wait(self) -> None:
-        self._exchange.call_back(self._look)
-        self._silence.start(self._exchange)
-
-    def _stop_waiting(self) -> None:
-        self._exchange.call_back(None)
-        self._silence.end(self._exchange)
-
-    def _look(self) -> None:
-        """Something has come, or nothing for too long."""
-        exchange = self._exchange
-        self._silence.end(exchange)
-        if exchange.answer and self._track is None:
-            self._drain.__exit__()
-            self._connection.answer(json_answer(exchange.answer, self._lines()))
-        elif exchange.waiting or exchange.ended or not exchange.is_read_by(self._reader):
-            # What else comes in this turn is written with it, as the answer often is.
-            asyncio.get_running_loop().call_soon(self._events)
-        else:
-            self._connection.go_on()
-
-    def _events(self) -> None:
-        """Answer with events, from the first one on, until there is a reason to wait for more than the next one."""
-        if self._is_lost:
-            return
-        exchange, session = self._exchange, self._session
-        head = data = b""
-        if self._track is None:
-            self._track = session.backlog.open(exchange, [exchange.request.id])
-            self._reader = exchange.take_over()
-            head, data = stream_head(self._lines()), opening(session, self._track)
-        try:
-            found = exchange.take(self._reader)
-        except StreamEnded:  # or the client goes on with it over another connection
-            found, is_last = [], True
-        else:
-            is_last = exchange.is_over
-        track = self._track
-        data += b"".join(next_event(session, track, message) for message in found)
-        pieces = stream_pieces(head, data, is_last=is_last)
-        if is_last:
-            self._drain.__exit__()
-            self._connection.answer(pieces)
-            return
-        self._connection.send(pieces)
-        if self._connection.writing_paused or exchange.waiting:
-            self._connection.go_on()
-        else:
-            self._wait()
-
-    def _lines(self) -> bytes:
-        lines = session_lines(self._session.id)
-        return lines if self._origin is None else lines + sharing_lines(self._origin)

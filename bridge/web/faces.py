@@ -89,8 +89,9 @@ class Faces:
         stays, variables = Stays(self._admit), ClientVariables(registry.entries)
         around = Around(core, drain, limits, calls, keep_alive(), stays, variables, nodes)
         implicit = settings.implicit_initialize
-        self._mcp = McpFace(around, ModernFace(around), implicit=implicit)
-        self._direct = DirectCalls(around, guards, settings.max_request_bytes, base)
+        modern = ModernFace(around)
+        self._mcp = McpFace(around, modern, implicit=implicit)
+        self._direct = DirectCalls(around, guards, modern, settings.max_request_bytes, base)
         aggregate = AggregateFace(
             around, AggregateModernFace(around, core.aggregate_calls), core.aggregates, implicit=implicit
         )

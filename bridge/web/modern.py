@@ -21,7 +21,7 @@ from bridge.web.arrivals import has_arrived
 from bridge.web.calls import Call
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import owner_of
-from bridge.web.reply import JSON_TYPE, event_stream, plain_event, pump
+from bridge.web.reply import JSON_TYPE, PING, event_stream, plain_event, pump
 
 
 class ModernFace:
@@ -56,6 +56,26 @@ class ModernFace:
         with self._drain:
             return await self._serve(request, server, asked, serve)
 
+    def ask_now(self, server: str, message: Message, headers: CIMultiDictProxy[str], owner: str) -> ModernAnswer | None:
+        """Send a request where nothing has to be waited for, else nothing and return None.
+
+        Raises :class:`BridgeError` for what cannot be served; nothing was sent then.
+        """
+        if not isinstance(message, Request):
+            return None
+        named = Headers(headers)
+        return self._calls.answer_now(server, check_envelope(message, named), named, owner)
+
+    async def go_on(self, request: web.BaseRequest, answer: ModernAnswer, *, has_begun: bool) -> web.StreamResponse:
+        """Answer with what :meth:`ask_now` has returned; of events that have begun with the rest."""
+        if not has_begun:
+            return await self._answered(request, answer, None)
+        try:
+            return await _events(request, answer, self._silence, has_begun=True)
+        finally:
+            if not answer.stream.ended:
+                answer.cancel()
+
     async def _elsewhere(self, request: web.BaseRequest, message: Request) -> tuple[Request, web.StreamResponse | None]:
         """Return a request as it was meant, and its answer where it is a retry that another node waits for."""
         if self._nodes is None:
@@ -84,7 +104,9 @@ class ModernFace:
     async def _answer(
         self, request: web.BaseRequest, coming: Awaitable[ModernAnswer], call: Call | None
     ) -> web.StreamResponse:
-        answer = await coming
+        return await self._answered(request, await coming, call)
+
+    async def _answered(self, request: web.BaseRequest, answer: ModernAnswer, call: Call | None) -> web.StreamResponse:
         try:
             first = await answer.stream.first_within(self._silence)
             if first is not None and first[1] is Kind.ANSWER:
@@ -131,11 +153,12 @@ class Headers(Mapping[str, list[str]]):
 
 
 def _json(answer: bytes) -> web.Response:
-    status = _status(answer)
+    status = status_of_answer(answer)
     return Prebuilt(answer) if status == 200 else web.Response(body=answer, content_type=JSON_TYPE, status=status)
 
 
-def _status(answer: bytes) -> int:
+def status_of_answer(answer: bytes) -> int:
+    """The HTTP status of an answer."""
     if answer.find(b'"error"') < 0:
         return 200
     error = jsontext.fields(jsontext.member(answer, "error"))
@@ -148,10 +171,15 @@ async def _events(
     answer: ModernAnswer,
     silence: SilenceWatch[Stream],
     as_event: Callable[[bytes], bytes] = plain_event,
+    *,
+    has_begun: bool = False,
 ) -> web.StreamResponse:
     response = event_stream(request)
+    if has_begun:
+        response.go_on(request)
     with contextlib.suppress(ConnectionError):  # the client has gone, which cancels
         await response.prepare(request)
-        await pump(response, answer.stream, as_event, silence, f"a call of {request.path}")
+        head = PING if has_begun else b""
+        await pump(response, answer.stream, as_event, silence, f"a call of {request.path}", head=head)
         await response.write_eof()
     return response

@@ -20,7 +20,7 @@ from bridge.auth import tokens
 from bridge.children.stream import Kind
 from bridge.observe import audit
 from bridge.web import reply
-from bridge.web.direct import DirectCall
+from bridge.web.direct_answer import DirectAnswer
 from bridge.web.front import Front
 from bridge.web.server import Connection
 from tests.conftest import ACCEPT, Running, Session, StartBridge, last, message, peer, tool
@@ -42,8 +42,8 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(owner, method, counting)
 
-    counted(DirectCall, "begin", "direct")
-    counted(DirectCall, "rest", "task")
+    counted(DirectAnswer, "begin", "direct")
+    counted(DirectAnswer, "rest", "task")
     counted(Front, "answer", "usual")
     return gone
 
