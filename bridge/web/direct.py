@@ -1,8 +1,8 @@
 """Calls that are answered without a task.
 
 Most of what a server spends on a request is what lets its handler wait: a task, and turns of the event loop to wake it.
-A call whose child is there waits for nothing but its answer. So it is sent to the child as soon as it has been read, and
-answered as soon as the child has answered, each in the turn that brings it (docs/decisions/105).
+A call whose child is there waits for nothing but its answer. So it is sent to the child as soon as it has been read,
+and answered as soon as the child has answered, each in the turn that brings it (docs/decisions/105).
 
 Nothing is decided here that is not decided on the usual way (:mod:`bridge.web.front`, :mod:`bridge.web.mcp`): what is
 not the usual case goes there before anything of it has happened, and what goes wrong is found again there, and told. So
