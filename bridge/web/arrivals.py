@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
+from aiohttp.http import RawRequestMessage
 
 from bridge.auth.principal import Principal, principal_from
 from bridge.cluster.node import Node
@@ -32,9 +33,9 @@ class _Arrival:
     principal: Principal
     forwarded: Forwarded
 
-    def is_good_for(self, request: web.BaseRequest, now: float) -> bool:
+    def is_good_for(self, method: str, target: str, now: float) -> bool:
         """Whether it need not be read again for a request."""
-        return now < self.until and self.target == request.raw_path and self.method == request.method
+        return now < self.until and self.target == target and self.method == method
 
 
 class ArrivalGuards:
@@ -60,7 +61,7 @@ class ArrivalGuards:
         """Raise :class:`Rejection` unless a node of this cluster sends this, to this one, just now."""
         arrival = self._known.get(request.headers[HOP_HEADER])
         now = time.time()
-        if arrival is None or not arrival.is_good_for(request, now):
+        if arrival is None or not arrival.is_good_for(request.method, request.raw_path, now):
             arrival = self._read(request, now)
         principal = arrival.principal
         set_principal(request, principal)
@@ -69,6 +70,14 @@ class ArrivalGuards:
             audit.introduce(principal.owner, principal.name)
         if server is not None:
             check_server(request, server)
+
+    def recall(self, message: RawRequestMessage, server: str) -> Principal | None:
+        """Return who asks, where that was read before; None where :meth:`check` has to read it, or would refuse."""
+        arrival = self._known.get(message.headers[HOP_HEADER])
+        if arrival is None or not arrival.is_good_for(message.method, message.path, time.time()):
+            return None
+        principal = arrival.principal
+        return principal if principal.uses_all or principal.may_use(server) else None
 
     def _read(self, request: web.BaseRequest, now: float) -> _Arrival:
         header, method, target = request.headers[HOP_HEADER], request.method, request.raw_path

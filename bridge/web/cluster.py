@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING
 
+from aiohttp import hdrs
+from aiohttp.http import RawRequestMessage
+
+from bridge.auth.principal import Principal
 from bridge.cluster.node import Node
 from bridge.sessions.core import Core
 from bridge.web.arrivals import ArrivalGuards, Doors
 from bridge.web.drain import Drain
 from bridge.web.front import Front, Handler, ServerHandler
 from bridge.web.guards import Guards
-from bridge.web.hops import Hops
+from bridge.web.hops import HOP_HEADER, Hops
 from bridge.web.limits import Limits
 from bridge.web.merged import Merged
 from bridge.web.nodes import Nodes
@@ -66,7 +70,8 @@ class Cluster:
         if across is not None:
             arriving = across.arriving(arriving)
             arriving_posts = {name: across.arriving_post(post) for name, post in arriving_posts.items()}
-        gate = ArrivalGuards(self._node, guards)
+        self._guards = guards
+        self._gate = gate = ArrivalGuards(self._node, guards)
         arrivals = Front(gate, arriving_posts, servers, arriving, Limits(None, {}), self._base)
         merged = Merged(self._node, self._hops, guards.admit, self._base)
         for_all = {**posts, "mcp": self.nodes.server_handler(posts["mcp"])}
@@ -76,6 +81,19 @@ class Cluster:
             handler = across.handler(handler)
         clients = Front(guards, for_all, servers, handler, limits, self._base)
         return Doors(arrivals.answer, clients.answer, self._drain).answer
+
+    def recall(self, message: RawRequestMessage, peer: Callable[[], str], server: str) -> Principal | None:
+        """Return who asks about a session that is here, as :meth:`Guards.recall` does, also where another node asks.
+
+        On the way out nobody: each answer asks for the end of its connection.
+        """
+        if not self._drain.is_ready or not self.nodes.is_sure:
+            return None
+        if HOP_HEADER not in message.headers:
+            return self._guards.recall(message, peer, server)
+        if hdrs.ORIGIN in message.headers:  # its page is that of another node
+            return None
+        return self._gate.recall(message, server)
 
     def _children(self) -> int:
         return len(self._registry.children())

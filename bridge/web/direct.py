@@ -12,11 +12,13 @@ does what has to wait for anything else (:mod:`bridge.web.direct_answer`).
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from aiohttp import StreamReader, hdrs
 from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDictProxy
 
+from bridge.auth.principal import Principal
 from bridge.children.exchange import Exchange
 from bridge.protocol import messages
 from bridge.protocol.era import is_modern
@@ -29,7 +31,6 @@ from bridge.web.around import Around
 from bridge.web.body import ENOUGH, LARGE
 from bridge.web.direct_answer import DirectAnswer, ModernDirectAnswer, SessionAnswer
 from bridge.web.front import named
-from bridge.web.guards import Guards
 from bridge.web.mcp import VERSION_HEADER
 from bridge.web.modern import ModernFace
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER
@@ -37,17 +38,22 @@ from bridge.web.server import Connection
 
 log = logging.getLogger(__name__)
 
+#: Says who asks, where all that is to be checked was found good before; None where it has to be checked.
+Recall = Callable[[RawRequestMessage, Callable[[], str], str], Principal | None]
+
 
 class DirectCalls:
     """Calls over ``/mcp/{server_id}``, below ``base`` or not (``BASE_PATH``): of sessions, and modern ones.
 
-    ``face`` is that of the modern ones, ``most`` the size in bytes of a body.
+    ``recall`` says who asks, ``face`` is that of the modern ones, ``most`` the size in bytes of a body. What nodes tell
+    each other in modern answers is added on the usual way.
     """
 
-    def __init__(self, around: Around, guards: Guards, face: ModernFace, most: int, base: str) -> None:
+    def __init__(self, around: Around, recall: Recall, face: ModernFace, most: int, base: str) -> None:
         self._face = face
+        self._is_alone = around.nodes is None
         self._base = base + "/"
-        self._guards = guards
+        self._recall = recall
         self._limits = around.limits
         self._most = min(most, LARGE - 1)
         self._servers: dict[str, str] = {}  # by paths that have come
@@ -67,7 +73,7 @@ class DirectCalls:
         if not server or message.method != "POST" or self._limits.is_set or log.isEnabledFor(logging.DEBUG):
             return None
         headers = message.headers
-        principal = self._guards.recall(headers, connection.peer, server)
+        principal = self._recall(message, connection.peer, server)
         origin = headers.get(hdrs.ORIGIN)
         if (
             principal is None
@@ -109,7 +115,7 @@ class DirectCalls:
         content: StreamReader,
     ) -> ModernDirectAnswer | None:
         config = self._known.get(server)
-        if config is None or config.header_env:  # some headers would have to be refused
+        if not self._is_alone or config is None or config.header_env:  # some headers would have to be refused
             return None
         body = content.read_nowait()
         answer = self._asked(server, owner, headers, body)

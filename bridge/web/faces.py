@@ -91,7 +91,8 @@ class Faces:
         implicit = settings.implicit_initialize
         modern = ModernFace(around)
         self._mcp = McpFace(around, modern, implicit=implicit)
-        self._direct = DirectCalls(around, guards, modern, settings.max_request_bytes, base)
+        recall = guards.recall if cluster is None else cluster.recall
+        self._direct = DirectCalls(around, recall, modern, settings.max_request_bytes, base)
         aggregate = AggregateFace(
             around, AggregateModernFace(around, core.aggregate_calls), core.aggregates, implicit=implicit
         )
@@ -145,7 +146,8 @@ class Faces:
         posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
         servers, routes = self._registry.entries, self.routes.server.request_handler
         if self._cluster is not None:
-            return self._cluster.front(self.guards, posts, servers, routes, self._limits, across), never
+            direct = self._direct.begin if across is None else never
+            return self._cluster.front(self.guards, posts, servers, routes, self._limits, across), direct
         if across is not None:
             return across.front(self.guards, posts, servers, routes, self._limits), never
         return Front(self.guards, posts, servers, routes, self._limits, self._base).answer, self._direct.begin

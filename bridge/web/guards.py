@@ -11,6 +11,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
+from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDictProxy, istr
 
 from bridge.auth.grant import UNKNOWN
@@ -100,10 +101,11 @@ class Guards:
         else:
             self._admit(request, self._find(token, sent, request, wait), server, token, wait)
 
-    def recall(self, headers: CIMultiDictProxy[str], peer: Callable[[], str], server: str) -> Principal | None:
+    def recall(self, message: RawRequestMessage, peer: Callable[[], str], server: str) -> Principal | None:
         """Return who asks, where each thing that :meth:`check` looks at has been found good before; None where that
         cannot be said without a further look. ``peer`` is asked for an address.
         """
+        headers = message.headers
         if headers.get(hdrs.HOST, "") not in self._seen or self._guesses.have_begun:
             return None
         if self._proxies is not None and (host := self._proxies.host(headers, peer())) and host not in self._seen:

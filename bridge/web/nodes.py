@@ -65,6 +65,11 @@ class Nodes:
         self._children = children
         self._base = base
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether the sessions that are here are known to be still this node's."""
+        return self._takeover is None or self._takeover.is_held
+
     def server_handler(self, handler: ServerHandler) -> ServerHandler:
         """Return a handler of POSTs to a server that answers for all nodes, made of one that answers for this one."""
 

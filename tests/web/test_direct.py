@@ -107,10 +107,12 @@ async def wired(bridge: Running) -> AsyncIterator[Wire]:
     writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
     wire = Wire(reader, writer)
     assert (await wire.answer())[0] == 200
-    yield wire
-    writer.close()
-    with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
+    try:
+        yield wire
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def connections(bridge: Running) -> list[Connection]:
