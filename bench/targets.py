@@ -33,8 +33,8 @@ TARGETS = (
         "hot.supergateway",
         "... against supergateway as it comes",
         7,
-        why="of the processor time of a call, a profile gives a fifth to aiohttp's parser and a sixth to the system, for "
-        "writing and reading; how far aiohttp's `web.Server` itself gets, with no server behind it, is in the table",
+        why="of the processor time of a call, a profile gives a fifth to aiohttp's parser and a sixth to the system, "
+        "for writing and reading; how far aiohttp's `web.Server` gets, with no server behind it, is in the table",
     ),
     Target("hot.python", "... against mcp-proxy for Python on uvloop", 11),
     Target("hot.fastmcp", "... against FastMCP on uvloop", 30),
