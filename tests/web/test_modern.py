@@ -498,8 +498,9 @@ async def test_all_children_that_calls_may_hold_are_subscribed_as_long_as_anybod
             async with listening(client, resourceSubscriptions=["a://1"]):
                 pass
             assert await seen() == [["subscribe", "a://1"]], "another one still listens"
-    while await seen() != [["subscribe", "a://1"], ["unsubscribe", "a://1"]]:
-        pass
+    # A child that is just being told so may have been replaced by one that never heard of it.
+    while (found := await seen()) not in ([["subscribe", "a://1"], ["unsubscribe", "a://1"]], []):
+        assert found == [["subscribe", "a://1"]]
 
 
 @pytest.mark.parametrize("server", ["old", "new"])
