@@ -237,8 +237,8 @@ def _named(method: str) -> bytes:
 def notification_line(method: str, params: bytes = b"") -> bytes:
     """One notification as a line, without the line end."""
     if params:
-        return b"".join((b'{"jsonrpc":"2.0","method":', encode(method), b',"params":', _one_line(params), b"}"))
-    return b'{"jsonrpc":"2.0","method":%b}' % encode(method)
+        return b"".join((b'{"jsonrpc":"2.0"', _named(method), b',"params":', _one_line(params), b"}"))
+    return b'{"jsonrpc":"2.0"%b}' % _named(method)
 
 
 #: Where the id begins in the lines that are made here.

@@ -96,7 +96,11 @@ class ModernCalls:
             return None
         if (self.parking or not is_modern) and jsontext.member(asked.request.params, "requestState"):
             return None  # it may go on with a call that waits for it
-        return self._forward_now(entry, asked) if is_modern else self._call_down_now(entry, asked, principal)
+        if is_modern:
+            exchange = self._forwarded(entry, asked)
+            return _forwarding(exchange) if self._sends(entry, exchange) else None
+        call = self._called_down(entry, asked, principal)
+        return ModernAnswer(call.first, call.abandon) if self._sends(entry, call.exchange) else None
 
     def finish_listens(self, server: str | None = None) -> None:
         """End all subscriptions, or those to one server, in good order; their clients open them anew."""
@@ -163,13 +167,7 @@ class ModernCalls:
             self._listens.pop(exchange, None)
             self._clients.pool.leave(entry)
             raise
-        return ModernAnswer(exchange, lambda: exchange.abandon(client_gone()))
-
-    def _forward_now(self, entry: Entry[BridgeClient], asked: ModernRequest) -> ModernAnswer | None:
-        exchange = self._forwarded(entry, asked)
-        if not self._sends(entry, exchange):
-            return None
-        return ModernAnswer(exchange, lambda: exchange.abandon(client_gone()))
+        return _forwarding(exchange)
 
     def _forwarded(self, entry: Entry[BridgeClient], asked: ModernRequest) -> Exchange:
         pool = self._clients.pool
@@ -215,10 +213,6 @@ class ModernCalls:
                 raise
         return ModernAnswer(call.first, call.abandon)
 
-    def _call_down_now(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> ModernAnswer | None:
-        call = self._called_down(entry, asked, principal)
-        return ModernAnswer(call.first, call.abandon) if self._sends(entry, call.exchange) else None
-
     def _called_down(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> DownCall:
         """A call on a child that others share, which counts as running from now on."""
         pool, server = self._clients.pool, entry.session.server
@@ -239,6 +233,10 @@ class ModernCalls:
             listen.close()
             raise
         return ModernAnswer(listen, listen.close)
+
+
+def _forwarding(exchange: Exchange) -> ModernAnswer:
+    return ModernAnswer(exchange, lambda: exchange.abandon(client_gone()))
 
 
 def _nothing() -> None:

@@ -19,13 +19,14 @@ from bridge.sessions.core import Core
 from bridge.web.arrivals import ArrivalGuards, Doors
 from bridge.web.body import read_body
 from bridge.web.drain import Drain
-from bridge.web.front import Front, Handler, ServerHandler
+from bridge.web.front import Front, ServerHandler
 from bridge.web.guards import Guards
 from bridge.web.hops import Hops, lost
 from bridge.web.limits import Limits
 from bridge.web.links import Unreachable
 from bridge.web.nodes import named_session
 from bridge.web.reply import SESSION_HEADER
+from bridge.web.server import Handler
 
 #: Where a session is given, and where it is said that the store is free; both for the one that comes.
 SESSION, STORE = "/api/v1/restart/session", "/api/v1/restart/store"

@@ -13,11 +13,11 @@ from bridge.cluster.node import Node
 from bridge.observe import audit
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.drain import Drain
-from bridge.web.front import Handler
 from bridge.web.guards import Guards
 from bridge.web.hops import HOP_HEADER
 from bridge.web.principal import Challenge, check_server, set_principal
 from bridge.web.proxy import Forwarded, set_forwarded
+from bridge.web.server import Handler
 
 #: Seconds for which a header that was good is not read again, less than it is good for; and how many of them.
 REMEMBERED, MOST_KNOWN = 10.0, 1000
@@ -76,8 +76,7 @@ class ArrivalGuards:
         arrival = self._known.get(message.headers[HOP_HEADER])
         if arrival is None or not arrival.is_good_for(message.method, message.path, time.time()):
             return None
-        principal = arrival.principal
-        return principal if principal.uses_all or principal.may_use(server) else None
+        return arrival.principal if arrival.principal.may_use(server) else None
 
     def _read(self, request: web.BaseRequest, now: float) -> _Arrival:
         header, method, target = request.headers[HOP_HEADER], request.method, request.raw_path

@@ -14,12 +14,13 @@ from bridge.cluster.node import Node
 from bridge.sessions.core import Core
 from bridge.web.arrivals import ArrivalGuards, Doors
 from bridge.web.drain import Drain
-from bridge.web.front import Front, Handler, ServerHandler
+from bridge.web.front import Front, ServerHandler
 from bridge.web.guards import Guards
 from bridge.web.hops import HOP_HEADER, Hops
 from bridge.web.limits import Limits
 from bridge.web.merged import Merged
 from bridge.web.nodes import Nodes
+from bridge.web.server import Handler
 
 if TYPE_CHECKING:
     from bridge.sessions.takeover import Takeover  # which needs Redis

@@ -19,13 +19,11 @@ from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDictProxy
 
 from bridge.auth.principal import Principal
-from bridge.children.exchange import Exchange
 from bridge.protocol import messages
 from bridge.protocol.era import is_modern
 from bridge.protocol.errors import BridgeError
-from bridge.protocol.messages import Request
+from bridge.protocol.messages import Message, Request
 from bridge.protocol.versions import is_handshake
-from bridge.sessions.modern import ModernAnswer
 from bridge.sessions.streamable import StreamableSession
 from bridge.web.around import Around
 from bridge.web.body import ENOUGH, LARGE
@@ -33,6 +31,7 @@ from bridge.web.direct_answer import DirectAnswer, ModernDirectAnswer, SessionAn
 from bridge.web.front import named
 from bridge.web.mcp import VERSION_HEADER
 from bridge.web.modern import ModernFace
+from bridge.web.prebuilt import fits_a_head
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER
 from bridge.web.server import Connection
 
@@ -79,7 +78,7 @@ class DirectCalls:
             principal is None
             or headers.get(hdrs.CONTENT_TYPE) != JSON_TYPE
             or headers.get(hdrs.ACCEPT, "*/*") not in ENOUGH
-            or (origin is not None and not (origin.isascii() and origin.isprintable()))
+            or (origin is not None and not fits_a_head(origin))
             or not 0 < content.total_bytes <= self._most
             or self._drain.begun
             or self._calls.are_watched
@@ -87,17 +86,26 @@ class DirectCalls:
         ):
             return None
         version = headers.get(VERSION_HEADER)
-        if version is not None and not is_handshake(version):
-            return self._modern(connection, server, principal.owner, headers, origin, content)
-        session = self._session(headers.get(SESSION_HEADER), server, principal.owner)
-        if session is None:
+        session = None
+        if version is None or is_handshake(version):
+            session = self._session(headers.get(SESSION_HEADER), server, principal.owner)
+            if session is None:
+                return None
+        elif not self._takes_modern(server):
             return None
         body = content.read_nowait()
-        exchange = self._sent(session, version, body)
-        if exchange is None:
+        answer: DirectAnswer | None = None
+        try:
+            called = messages.parse(body)
+            if session is not None:
+                answer = self._in_session(connection, session, version, called, origin)
+            else:
+                answer = self._modern(connection, server, principal.owner, headers, called, origin)
+        except BridgeError:  # nothing was sent, and the usual way says why
+            pass
+        if answer is None:
             connection.put_back(body)
-            return None
-        return SessionAnswer(connection, session, exchange, origin, self._drain, self._silence)
+        return answer
 
     def _session(self, session_id: str | None, server: str, owner: str) -> StreamableSession | None:
         entry = None if session_id is None else self._find(session_id)
@@ -105,30 +113,41 @@ class DirectCalls:
             return None
         return entry.session
 
+    def _in_session(
+        self,
+        connection: Connection,
+        session: StreamableSession,
+        version: str | None,
+        called: Message,
+        origin: str | None,
+    ) -> SessionAnswer | None:
+        if not isinstance(called, Request) or called.method == "initialize":
+            return None
+        if called.meta and is_modern(version, called):
+            return None
+        exchange = session.call_now(called, silence=self._timing.silence(session.server))
+        if exchange is None:
+            return None
+        return SessionAnswer(connection, session, exchange, origin, self._drain, self._silence)
+
+    def _takes_modern(self, server: str) -> bool:
+        """Whether nothing of a modern call has to be refused or added that is about more than the call."""
+        config = self._known.get(server)
+        return self._is_alone and config is not None and not config.header_env
+
     def _modern(
         self,
         connection: Connection,
         server: str,
         owner: str,
         headers: CIMultiDictProxy[str],
+        called: Message,
         origin: str | None,
-        content: StreamReader,
     ) -> ModernDirectAnswer | None:
-        config = self._known.get(server)
-        if not self._is_alone or config is None or config.header_env:  # some headers would have to be refused
-            return None
-        body = content.read_nowait()
-        answer = self._asked(server, owner, headers, body)
+        answer = self._face.ask_now(server, called, headers, owner)
         if answer is None:
-            connection.put_back(body)
             return None
         return ModernDirectAnswer(connection, self._face, answer, origin, self._drain, self._silence)
-
-    def _asked(self, server: str, owner: str, headers: CIMultiDictProxy[str], body: bytes) -> ModernAnswer | None:
-        try:
-            return self._face.ask_now(server, messages.parse(body), headers, owner)
-        except BridgeError:  # nothing was sent, and the usual way says why
-            return None
 
     def _named(self, path: str) -> str:
         name, server = named(path, self._base)
@@ -136,14 +155,3 @@ class DirectCalls:
             return ""
         self._servers[path] = server
         return server
-
-    def _sent(self, session: StreamableSession, version: str | None, body: bytes) -> Exchange | None:
-        try:
-            request = messages.parse(body)
-            if not isinstance(request, Request) or request.method == "initialize":
-                return None
-            if request.meta and is_modern(version, request):
-                return None
-            return session.call_now(request, silence=self._timing.silence(session.server))
-        except BridgeError:  # nothing was sent, and the usual way says why
-            return None

@@ -23,10 +23,10 @@ from bridge.web.limits import Limits
 from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import Challenge, name_of
 from bridge.web.proxy import client_of
+from bridge.web.server import Handler
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 #: Takes a POST to the server of this id.
 ServerHandler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 #: What people and programs write with a slash at the end, as if something came behind it.

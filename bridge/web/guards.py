@@ -116,7 +116,7 @@ class Guards:
         if self._is_open:
             return ANYONE
         principal = self._keyring.recall(_sent(headers))
-        return principal if principal is not None and (principal.uses_all or principal.may_use(server)) else None
+        return principal if principal is not None and principal.may_use(server) else None
 
     async def admit(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless this request may come in, or, later, may still be here."""

@@ -21,11 +21,11 @@ from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web import rows
 from bridge.web.body import read_body
-from bridge.web.front import Handler
 from bridge.web.hops import Hops
 from bridge.web.links import Broken
 from bridge.web.merged_events import MergedEvents
 from bridge.web.reply import json_answer
+from bridge.web.server import Handler
 
 Merge = Callable[[Mapping[str, Any]], Any]
 

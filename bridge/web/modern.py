@@ -66,16 +66,6 @@ class ModernFace:
         named = Headers(headers)
         return self._calls.answer_now(server, check_envelope(message, named), named, owner)
 
-    async def go_on(self, request: web.BaseRequest, answer: ModernAnswer, *, has_begun: bool) -> web.StreamResponse:
-        """Answer with what :meth:`ask_now` has returned; of events that have begun with the rest."""
-        if not has_begun:
-            return await self._answered(request, answer, None)
-        try:
-            return await _events(request, answer, self._silence, has_begun=True)
-        finally:
-            if not answer.stream.ended:
-                answer.cancel()
-
     async def _elsewhere(self, request: web.BaseRequest, message: Request) -> tuple[Request, web.StreamResponse | None]:
         """Return a request as it was meant, and its answer where it is a retry that another node waits for."""
         if self._nodes is None:
@@ -104,18 +94,21 @@ class ModernFace:
     async def _answer(
         self, request: web.BaseRequest, coming: Awaitable[ModernAnswer], call: Call | None
     ) -> web.StreamResponse:
-        return await self._answered(request, await coming, call)
+        return await self.go_on(request, await coming, call)
 
-    async def _answered(self, request: web.BaseRequest, answer: ModernAnswer, call: Call | None) -> web.StreamResponse:
+    async def go_on(
+        self, request: web.BaseRequest, answer: ModernAnswer, call: Call | None = None, *, has_begun: bool = False
+    ) -> web.StreamResponse:
+        """Answer with what a request was given; with the rest of its events, where those have begun."""
         try:
-            first = await answer.stream.first_within(self._silence)
+            first = None if has_begun else await answer.stream.first_within(self._silence)
             if first is not None and first[1] is Kind.ANSWER:
                 if call is not None:
                     call.answered(first[0])
                 return _json(first[0] if self._nodes is None else self._nodes.states.named(first[0]))
             as_event = plain_event if self._nodes is None else self._nodes.states.event
             if call is None:
-                return await _events(request, answer, self._silence, as_event)
+                return await _events(request, answer, self._silence, as_event, has_begun=has_begun)
             response = await _events(request, answer, self._silence, call.seeing(as_event))
             call.answered(call.last if answer.stream.is_over else None)
             return response

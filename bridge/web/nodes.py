@@ -20,10 +20,11 @@ from bridge.protocol.errors import Fault, Rejection
 from bridge.web.arrivals import has_arrived
 from bridge.web.body import read_body
 from bridge.web.drain import Drain
-from bridge.web.front import Handler, ServerHandler
+from bridge.web.front import ServerHandler
 from bridge.web.hops import Hops, lost
 from bridge.web.links import Unreachable
 from bridge.web.reply import SESSION_HEADER
+from bridge.web.server import Handler
 from bridge.web.states import States
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class Nodes:
     def for_a_new_session(self, request: web.BaseRequest) -> Member | None:
         """Return the node on which a session should begin, None where that is this one."""
         self._node.members.publish(self._children())
-        if self._takeover is not None and not self._takeover.is_held:
+        if not self.is_sure:
             raise Rejection(Fault.UNAVAILABLE, "this node has lost its lease; try again", retry_in=1)
         if has_arrived(request):
             return None

@@ -41,9 +41,14 @@ _STREAM_HEAD = b"HTTP/1.1 200 OK\r\n%bTransfer-Encoding: chunked\r\n" % _lines(S
 _END = b"0\r\n\r\n"
 
 
+def fits_a_head(origin: str) -> bool:
+    """Whether an origin is printable ASCII, as every browser writes it."""
+    return origin.isascii() and origin.isprintable()
+
+
 @functools.lru_cache(maxsize=100)
 def sharing_lines(origin: str) -> bytes:
-    """What lets a page of this origin see an answer, as lines of its head; the origin must be printable ASCII."""
+    """What lets a page of this origin see an answer, as lines of its head, where the origin fits one."""
     return _lines(sharing(origin))
 
 
@@ -128,7 +133,7 @@ class _Short(web.StreamResponse):
 
     def share(self, origin: str) -> None:
         """Let a page see it."""
-        if origin.isascii() and origin.isprintable():
+        if fits_a_head(origin):
             self._sharing = sharing_lines(origin)
         else:
             share(self, origin)

@@ -24,6 +24,7 @@ from bridge.web.direct_answer import DirectAnswer
 from bridge.web.front import Front
 from bridge.web.server import Connection
 from tests.conftest import ACCEPT, Running, Session, StartBridge, last, message, peer, tool
+from tests.faults.conftest import until as until_seen
 
 Head = dict[str, str]
 
@@ -48,9 +49,12 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return gone
 
 
+#: Seconds, less than ``reply.KEEP_ALIVE``: what is forgotten in silence would be remembered when that is broken.
+SOON = 10.0
+
+
 def soon() -> asyncio.Timeout:
-    """A limit below ``reply.KEEP_ALIVE``: what is forgotten in silence would be remembered when that is broken."""
-    return asyncio.timeout(10)
+    return asyncio.timeout(SOON)
 
 
 class Wire:
@@ -121,10 +125,24 @@ def connections(bridge: Running) -> list[Connection]:
     return [each for each in server.connections if isinstance(each, Connection)]
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    async with soon():
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+async def until(holds: Callable[[], bool]) -> None:
+    await until_seen(holds, "it did not happen", SOON)
+
+
+async def taken(ways: Counter[str]) -> None:
+    """Wait until the call that was sent is with its child, and its connection waits for it."""
+    await until(lambda: ways["direct"] == 1)
+
+
+def event_id(events: bytes) -> str:
+    """The id of an event, behind the primer of its stream."""
+    return next(line[4:] for line in events.decode().split("\n") if line.startswith("id: ") and "-0" not in line)
+
+
+def waiting(bridge: Running) -> Connection:
+    """The connection that waits for a call."""
+    [found] = [each for each in connections(bridge) if each.waiting is not None]
+    return found
 
 
 async def row(bridge: Running) -> dict[str, Any]:
@@ -246,7 +264,7 @@ async def test_a_request_that_comes_before_the_answer_waits_for_it(bridge: Runni
     async with wired(bridge) as wire:
         ways.clear()
         wire.send(session, tool("never", 1))
-        await until(lambda: ways["direct"] == 1)
+        await taken(ways)
         wire.writer.write(b"".join(request(session, tool("echo", 1, x=number)) for number in range(40)))
         async with session.post(message("notifications/cancelled", None, requestId=1)):
             pass
@@ -268,7 +286,7 @@ async def test_a_client_that_hangs_up_leaves_its_call_running(bridge: Running, w
     async with wired(bridge) as wire:
         ways.clear()
         wire.send(session, tool("never", 1))
-        await until(lambda: ways["direct"] == 1)
+        await taken(ways)
         assert bridge.service._drain.running == 1
         wire.writer.transport.abort()
     await until(lambda: bridge.service._drain.running == 0)
@@ -327,12 +345,12 @@ async def test_what_is_lost_with_its_connection_is_not_begun(bridge: Running, wa
     session = await bridge.session()
     async with wired(bridge) as wire:
         wire.send(session, tool("never", 1))
-        await until(lambda: ways["direct"] == 1)
-        [connection] = [each for each in connections(bridge) if each.waiting is not None]
+        await taken(ways)
+        connection = waiting(bridge)
         found, [exchange] = _running(bridge, session)
         exchange.put(b'{"jsonrpc":"2.0","method":"notifications/message","params":{}}', Kind.NOTE)
         connection.connection_lost(None)  # before what has come is written
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         assert found.backlog.opened == 0
         assert bridge.service._drain.running == 0
 
@@ -354,8 +372,7 @@ async def test_a_client_that_loses_its_stream_goes_on_with_it(bridge: Running, w
     async with wired(bridge) as wire:
         wire.send(session, tool("wait", 1, key="k"))
         await wire.head()
-        event = await wire.chunk()
-        seen = next(line[4:] for line in event.decode().split("\n") if line.startswith("id: ") and "-0" not in line)
+        seen = event_id(await wire.chunk())
         wire.writer.transport.abort()
     await until(lambda: bridge.service._drain.running == 0)
     _, [exchange] = _running(bridge, session)
@@ -371,8 +388,7 @@ async def test_a_stream_that_is_taken_over_ends_and_its_connection_serves_on(bri
     async with wired(bridge) as wire:
         wire.send(session, tool("wait", 1, key="k"))
         await wire.head()
-        event = await wire.chunk()
-        seen = next(line[4:] for line in event.decode().split("\n") if line.startswith("id: ") and "-0" not in line)
+        seen = event_id(await wire.chunk())
         async with session.get(seen) as response:
             assert await wire.chunk() == b""
             wire.send(session, tool("release", 2, key="k"))
@@ -414,7 +430,7 @@ async def test_a_client_that_does_not_read_is_waited_for_in_a_task(bridge: Runni
         wire.send(session, tool("wait", 1, token="t", key="k"))
         await wire.head()
         await wire.chunk()
-        [connection] = [each for each in connections(bridge) if each.waiting is not None]
+        connection = waiting(bridge)
         connection.pause_writing()  # as the transport does when its buffer is full
         await session.call("say", 2, key="k", progress=1)
         await until(lambda: ways["task"] == 1)
@@ -445,7 +461,7 @@ async def test_the_end_of_its_session_answers_a_call(bridge: Running, ways: Coun
     async with wired(bridge) as wire:
         ways.clear()
         wire.send(session, tool("never", 1))
-        await until(lambda: ways["direct"] == 1)
+        await taken(ways)
         async with session.delete() as response:
             assert response.status == 204
         status, _, body = await wire.answer()
@@ -470,7 +486,7 @@ async def test_a_shutdown_waits_for_a_call(start_bridge: StartBridge, ways: Coun
     session = await bridge.session()
     async with wired(bridge) as wire, wired(bridge) as other:
         wire.send(session, tool("never", 1))
-        await until(lambda: ways["direct"] == 1)
+        await taken(ways)
         _, [exchange] = _running(bridge, session)
         stopping = asyncio.create_task(bridge.service.stop())
         await until(lambda: bridge.service.draining)
@@ -487,8 +503,8 @@ async def test_a_connection_is_not_closed_before_its_answer(bridge: Running, way
     session = await bridge.session()
     async with wired(bridge) as wire:
         wire.send(session, tool("never", 1))
-        await until(lambda: ways["direct"] == 1)
-        [connection] = [each for each in connections(bridge) if each.waiting is not None]
+        await taken(ways)
+        connection = waiting(bridge)
         _, [exchange] = _running(bridge, session)
         closing = asyncio.ensure_future(connection.shutdown(20)) if how == "shutdown" else connection.close()
         await asyncio.sleep(0)
@@ -514,8 +530,8 @@ async def test_a_connection_is_not_idle_while_it_waits_for_a_direct_call(bridge:
     async with wired(bridge) as wire:
         ways.clear()
         wire.send(session, tool("never", 1))
-        await until(lambda: ways["direct"] == 1)
-        [connection] = [each for each in connections(bridge) if each.waiting is not None]
+        await taken(ways)
+        connection = waiting(bridge)
         connection._next_keepalive_close_time = 0.0
         connection._process_keepalive()
         server = bridge.service.faces._server

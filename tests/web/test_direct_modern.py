@@ -12,7 +12,7 @@ import pytest
 from bridge.web import reply
 from tests.conftest import ACCEPT, Running, StartBridge, peer
 from tests.modern_client import ModernClient
-from tests.web.test_direct import Wire, connections, until, ways, wired
+from tests.web.test_direct import Wire, connections, taken, until, ways, wired
 from tests.web.test_modern import SERVERS
 
 __all__ = ["ways"]
@@ -153,7 +153,7 @@ async def test_a_client_that_hangs_up_cancels(bridge: Running, server: str, ways
         modern = Modern(bridge, server, wire)
         ways.clear()
         modern.call("wait" if begun else "never", key="k")
-        await until(lambda: ways["direct"] == 1)
+        await taken(ways)
         if begun and server == "new":
             await wire.head()
         wire.writer.transport.abort()
