@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from aiohttp import StreamReader, hdrs
+from aiohttp import hdrs
 from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDictProxy
 
@@ -33,7 +33,7 @@ from bridge.web.mcp import VERSION_HEADER
 from bridge.web.modern import ModernFace
 from bridge.web.prebuilt import fits_a_head
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER
-from bridge.web.server import Connection
+from bridge.web.server import Body, Connection
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class DirectCalls:
         self._base = base + "/"
         self._recall = recall
         self._limits = around.limits
-        self._most = min(most, LARGE - 1)
+        self.most = min(most, LARGE - 1)
         self._servers: dict[str, str] = {}  # by paths that have come
         self._known = around.core.registry.entries
         self._find = around.core.stream_pool.find
@@ -63,11 +63,8 @@ class DirectCalls:
         self._calls = around.calls
         self._silence = around.silence
 
-    def begin(self, connection: Connection, message: RawRequestMessage, content: StreamReader) -> DirectAnswer | None:
-        """Send a call to its child; None where it has to go the usual way, and nothing of it has happened.
-
-        ``content`` is the body, which has come as a whole.
-        """
+    def begin(self, connection: Connection, message: RawRequestMessage, body: Body) -> DirectAnswer | None:
+        """Send a call to its child; None where it has to go the usual way, and nothing of it has happened."""
         server = self._servers.get(message.path) or self._named(message.path)
         if not server or message.method != "POST" or self._limits.is_set or log.isEnabledFor(logging.DEBUG):
             return None
@@ -79,7 +76,7 @@ class DirectCalls:
             or headers.get(hdrs.CONTENT_TYPE) != JSON_TYPE
             or headers.get(hdrs.ACCEPT, "*/*") not in ENOUGH
             or (origin is not None and not fits_a_head(origin))
-            or not 0 < content.total_bytes <= self._most
+            or not 0 < body.total_bytes <= self.most
             or self._drain.begun
             or self._calls.are_watched
             or server in self._calls.most
@@ -93,10 +90,10 @@ class DirectCalls:
                 return None
         elif not self._takes_modern(server):
             return None
-        body = content.read_nowait()
+        data = body.read_nowait()
         answer: DirectAnswer | None = None
         try:
-            called = messages.parse(body)
+            called = messages.parse(data)
             if session is not None:
                 answer = self._in_session(connection, session, version, called, origin)
             else:
@@ -104,7 +101,7 @@ class DirectCalls:
         except BridgeError:  # nothing was sent, and the usual way says why
             pass
         if answer is None:
-            connection.put_back(body)
+            connection.put_back(data)
         return answer
 
     def _session(self, session_id: str | None, server: str, owner: str) -> StreamableSession | None:

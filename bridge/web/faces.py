@@ -38,7 +38,7 @@ from bridge.web.oauth import Door, MetadataFace
 from bridge.web.pins import PinsFace
 from bridge.web.reply import keep_alive
 from bridge.web.routes import Face, application
-from bridge.web.server import Direct, Handler, Server, never
+from bridge.web.server import NEVER, Direct, Handler, Server
 from bridge.web.sessions import SessionsFace
 from bridge.web.sse import SseFace
 from bridge.web.static import PageFace
@@ -146,11 +146,11 @@ class Faces:
         posts = {"mcp": self._mcp.serve, "bridge": self._bridge.serve}
         servers, routes = self._registry.entries, self.routes.server.request_handler
         if self._cluster is not None:
-            direct = self._direct.begin if across is None else never
+            direct = self._direct if across is None else NEVER
             return self._cluster.front(self.guards, posts, servers, routes, self._limits, across), direct
         if across is not None:
-            return across.front(self.guards, posts, servers, routes, self._limits), never
-        return Front(self.guards, posts, servers, routes, self._limits, self._base).answer, self._direct.begin
+            return across.front(self.guards, posts, servers, routes, self._limits), NEVER
+        return Front(self.guards, posts, servers, routes, self._limits, self._base).answer, self._direct
 
     async def _admit(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless the client of a stream may still be here. Those of other nodes ask them."""

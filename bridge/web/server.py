@@ -4,9 +4,9 @@ aiohttp waits for a request as long as it keeps an idle connection, which must b
 A client that sends half a head, first or later, would hold a descriptor for that long; here it gets a minute
 (slow-loris). The body has a limit of its own, in :mod:`bridge.web.body`.
 
-A request that comes as a whole on an idle connection may be answered without a task (:mod:`bridge.web.direct`). For
-aiohttp such a request is one that it has put aside and not been told of yet: it does all of the reading, and where a
-task is wanted after all it is told.
+A request that comes on an idle connection may be answered without a task (:mod:`bridge.web.direct`). For aiohttp such
+a request is one that it has put aside and not been told of yet. One with the same head as another before it is not even
+given to aiohttp (:mod:`bridge.web.heads`). Where a task is wanted after all it is given and told.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.errors import refusal
+from bridge.web.heads import UNKNOWN, Head, rest_of
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +40,13 @@ class Waits(enum.Enum):
 
     HEAD = "head"  # the end of a head: no request has come yet, or some of the next one has
     LATE = "late"  # the same, and it did so at the last look
+    BODY = "body"  # the rest of a body that is put aside until it is whole
     ANSWER = "answer"  # the bridge; or the rest of a body that the bridge did not want
     NOTHING = "nothing"  # idle: the only one that may last
 
 
 # Each request looks three of them up, which costs a global 50 ns less than a class in Python 3.11.
-_HEAD, _LATE, _ANSWER, _NOTHING = Waits
+_HEAD, _LATE, _BODY, _ANSWER, _NOTHING = Waits
 
 #: Whether aiohttp's parser is told of each request that has been taken: not yet in 3.14.0.
 _COUNTS = hasattr(HttpRequestParser, "message_consumed")
@@ -68,19 +70,43 @@ class Waiting(Protocol):
         ...
 
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-#: Begins to answer a request without a task; None where that cannot be.
-Direct = Callable[["Connection", RawRequestMessage, StreamReader], Waiting | None]
+class Body(Protocol):
+    """The body of a request, which has come as a whole, of ``total_bytes``."""
+
+    total_bytes: int
+
+    def read_nowait(self) -> bytes:
+        """Return it, once."""
+        ...
 
 
-def never(*_: object) -> None:
+class Direct(Protocol):
+    """Answers requests without a task. ``most`` is the size in bytes of a body that such a request may have."""
+
+    most: int
+
+    def begin(self, connection: Connection, message: RawRequestMessage, body: Body) -> Waiting | None:
+        """Begin to answer; None where that cannot be, and then the body is put back if it was read."""
+        ...
+
+
+class Never:
     """No request is answered without a task."""
+
+    most = 0
+
+    def begin(self, *_: object) -> None:
+        """Return None."""
+
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+NEVER: Direct = Never()
 
 
 class Server(web.Server):
     """Makes a :class:`Connection` of each that comes in. ``handler`` answers requests; ``options`` are aiohttp's."""
 
-    def __init__(self, handler: Handler, direct: Direct = never, **options: Any) -> None:
+    def __init__(self, handler: Handler, direct: Direct = NEVER, **options: Any) -> None:
         super().__init__(self._serve, **options)
         self._handler = handler
         self.direct = direct
@@ -90,7 +116,7 @@ class Server(web.Server):
         options: dict[str, Any] = {"access_log": None, "keepalive_timeout": KEEP_ALIVE}
         return Connection(self, loop=asyncio.get_running_loop(), **options)
 
-    def use(self, handler: Handler, direct: Direct = never) -> None:
+    def use(self, handler: Handler, direct: Direct = NEVER) -> None:
         """Have requests answered by others from now on."""
         self._handler, self.direct = handler, direct
 
@@ -107,6 +133,8 @@ class Server(web.Server):
                 continue
             if connection.waits is _HEAD:
                 connection.waits = _LATE
+            elif connection.waits is _BODY:
+                connection.go_on()  # a task waits for it with patience
             elif connection.waits is _LATE or connection.has_begun():
                 connection.force_close()
 
@@ -122,10 +150,27 @@ _data_received = web.RequestHandler.data_received
 _finish_response = web.RequestHandler.finish_response
 
 
-class Connection(web.RequestHandler):
-    """One connection. ``waiting`` is the request that is answered without a task."""
+class _Whole:
+    """A :class:`Body` that aiohttp does not have."""
 
-    __slots__ = ("_idle", "_peer", "_server", "waiting", "waits")
+    __slots__ = ("_body", "total_bytes")
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.total_bytes = len(body)
+
+    def read_nowait(self) -> bytes:
+        return self._body
+
+
+class Connection(web.RequestHandler):
+    """One connection. ``waiting`` is the request that is answered without a task.
+
+    A request that was put aside is either given to aiohttp, and then the first of its messages, or it is kept: one with
+    a known head, of which nothing is given before it is known to need a task.
+    """
+
+    __slots__ = ("_head", "_idle", "_kept", "_left", "_missing", "_peer", "_server", "waiting", "waits")
 
     def __init__(self, server: Server, **options: Any) -> None:
         super().__init__(server, **options)
@@ -133,6 +178,10 @@ class Connection(web.RequestHandler):
         self.waiting: Waiting | None = None
         self._server = server
         self._idle: asyncio.Future[None] | None = None  # what aiohttp waits for while a request is put aside
+        self._kept: list[bytes] = []
+        self._missing = 0  # bytes of what is kept that are still to come
+        self._head: Head | None = None  # that of the last request that was given to aiohttp, where it may come again
+        self._left = 0  # bytes of that request that are still to come, or UNKNOWN
         self._peer: str | None = None
 
     def peer(self) -> str:
@@ -143,24 +192,15 @@ class Connection(web.RequestHandler):
         return self._peer
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come; on an idle connection a head begins."""
-        if self.waits is _NOTHING:
-            self.waits = _HEAD
+        """Take what has come; on an idle connection a request begins."""
         idle = self._waiter
-        if idle is None or idle.done():
-            _data_received(self, data)
-            return
-        # aiohttp waits for a request. It is not told of one before that is known to need its task.
-        self._waiter = None
-        is_taken = False
-        try:
-            _data_received(self, data)
-            is_taken = bool(self._messages) and self._take(idle)
-        finally:
-            if not is_taken:
-                self._waiter = idle
-                if self._messages:
-                    _tell(idle)
+        if self._missing:
+            self._take_more(data)
+        elif idle is None or idle.done():
+            self._give_kept()
+            self._give(data)
+        else:
+            self._take(data, idle)
 
     def resume_reading(self, *args: Any, **options: Any) -> None:
         """Go on reading. aiohttp does so whenever a body has been read, and looks for more to parse each time."""
@@ -174,8 +214,19 @@ class Connection(web.RequestHandler):
         if waiting is not None:
             waiting.lost()
 
+    def close(self) -> None:
+        """Take no more requests, nor the rest of one that is coming."""
+        if self._missing:
+            assert self._idle is not None
+            self._idle.cancel()
+        else:
+            self._give_kept()  # before aiohttp takes nothing any more
+        super().close()
+
     def put_back(self, body: bytes) -> None:
         """The body of the request that has come was read, and is to be read again."""
+        if self._kept:
+            return
         message, content = self._messages[0]
         content = StreamReader(self, len(body), loop=self._loop)
         content.feed_data(body)
@@ -193,20 +244,81 @@ class Connection(web.RequestHandler):
         """Send the rest of the answer of the request that was put aside, and let the next one come."""
         self.send(pieces)
         self.waiting = None
-        self._messages.popleft()
-        if _COUNTS and self._parser is not None:
-            self._parser.message_consumed()
+        if self._kept:
+            self._kept.clear()
+        else:
+            self._messages.popleft()
+            if _COUNTS and self._parser is not None:
+                self._parser.message_consumed()
         self._wait_for_the_next()
 
     def go_on(self) -> None:
-        """Let aiohttp make a task for the request that was put aside, to answer the rest of it."""
+        """Let aiohttp make a task for the request that was put aside, to answer what is not answered of it yet."""
         idle, self._idle = self._idle, None
         assert idle is not None
+        self._missing = 0
+        self.waits = _ANSWER
         self._waiter = idle
+        self._give_kept()
         _tell(idle)
 
-    def _take(self, idle: asyncio.Future[None]) -> bool:
-        """Put the request aside that has come, and have it answered; False where it needs a task."""
+    def _take(self, data: bytes, idle: asyncio.Future[None]) -> None:
+        """Put the request aside that begins, so that aiohttp is not told of it before it is known to need a task."""
+        if self.waits is _NOTHING:
+            self.waits = _HEAD
+        self._waiter = None
+        is_aside = False
+        try:
+            is_aside = self._take_known(data, idle) or self._take_new(data, idle)
+        finally:
+            if not is_aside:
+                self._waiter = idle
+                if self._messages:
+                    _tell(idle)
+
+    def _take_known(self, data: bytes, idle: asyncio.Future[None]) -> bool:
+        """Keep a request with a known head until it is whole, and have it answered; False where it is for aiohttp."""
+        head = self._head
+        found = None if head is None or self._left else head.begins(data)
+        if head is None or found is None:
+            return False
+        start, length = found
+        missing = start + length - len(data)
+        if missing < 0 or length > self._server.direct.most:
+            return False
+        self._kept.append(data)
+        if missing:
+            self._idle, self._missing = idle, missing
+            self.waits = _BODY
+        elif not self._begin(head.message, _Whole(data[start:]), idle):
+            self._kept.clear()
+            return False
+        return True
+
+    def _take_more(self, data: bytes) -> None:
+        """The rest of a request that is kept, or some of it."""
+        if self._close or self._force_close:
+            return
+        self._kept.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return
+        is_whole = not self._missing
+        head, idle = self._head, self._idle
+        assert head is not None
+        assert idle is not None
+        is_aside = False
+        try:
+            is_aside = is_whole and self._begin(head.message, _Whole(head.body(self._kept)), idle)
+        finally:
+            if not is_aside:
+                self.go_on()
+
+    def _take_new(self, data: bytes, idle: asyncio.Future[None]) -> bool:
+        """Have aiohttp read the request, and have it answered; False where it needs a task."""
+        self._give(data)
+        if not self._messages:
+            return False
         message, content = self._messages[0]
         if (
             not isinstance(message, RawRequestMessage)  # but an error
@@ -215,10 +327,14 @@ class Connection(web.RequestHandler):
             or message.upgrade
             or message.compression is not None
             or not content.is_eof()
-            or self.writing_paused  # its answer would have to wait
         ):
             return False
-        waiting = self._server.direct(self, message, content)
+        return self._begin(message, content, idle)
+
+    def _begin(self, message: RawRequestMessage, body: Body, idle: asyncio.Future[None]) -> bool:
+        if self.writing_paused:  # its answer would have to wait
+            return False
+        waiting = self._server.direct.begin(self, message, body)
         if waiting is None:
             return False
         self.waiting = waiting
@@ -226,6 +342,23 @@ class Connection(web.RequestHandler):
         self._idle = idle
         waiting.begin()
         return True
+
+    def _give(self, data: bytes) -> None:
+        """Let aiohttp read, and follow where a request ends."""
+        left = self._left
+        _data_received(self, data)
+        if left > 0:
+            self._left = max(left - len(data), UNKNOWN)
+        elif not left:
+            message = self._messages[0][0] if len(self._messages) == 1 else None
+            self._left = rest_of(data, message)
+            if isinstance(message, RawRequestMessage) and self._left != UNKNOWN:
+                self._head = Head.of(data, message)
+
+    def _give_kept(self) -> None:
+        kept, self._kept = self._kept, []
+        for data in kept:
+            self._give(data)
 
     def _wait_for_the_next(self) -> None:
         """What aiohttp does behind each request."""

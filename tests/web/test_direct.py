@@ -22,17 +22,20 @@ from bridge.observe import audit
 from bridge.web import reply
 from bridge.web.direct_answer import DirectAnswer
 from bridge.web.front import Front
+from bridge.web.heads import Head
 from bridge.web.server import Connection
 from tests.conftest import ACCEPT, Running, Session, StartBridge, last, message, peer, tool
 from tests.faults.conftest import until as until_seen
 
-Head = dict[str, str]
+Fields = dict[str, str]
 
 
-@pytest.fixture(autouse=True)
-def ways(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+@pytest.fixture(autouse=True, params=["a new head", "a known head"])
+def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Which way requests have gone."""
     gone: Counter[str] = Counter()
+    if request.param == "a new head":
+        monkeypatch.setattr(Head, "of", lambda *_: None)
 
     def counted(owner: Any, method: str, way: str) -> None:
         real = getattr(owner, method)
@@ -67,13 +70,13 @@ class Wire:
     def send(self, session: Session, body: Any, extra: str = "", version: str = "1.1") -> None:
         self.writer.write(request(session, body, extra, version))
 
-    async def head(self) -> tuple[int, Head]:
+    async def head(self) -> tuple[int, Fields]:
         async with soon():
             first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
         fields = (line.partition(": ") for line in lines)
         return int(first.split()[1]), {name.lower(): value for name, _, value in fields}
 
-    async def answer(self) -> tuple[int, Head, bytes]:
+    async def answer(self) -> tuple[int, Fields, bytes]:
         """The next answer, of either kind, whole."""
         status, head = await self.head()
         if "content-length" in head:
@@ -104,13 +107,18 @@ def request(session: Session, body: Any, extra: str = "", version: str = "1.1") 
 
 
 @contextlib.asynccontextmanager
-async def wired(bridge: Running) -> AsyncIterator[Wire]:
-    """A connection on which one request was answered, so that it waits for the next one."""
+async def wired(bridge: Running, session: Session | None = None) -> AsyncIterator[Wire]:
+    """A connection on which one request was answered, so that it waits for the next one; one with the head that
+    requests of ``session`` have.
+    """
     address = urlsplit(bridge.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
     wire = Wire(reader, writer)
     assert (await wire.answer())[0] == 200
+    if session is not None:
+        wire.send(session, b"{")
+        assert (await wire.answer())[0] == 400
     try:
         yield wire
     finally:
@@ -152,7 +160,7 @@ async def row(bridge: Running) -> dict[str, Any]:
 
 async def test_a_call_is_answered_without_a_task(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         for number in range(50):  # more than aiohttp puts aside
             wire.send(session, tool("echo", 7, x=number))
@@ -169,7 +177,7 @@ async def test_a_call_is_answered_without_a_task(bridge: Running, ways: Counter[
 async def test_both_ways_give_the_same_answer(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
     answers = []
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         for extra in ("", "X: y\r\nAccept: application/json, text/event-stream, */*\r\n"):
             wire.send(session, tool("echo", "a b", x="é"), extra)
@@ -206,7 +214,7 @@ async def test_what_is_unusual_is_told_as_ever_and_the_connection_lives_on(
 ) -> None:
     body, extra = UNUSUAL[what]()
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, body, extra)
         status, _, answer = await wire.answer()
@@ -226,7 +234,7 @@ async def test_a_connection_that_its_client_wants_closed_is(
     bridge: Running, ways: Counter[str], version: str, extra: str
 ) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, tool("echo", 1, x=1), extra, version)
         assert await wire.result() == {"x": 1}
@@ -239,7 +247,7 @@ async def test_a_connection_that_its_client_wants_closed_is(
 async def test_a_request_in_two_pieces_is_one_request(bridge: Running, cut: int) -> None:
     session = await bridge.session()
     data = request(session, tool("echo", 1, x=1))
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         [connection] = [each for each in connections(bridge) if each._keepalive_handle is not None][-1:]
         before = connection.waits
         wire.writer.write(data[:cut])
@@ -250,7 +258,7 @@ async def test_a_request_in_two_pieces_is_one_request(bridge: Running, cut: int)
 
 async def test_requests_that_come_together_are_answered_in_their_order(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.writer.write(b"".join(request(session, tool("echo", 1, x=number)) for number in range(80)))
         assert [await wire.result() for _ in range(80)] == [{"x": number} for number in range(80)]
@@ -261,7 +269,7 @@ async def test_requests_that_come_together_are_answered_in_their_order(bridge: R
 
 async def test_a_request_that_comes_before_the_answer_waits_for_it(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, tool("never", 1))
         await taken(ways)
@@ -283,7 +291,7 @@ def _running(bridge: Running, session: Session) -> tuple[Any, list[Any]]:
 
 async def test_a_client_that_hangs_up_leaves_its_call_running(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, tool("never", 1))
         await taken(ways)
@@ -300,7 +308,7 @@ async def test_a_client_that_hangs_up_leaves_its_call_running(bridge: Running, w
 
 async def test_progress_comes_before_the_answer_in_one_stream(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, tool("progress", 1, token="t", steps=2))
         status, head, body = await wire.answer()
@@ -316,7 +324,7 @@ async def test_progress_comes_before_the_answer_in_one_stream(bridge: Running, w
 
 async def test_events_come_one_by_one_as_the_server_sends_them(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, tool("wait", 1, token="t", key="k"))
         await wire.head()
@@ -332,7 +340,7 @@ async def test_events_come_one_by_one_as_the_server_sends_them(bridge: Running, 
 
 async def test_more_than_is_written_at_once_is_written_all_the_same(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, tool("progress", 1, token="t" * 4000, steps=200))
         _, _, body = await wire.answer()
@@ -343,7 +351,7 @@ async def test_more_than_is_written_at_once_is_written_all_the_same(bridge: Runn
 
 async def test_what_is_lost_with_its_connection_is_not_begun(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         wire.send(session, tool("never", 1))
         await taken(ways)
         connection = waiting(bridge)
@@ -360,7 +368,7 @@ async def test_what_the_bridge_answers_itself_is_answered_at_once(
 ) -> None:
     bridge = await start_bridge({"peer": peer(sharing="shared")})
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, message("logging/setLevel", 1, level="debug"))
         assert await wire.result() == {}
@@ -369,7 +377,7 @@ async def test_what_the_bridge_answers_itself_is_answered_at_once(
 
 async def test_a_client_that_loses_its_stream_goes_on_with_it(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         wire.send(session, tool("wait", 1, key="k"))
         await wire.head()
         seen = event_id(await wire.chunk())
@@ -385,7 +393,7 @@ async def test_a_client_that_loses_its_stream_goes_on_with_it(bridge: Running, w
 
 async def test_a_stream_that_is_taken_over_ends_and_its_connection_serves_on(bridge: Running) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         wire.send(session, tool("wait", 1, key="k"))
         await wire.head()
         seen = event_id(await wire.chunk())
@@ -404,7 +412,7 @@ async def test_a_long_silence_is_broken_in_a_task(
     monkeypatch.setattr(reply, "KEEP_ALIVE", 0.02)
     bridge = await start_bridge()
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, tool("wait", 1, key="k") if begun else tool("never", 1))
         status, head = await wire.head()
@@ -425,7 +433,7 @@ async def test_a_long_silence_is_broken_in_a_task(
 
 async def test_a_client_that_does_not_read_is_waited_for_in_a_task(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, tool("wait", 1, token="t", key="k"))
         await wire.head()
@@ -445,7 +453,7 @@ async def test_a_client_that_does_not_read_is_waited_for_in_a_task(bridge: Runni
 
 async def test_no_answer_is_put_behind_one_that_is_not_read(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         connection = connections(bridge)[-1]
         for each in connections(bridge):
             each.pause_writing()
@@ -458,7 +466,7 @@ async def test_no_answer_is_put_behind_one_that_is_not_read(bridge: Running, way
 
 async def test_the_end_of_its_session_answers_a_call(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, tool("never", 1))
         await taken(ways)
@@ -473,7 +481,7 @@ async def test_the_end_of_its_session_answers_a_call(bridge: Running, ways: Coun
 
 async def test_the_death_of_its_child_answers_a_call(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         wire.send(session, tool("die", 1))
         status, _, body = await wire.answer()
         assert status == 200
@@ -484,7 +492,7 @@ async def test_the_death_of_its_child_answers_a_call(bridge: Running, ways: Coun
 async def test_a_shutdown_waits_for_a_call(start_bridge: StartBridge, ways: Counter[str]) -> None:
     bridge = await start_bridge()
     session = await bridge.session()
-    async with wired(bridge) as wire, wired(bridge) as other:
+    async with wired(bridge, session) as wire, wired(bridge, session) as other:
         wire.send(session, tool("never", 1))
         await taken(ways)
         _, [exchange] = _running(bridge, session)
@@ -501,7 +509,7 @@ async def test_a_shutdown_waits_for_a_call(start_bridge: StartBridge, ways: Coun
 @pytest.mark.parametrize("how", ["close", "shutdown"])
 async def test_a_connection_is_not_closed_before_its_answer(bridge: Running, ways: Counter[str], how: str) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         wire.send(session, tool("never", 1))
         await taken(ways)
         connection = waiting(bridge)
@@ -517,7 +525,7 @@ async def test_a_connection_is_not_closed_before_its_answer(bridge: Running, way
 
 async def test_an_idle_connection_is_kept_as_long_after_a_direct_call(bridge: Running) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         connection = connections(bridge)[-1]
         connection._next_keepalive_close_time = 0.0
         wire.send(session, tool("echo", 1, x=1))
@@ -527,7 +535,7 @@ async def test_an_idle_connection_is_kept_as_long_after_a_direct_call(bridge: Ru
 
 async def test_a_connection_is_not_idle_while_it_waits_for_a_direct_call(bridge: Running, ways: Counter[str]) -> None:
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, tool("never", 1))
         await taken(ways)
@@ -561,7 +569,7 @@ async def test_an_allowed_page_sees_the_answer(start_bridge: StartBridge, ways: 
     bridge = await start_bridge(ALLOWED_ORIGINS=page)
     session = await bridge.session()
     seen = []
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         for call in (tool("echo", 1), tool("echo", 1), tool("progress", 1, token=1, steps=1)):
             wire.send(session, call, f"Origin: {page}\r\n")
@@ -575,7 +583,7 @@ async def test_an_allowed_page_sees_the_answer(start_bridge: StartBridge, ways: 
 async def test_a_page_without_a_printable_name_does_no_harm(start_bridge: StartBridge, ways: Counter[str]) -> None:
     bridge = await start_bridge(ALLOWED_ORIGINS="*")
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         for _ in range(2):
             wire.writer.write(request(session, tool("echo", 1, x=1), "Origin: http://?\r\n").replace(b"?", b"\xff"))
@@ -604,7 +612,7 @@ async def test_the_host_that_a_proxy_names_is_checked_each_time(
 ) -> None:
     bridge = await start_bridge(TRUST_PROXY="127.0.0.1", ALLOWED_HOSTS="bridge.example")
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         wire.send(session, tool("echo", 1), "X-Forwarded-Host: bridge.example\r\n")
         assert (await wire.answer())[0] == 200
         ways.clear()
@@ -627,7 +635,7 @@ async def test_where_calls_are_counted_or_wait_for_a_child_they_go_the_usual_way
 ) -> None:
     bridge = await start_bridge(servers, **settings)
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, tool("echo", 1, x=1))
         assert await wire.result() == {"x": 1}
@@ -642,7 +650,7 @@ async def test_a_session_without_a_child_gets_one_on_the_usual_way(
     entry = bridge.service.core.sessions.pool.find(session.id)
     assert entry is not None
     bridge.service.core.sessions.seating.park(entry, "a test wants it")
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         for _ in range(2):
             wire.send(session, tool("echo", 1, x=1))
@@ -685,7 +693,7 @@ async def test_a_session_of_one_server_is_none_of_another(start_bridge: StartBri
     bridge = await start_bridge({"peer": peer(), "other": peer()})
     session = await bridge.session()
     elsewhere = replace(session, url=session.url.replace("peer", "other"))
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(elsewhere, tool("echo", 1, x=1))
         assert (await wire.answer())[0] == 404
@@ -698,7 +706,7 @@ async def test_calls_that_are_audited_are_all_written_down(
     caplog.set_level(logging.INFO, audit.LOGGER)
     bridge = await start_bridge()
     session = await bridge.session()
-    async with wired(bridge) as wire:
+    async with wired(bridge, session) as wire:
         ways.clear()
         wire.send(session, tool("echo", 1, x=1))
         assert await wire.result() == {"x": 1}
