@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 from bridge.cluster.hosting import Inheritance, new_key
 from bridge.cluster.side import Between, Side, lone
-from bridge.observe.logs import Logs
 from bridge.web.app import Service
 from bridge.web.listening import private_directory
 
@@ -17,9 +16,8 @@ from bridge.web.listening import private_directory
 class Alone:
     """The whole bridge in this process. ``end`` ends it; it is told why."""
 
-    def __init__(self, service: Service, logs: Logs, end: Callable[[str], object]) -> None:
+    def __init__(self, service: Service, end: Callable[[str], object]) -> None:
         self._service = service
-        self._logs = logs
         self.end = end
 
     @property
@@ -41,7 +39,6 @@ class Alone:
 
     async def give_way(self, own: Side, other: Side, patience: float) -> None:
         """Leave what comes to the other one."""
-        self._logs.share()
         await self._service.handover.give_way(_between(own, other), patience)
 
     async def come_back(self) -> None:

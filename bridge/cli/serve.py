@@ -101,9 +101,9 @@ def _serve_with_workers(
     return restarting.wait(code)
 
 
-def _logs(settings: Settings, node: str | None, inherited: Inheritance | None = None) -> Logs:
+def _logs(settings: Settings, node: str | None) -> Logs:
     level, directory, layout = settings.log_level, settings.log_dir, settings.log_format
-    return Logs(level, directory, layout, audits=settings.audit_log, node=node, shared=inherited is not None)
+    return Logs(level, directory, layout, audits=settings.audit_log, node=node)
 
 
 def _say_problems(settings: Settings, servers: Servers) -> None:
@@ -125,7 +125,7 @@ def serve(
     ``options`` are what the configuration was read by, and will be again. ``own`` is the place of a worker,
     ``inherited`` what another bridge has left to this one.
     """
-    with _logs(settings, None if own is None else name_of(own.index), inherited) as logs:
+    with _logs(settings, None if own is None else name_of(own.index)) as logs:
         if own is None:
             _say_problems(settings, servers)
         keep_heap()
@@ -164,7 +164,7 @@ async def _run(
     notifier = Notifier(os.environ)
     restarting = None
     if own is None:
-        alone = Alone(service, logs, end)
+        alone = Alone(service, end)
         restarting = Restarting(settings, options.typed, options.environ, notifier, inherited, alone)
         service.on_restart = restarting.restart
     _hear_signals(service, reloading, restarting, end)

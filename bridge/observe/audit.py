@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import re
-import time
 from collections.abc import Sequence
 from typing import Any
+
+from bridge.observe.stamp import Stamp
 
 #: The logger whose records are events; each has its members as its attribute ``members``.
 LOGGER = "bridge.audit"
@@ -75,15 +76,13 @@ def masked(argv: Sequence[str]) -> list[str]:
 class AuditFormatter(logging.Formatter):
     """One JSON object per line; line ends and escapes within it are JSON's."""
 
-    _second = 0
-    _stamp = ""
+    def __init__(self) -> None:
+        super().__init__()
+        self._stamp = Stamp()
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        if int(record.created) != self._second:
-            self._second = int(record.created)
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self._second))
         members: dict[str, Any] = getattr(record, "members", {})
-        line = {"time": f"{self._stamp}.{int(record.msecs):03d}Z", "event": record.msg, **members}
+        line = {"time": self._stamp.of(record), "event": record.msg, **members}
         shown = {name: value[:SHOWN] if isinstance(value, str) else value for name, value in line.items()}
         return json.dumps(shown)

@@ -15,14 +15,14 @@ class Outage:
         self._path = path
         self._lost = 0
 
-    def lost(self, error: OSError) -> None:
-        """A line could not be written."""
-        self._lost += 1
-        if self._lost == 1:
+    def lost(self, error: OSError, lines: int) -> None:
+        """So many lines could not be written."""
+        self._lost += lines
+        if self._lost == lines:
             log.warning("%s cannot be written: %s; its lines are lost until it can", self._path, error.strerror)
 
     def written(self) -> None:
-        """A line was written."""
+        """Lines were written."""
         if self._lost:
             lost, self._lost = self._lost, 0
             log.warning("%s is written again; %d line(s) of it were lost", self._path, lost)

@@ -1,6 +1,6 @@
-"""A log file that several processes write: whole lines at its end, and one of them rotates it.
+"""A log file that one or several processes write: whole lines at its end, and whoever finds it full rotates it.
 
-A line is one ``write`` to a file that was opened for appending, which the kernel puts behind all others in one piece.
+Lines are one ``write`` to a file that was opened for appending, which the kernel puts behind all others in one piece.
 Before each, the name is looked at: where it leads to another file by now, somebody has rotated, and that one is opened.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bridge.observe.outage import Outage
@@ -18,13 +18,14 @@ from bridge.observe.outage import Outage
 #: A file is rotated at this size, and so many old ones are kept.
 ROTATE_BYTES = 10 * 1024 * 1024
 ROTATE_KEEP = 5
+#: Most bytes of lines in one piece: by so many for each process a file may become too large.
+PIECE = 64 * 1024
 
 
-class SharedFile(logging.Handler):
-    """Writes records to ``path``. Raises OSError when it cannot be opened."""
+class SharedFile:
+    """Writes lines to ``path``. Raises OSError when it cannot be opened."""
 
     def __init__(self, path: Path, most: int = ROTATE_BYTES, keep: int = ROTATE_KEEP) -> None:
-        super().__init__()
         self._path = path
         self._most = most
         self._keep = keep
@@ -33,41 +34,59 @@ class SharedFile(logging.Handler):
         self._outage = Outage(path)
         self._reopen()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
+    def write(self, lines: Sequence[str]) -> None:
+        """Write lines, each with its end. What cannot be written is lost, and told of once."""
+        left = [line.encode(errors="backslashreplace") for line in lines]
         try:
-            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
-            if self._is_full(line):
-                with _alone(self._path.parent):
-                    if self._is_full(line):  # nobody else was faster
-                        self._rotate()
-            if self._found() != self._file:
-                self._reopen()
-            if os.write(self._descriptor, line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            while left:
+                count = self._make_room(left)
+                self._append(b"".join(left[:count]))
+                del left[:count]
             self._outage.written()
         except OSError as error:
-            self._outage.lost(error)
-        except Exception:
-            self.handleError(record)
+            self._outage.lost(error, len(left))
 
     def close(self) -> None:
         """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        super().close()
 
-    def _is_full(self, line: bytes) -> bool:
+    def _make_room(self, lines: Sequence[bytes]) -> int:
+        """Rotate where not even the first line fits; return how many of them go into one piece."""
+        if self._fit(lines) == 0:
+            with _alone(self._path.parent):
+                if self._fit(lines) == 0:  # nobody else was faster
+                    self._rotate()
+        return self._fit(lines) or 1
+
+    def _fit(self, lines: Sequence[bytes]) -> int:
+        """How many lines fit into the file, up to a piece; one in any case where it is empty."""
+        size = self._size()
+        room = min(self._most - size, PIECE)
+        for count, line in enumerate(lines):
+            room -= len(line)
+            if room < 0:
+                return count or int(not size)
+        return len(lines)
+
+    def _append(self, piece: bytes) -> None:
+        if self._found() != self._file:
+            self._reopen()
+        if os.write(self._descriptor, piece) < len(piece):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _size(self) -> int:
         try:
-            return self._path.stat().st_size + len(line) > self._most
+            return self._path.stat().st_size
         except FileNotFoundError:
-            return False
+            return 0
 
     def _rotate(self) -> None:
         for number in range(self._keep - 1, 0, -1):
             with contextlib.suppress(FileNotFoundError):
                 self._older(number).replace(self._older(number + 1))
+        self.close()  # else Windows does not let go of the name
         self._path.replace(self._older(1))
 
     def _older(self, number: int) -> Path:
@@ -81,9 +100,8 @@ class SharedFile(logging.Handler):
         return found.st_dev, found.st_ino
 
     def _reopen(self) -> None:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self.close()
         self._descriptor = descriptor
         found = os.fstat(descriptor)
         self._file = found.st_dev, found.st_ino
@@ -92,9 +110,12 @@ class SharedFile(logging.Handler):
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """Be the only one of all processes that rotates in a directory."""
-    import fcntl  # which Windows has not
+    if sys.platform == "win32":  # a bridge has one process there
+        yield
+        return
+    import fcntl
 
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

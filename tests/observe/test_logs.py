@@ -7,13 +7,15 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from bridge.observe.logs import QUEUE_RECORDS, STDERR_SHOWN, Logs
+from bridge.observe import writer
+from bridge.observe.logs import STDERR_SHOWN, Logs
+from bridge.observe.writer import QUEUE_RECORDS
 
 log = logging.getLogger("bridge.test")
 
@@ -38,7 +40,9 @@ def _loggers_are_left_as_they_were() -> Iterator[None]:
     names = (None, "bridge", "bridge.child_stderr")
     before = [logging.getLogger(name).level for name in names]
     handlers = list(logging.getLogger().handlers)
+    about = vars(logging).copy()
     yield
+    assert vars(logging) == about
     assert [logging.getLogger(name).level for name in names] == before
     assert logging.getLogger().handlers == handlers
 
@@ -368,6 +372,78 @@ def test_a_full_queue_loses_lines_and_counts_them_and_nobody_waits(tmp_path: Pat
     found = messages(console.getvalue())
     assert found[1:-1] == [f"line {number};" for number in range(QUEUE_RECORDS)]
     assert found[-1] == "7 log lines were lost: the disk was too slow"
+
+
+def test_lines_wait_for_each_other_and_an_error_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PAUSE", 1000.0)
+    written: list[list[object]] = []
+    is_written = threading.Semaphore(0)
+
+    def write(records: Sequence[logging.LogRecord]) -> None:
+        written.append([record.msg for record in records])
+        if "error" in written[-1]:
+            is_written.release()
+
+    made = writer.Writer(write)
+    for _ in range(2):
+        written.clear()
+        for number in range(1000):
+            made.handle(logging.LogRecord("", logging.INFO, "", 0, str(number), (), None))
+        made.handle(logging.LogRecord("", logging.ERROR, "", 0, "error", (), None))
+        assert is_written.acquire(timeout=PATIENCE)
+        assert [text for texts in written for text in texts] == [*map(str, range(1000)), "error"]
+        assert max(map(len, written)) == writer.AT_ONCE
+        assert len(written) <= 1001 // writer.AT_ONCE + 2
+    made.stop()
+
+
+def test_what_comes_too_late_does_not_keep_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "AT_ONCE", 1)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write(_: Sequence[logging.LogRecord]) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+
+    made = writer.Writer(write)
+    made.handle(logging.makeLogRecord({"levelno": logging.ERROR}))
+    assert begun.wait(PATIENCE)
+    stopping = threading.Thread(target=made.stop)
+    stopping.start()
+    while made._waiting.empty():
+        pass
+    made.handle(logging.makeLogRecord({"levelno": logging.INFO}))
+    go_on.set()
+    stopping.join(PATIENCE)
+    assert not stopping.is_alive()
+
+
+def test_what_is_written_now_is_read_soon(tmp_path: Path) -> None:
+    console = HeardConsole()
+    with Logs("INFO", tmp_path, "text", console):
+        for text in ("one", "two"):
+            log.info("%s", text)
+            console.wait_for(text)
+
+
+def test_a_terminal_that_has_gone_costs_no_file_its_lines(tmp_path: Path) -> None:
+    console = io.StringIO()
+    console.close()
+    with Logs("INFO", tmp_path, "text", console):
+        log.info("one")
+    assert messages(read(tmp_path / "bridge.log")) == ["one"]
+
+
+def test_a_call_that_cannot_be_formatted_is_told_of_and_costs_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Logs("INFO", tmp_path, "text", io.StringIO()):
+        log.info("one")
+        [entrance] = [each for each in logging.getLogger().handlers if isinstance(each, writer.Writer)]
+        entrance.handle(logging.LogRecord("bridge.test", logging.INFO, "", 0, "%d", ("no number",), None))
+        log.info("two")
+    assert messages(read(tmp_path / "bridge.log")) == ["one", "two"]
+    assert "Logging error" in capsys.readouterr().err
 
 
 def test_no_lost_lines_are_no_news(tmp_path: Path) -> None:

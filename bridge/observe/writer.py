@@ -1,0 +1,68 @@
+"""The thread that writes logs. A line costs the event loop little more than putting it into a queue.
+
+The thread takes all that waits at once, because what costs is to go back and forth between the two: each time it wakes
+for a line, the event loop waits for the interpreter's lock behind it. So it writes 50 times a second at most, and an
+error at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+#: Records that may wait for the disk.
+QUEUE_RECORDS = 10_000
+#: Seconds for which the first of them waits for more.
+PAUSE = 0.02
+#: Records that are formatted between two writes: the event loop may have to wait for so many.
+AT_ONCE = 50
+
+
+class Writer(logging.Handler):
+    """Hands records to ``write``, in a thread. Loses records rather than time; ``lost`` is how many."""
+
+    def __init__(self, write: Callable[[Sequence[logging.LogRecord]], None]) -> None:
+        super().__init__()
+        self.lost = 0
+        self._write = write
+        self._waiting: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
+        self._at_once = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
+        self._thread.start()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Take a record, from any thread. It is formatted when it is written."""
+        if self._waiting.qsize() >= QUEUE_RECORDS:
+            self.lost += 1
+            return False
+        self._waiting.put(record)
+        if record.levelno >= logging.ERROR:
+            self._at_once.set()
+        return True
+
+    def stop(self) -> None:
+        """Write what waits, and end the thread."""
+        self._waiting.put(None)
+        self._at_once.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        is_last = False
+        while not is_last:
+            found = [self._waiting.get()]
+            self._at_once.wait(PAUSE)
+            self._at_once.clear()
+            while found:
+                is_last = is_last or None in found
+                self._write([record for record in found if record is not None])
+                found = self._next()
+
+    def _next(self) -> list[logging.LogRecord | None]:
+        found: list[logging.LogRecord | None] = []
+        with contextlib.suppress(queue.Empty):
+            while len(found) < AT_ONCE:
+                found.append(self._waiting.get_nowait())
+        return found
