@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import time
-from pathlib import Path
 
 import psutil
 
@@ -34,13 +33,14 @@ def may_have_children(pid: int) -> bool:
     thread that ends go to the first one of its process, which is therefore read last.
     """
     try:
-        threads = sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda task: int(task.name), reverse=True)
-        return any(_begins(thread / "children") for thread in threads)
+        with os.scandir(f"/proc/{pid}/task") as found:
+            threads = sorted((int(each.name) for each in found), reverse=True)
+        return any(_begins(f"/proc/{pid}/task/{thread}/children") for thread in threads)
     except OSError:  # also when no descriptor is left, and where a thread has just ended
         return True
 
 
-def _begins(path: Path) -> bool:
+def _begins(path: str) -> bool:
     """Whether there is anything in a file."""
     fd = os.open(path, os.O_RDONLY)
     try:

@@ -20,7 +20,7 @@ from bridge.web.around import Around
 from bridge.web.body import LARGE, others_first, read_json
 from bridge.web.calls import Call
 from bridge.web.errors import refusal
-from bridge.web.prebuilt import Prebuilt
+from bridge.web.prebuilt import Prebuilt, taken
 from bridge.web.principal import check_server, owner_of
 
 #: Keys with which other bridges let a request name the program to run. This one never does.
@@ -102,7 +102,7 @@ class BridgeFace:
                 # About an id, a handshake or capabilities of its sender; the child knows only the bridge's own.
                 with self._drain:
                     await self._clients.client(server, owner_of(request))
-                return web.Response(status=202)
+                return taken()
             line = await self.ask(request, server, message)
             if is_bare and len(line) >= LARGE:
                 await others_first()

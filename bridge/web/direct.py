@@ -1,4 +1,4 @@
-"""Calls that are answered without a task.
+"""Calls, and what wants no answer, that are answered without a task.
 
 Most of what a server spends on a request is what lets its handler wait: a task, and turns of the event loop to wake it.
 A call whose child is there waits for nothing but its answer. So it is sent to the child as soon as it has been read,
@@ -27,13 +27,13 @@ from bridge.protocol.versions import is_handshake
 from bridge.sessions.streamable import StreamableSession
 from bridge.web.around import Around
 from bridge.web.body import ENOUGH, LARGE
-from bridge.web.direct_answer import DirectAnswer, ModernDirectAnswer, SessionAnswer
+from bridge.web.direct_answer import ModernDirectAnswer, SessionAnswer, Taken
 from bridge.web.front import named
-from bridge.web.mcp import VERSION_HEADER
+from bridge.web.mcp import VERSION_HEADER, hand_on
 from bridge.web.modern import ModernFace
 from bridge.web.prebuilt import fits_a_head
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER
-from bridge.web.server import Body, Connection
+from bridge.web.server import Body, Connection, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ class DirectCalls:
         self._calls = around.calls
         self._silence = around.silence
 
-    def begin(self, connection: Connection, message: RawRequestMessage, body: Body) -> DirectAnswer | None:
-        """Send a call to its child; None where it has to go the usual way, and nothing of it has happened."""
+    def begin(self, connection: Connection, message: RawRequestMessage, body: Body) -> Waiting | None:
+        """Send what a client says to its child; None where it has to go the usual way, and nothing has happened."""
         server = self._servers.get(message.path) or self._named(message.path)
         if not server or message.method != "POST" or self._limits.is_set or log.isEnabledFor(logging.DEBUG):
             return None
@@ -91,7 +91,7 @@ class DirectCalls:
         elif not self._takes_modern(server):
             return None
         data = body.read_nowait()
-        answer: DirectAnswer | None = None
+        answer: Waiting | None = None
         try:
             called = messages.parse(data)
             if session is not None:
@@ -117,8 +117,11 @@ class DirectCalls:
         version: str | None,
         called: Message,
         origin: str | None,
-    ) -> SessionAnswer | None:
-        if not isinstance(called, Request) or called.method == "initialize":
+    ) -> Waiting | None:
+        if not isinstance(called, Request):
+            hand_on(session, called)
+            return Taken(connection, origin)
+        if called.method == "initialize":
             return None
         if called.meta and is_modern(version, called):
             return None

@@ -20,9 +20,30 @@ from bridge.sessions.modern import ModernAnswer
 from bridge.sessions.streamable import StreamableSession
 from bridge.web.drain import Drain
 from bridge.web.modern import ModernFace, status_of_answer
-from bridge.web.prebuilt import json_answer, session_lines, sharing_lines, stream_head, stream_pieces
+from bridge.web.prebuilt import bare_answer, json_answer, session_lines, sharing_lines, stream_head, stream_pieces
 from bridge.web.reply import as_events, next_event, opening, plain_event
 from bridge.web.server import Connection
+
+
+class Taken:
+    """The answer to what wants none."""
+
+    __slots__ = ("_connection", "_origin")
+
+    def __init__(self, connection: Connection, origin: str | None) -> None:
+        self._connection = connection
+        self._origin = origin
+
+    def begin(self) -> None:
+        """Answer."""
+        self._connection.answer(bare_answer(202, b"" if self._origin is None else sharing_lines(self._origin)))
+
+    def lost(self) -> None:
+        """Nothing is lost: it was answered at once."""
+
+    async def rest(self, request: web.BaseRequest) -> web.StreamResponse:
+        """There is none."""
+        raise AssertionError(request)
 
 
 class DirectAnswer(abc.ABC):

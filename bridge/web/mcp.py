@@ -32,9 +32,9 @@ from bridge.web.body import LARGE, check_accept, others_first, read_json
 from bridge.web.calls import Call
 from bridge.web.errors import refusal
 from bridge.web.modern import ModernFace
-from bridge.web.prebuilt import Prebuilt
+from bridge.web.prebuilt import Prebuilt, gone, taken
 from bridge.web.principal import owner_of
-from bridge.web.reply import JSON_TYPE, SESSION_HEADER, SSE_TYPE, as_events, as_json
+from bridge.web.reply import JSON_TYPE, SESSION_HEADER, SSE_TYPE, as_events
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class McpFace:
         """End a session."""
         _check_handshake(request)
         self._sessions.delete(self._session(request, self._server_of(request)))
-        return web.Response(status=204)
+        return gone()
 
     def _session(self, request: web.BaseRequest, server: str) -> SessionEntry:
         self._check(server)
@@ -139,15 +139,9 @@ class McpFace:
     def _take(self, request: web.BaseRequest, server: str, message: Notification | Response) -> web.Response:
         """Take what wants no answer."""
         if self._implicit and SESSION_HEADER not in request.headers:
-            return web.Response(status=202)  # about a handshake that the bridge has done itself
-        session = self._session(request, server).session
-        if isinstance(message, Notification):
-            session.tell(message)
-        elif not session.answer(message):
-            # No error, though the specification allows 400: an answer may cross with the end of its question, and
-            # clients exist that give up the whole session then (docs/decisions/002).
-            log.debug("session %s: an answer to nothing that was asked in it is dropped", session.label)
-        return web.Response(status=202)
+            return taken()  # about a handshake that the bridge has done itself
+        hand_on(self._session(request, server).session, message)
+        return taken()
 
     async def _batch(self, request: web.BaseRequest, server: str, body: bytes) -> web.StreamResponse:
         """Take several messages at once (specification 2025-03-26 only)."""
@@ -159,7 +153,7 @@ class McpFace:
         found = messages.parse_batch(body, MOST_PARTS)
         if not any(isinstance(each, Request | Rejection) for each in found):
             await self._take_parts(request, session, Batch([]), found)
-            return web.Response(status=202)
+            return taken()
         with self._drain:
             batch = Batch(found)
             try:
@@ -237,7 +231,7 @@ class McpFace:
             exchange = await session.call(message, silence=silence)
         else:
             exchange = await call.sent(session.call(call.message, silence=silence, on_end=call.ended))
-        return await self._follow(request, session, exchange, Prebuilt)
+        return await self._follow(request, session, exchange)
 
     async def _open(self, request: web.BaseRequest, server: str) -> SessionEntry:
         return await self._sessions.open(server, owner_of(request), variables=self._variables.take(request, server))
@@ -257,7 +251,7 @@ class McpFace:
         session.variables = session.variables or self._variables.take(request, session.server)
         call = self._calls.begin(request, session.server, message, session)
         exchange = await self._greeting(entry, message, call)
-        return await self._follow(request, entry.session, exchange, as_json)
+        return await self._follow(request, entry.session, exchange)
 
     async def _greeting(self, entry: SessionEntry, message: Request, call: Call | None) -> Exchange:
         silence = self._timing.start(entry.session.server)
@@ -281,7 +275,7 @@ class McpFace:
         entry = await (opening if call is None else call.sent(opening))
         try:
             exchange = await self._greeting(entry, message, call)
-            response = await self._follow(request, entry.session, exchange, as_json)
+            response = await self._follow(request, entry.session, exchange)
         except BaseException:
             # The client has gone before it could learn the id: nobody will ever use this session.
             self._sessions.end(entry, "its client left during initialize")
@@ -293,7 +287,7 @@ class McpFace:
         # One that was opened and has ended meanwhile keeps its id: the next request hears so, and its client begins
         # anew. Without one it would go on as if there were no sessions here.
         if entry.session.closed and not response.prepared and "error" in jsontext.fields(exchange.answer):
-            del response.headers[SESSION_HEADER]
+            return Prebuilt(exchange.answer)
         return response
 
     async def _follow(
@@ -301,7 +295,6 @@ class McpFace:
         request: web.BaseRequest,
         session: StreamableSession,
         exchange: Exchange,
-        as_json: Callable[[bytes, str], web.Response],
     ) -> web.StreamResponse:
         """Answer a request of a session: JSON if its answer comes first, else events.
 
@@ -313,7 +306,7 @@ class McpFace:
             session.hung_up(exchange)
             raise
         if first is not None and first[1] is Kind.ANSWER:
-            return as_json(first[0], session.id)
+            return Prebuilt(first[0], session.id)
         return await as_events(request, session, session.backlog.open(exchange, [exchange.request.id]), self._silence)
 
     async def _follow_batch(
@@ -326,8 +319,18 @@ class McpFace:
             session.hung_up(batch)
             raise
         if answers is not None:
-            return as_json(b"[%b]" % b",".join(answers), session.id)
+            return Prebuilt(b"[%b]" % b",".join(answers), session.id)
         return await as_events(request, session, session.backlog.open(batch, batch.asked), self._silence)
+
+
+def hand_on(session: StreamableSession, message: Notification | Response) -> None:
+    """Hand on what a client says and wants no answer to."""
+    if isinstance(message, Notification):
+        session.tell(message)
+    elif not session.answer(message):
+        # No error, though the specification allows 400: an answer may cross with the end of its question, and clients
+        # exist that give up the whole session then (docs/decisions/002).
+        log.debug("session %s: an answer to nothing that was asked in it is dropped", session.label)
 
 
 def _check_handshake(request: web.Request) -> None:

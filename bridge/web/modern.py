@@ -19,7 +19,7 @@ from bridge.sessions.modern import ModernAnswer
 from bridge.web.around import Around
 from bridge.web.arrivals import has_arrived
 from bridge.web.calls import Call
-from bridge.web.prebuilt import Prebuilt
+from bridge.web.prebuilt import Prebuilt, taken
 from bridge.web.principal import owner_of
 from bridge.web.reply import JSON_TYPE, PING, event_stream, plain_event, pump
 
@@ -38,7 +38,7 @@ class ModernFace:
     async def post(self, request: web.BaseRequest, server: str, message: Message) -> web.StreamResponse:
         """Take one message that claims to be modern. Raises :class:`BridgeError` for what cannot be served."""
         if isinstance(message, Notification):
-            return web.Response(status=202)  # clients of this era have none; they cancel by closing the stream
+            return taken()  # clients of this era have none; they cancel by closing the stream
         if isinstance(message, Response):
             raise Rejection(Fault.NOT_A_MESSAGE, "no request of the server waits for an answer in this era")
         message, there = await self._elsewhere(request, message)

@@ -24,6 +24,10 @@ COPIED = 64 * 1024
 
 _TAIL = b"%bDate: %b\r\nServer: " + SERVER_SOFTWARE.encode() + b"\r\n\r\n"
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" + _TAIL
+_BARE = {
+    202: b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n" + _TAIL,
+    204: b"HTTP/1.1 204 No Content\r\n" + _TAIL,
+}
 _SESSION = b"Mcp-Session-Id: %b\r\n"
 
 SSE_HEADERS = {
@@ -82,6 +86,11 @@ def json_answer(body: bytes, lines: bytes) -> tuple[bytes, ...]:
     return (head + body,) if len(body) <= COPIED else (head, body)
 
 
+def bare_answer(status: int, lines: bytes) -> tuple[bytes, ...]:
+    """Return 202 or 204, which have no body, with further ``lines`` of its head."""
+    return (_BARE[status] % (lines, _clock.date()),)
+
+
 def stream_head(lines: bytes) -> bytes:
     """Return the head of an event stream, with further ``lines``."""
     return _STREAM_HEAD % (lines, _clock.date())
@@ -98,8 +107,9 @@ def stream_pieces(head: bytes, data: bytes, *, is_last: bool = False) -> tuple[b
 
 
 class _Short(web.StreamResponse):
-    """200 with a few headers, and the session id where there is one."""
+    """An answer with a few headers, and the session id where there is one."""
 
+    _code = 200
     _usual: web.StreamResponse | None = None
     _request: web.BaseRequest | None = None
     _more: CIMultiDict[str] | None = None
@@ -111,8 +121,8 @@ class _Short(web.StreamResponse):
 
     @property
     def status(self) -> int:
-        """Always 200."""
-        return 200
+        """That of the answer."""
+        return self._code
 
     @property
     def prepared(self) -> bool:
@@ -177,13 +187,16 @@ class _Short(web.StreamResponse):
 
 
 class Prebuilt(_Short, web.Response):
-    """200 with a JSON body."""
+    """200 with a JSON body, or 202 or 204 without any."""
 
-    def __init__(self, body: bytes, session_id: str = "") -> None:
+    def __init__(self, body: bytes, session_id: str = "", status: int = 200) -> None:
         self._json = body
         self._session_id = session_id
+        self._code = status
 
     def _in_full(self, headers: CIMultiDict[str]) -> web.StreamResponse:
+        if self._code != 200:
+            return web.Response(status=self._code, headers=headers)
         return web.Response(body=self._json, content_type="application/json", headers=headers)
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -191,8 +204,20 @@ class Prebuilt(_Short, web.Response):
         if self._usual is not None:
             await self._usual.write_eof()
             return
-        if self._send(*json_answer(self._json, self._own_lines())):
+        lines = self._own_lines()
+        pieces = json_answer(self._json, lines) if self._code == 200 else bare_answer(self._code, lines)
+        if self._send(*pieces):
             await self._drain()
+
+
+def taken() -> web.Response:
+    """What wants no answer was taken (specification, sending messages)."""
+    return Prebuilt(b"", status=202)
+
+
+def gone() -> web.Response:
+    """What was to be deleted is."""
+    return Prebuilt(b"", status=204)
 
 
 class PrebuiltStream(_Short):

@@ -50,11 +50,6 @@ def event_stream(request: web.BaseRequest, session_id: str = "") -> PrebuiltStre
     return response
 
 
-def as_json(message: bytes, session_id: str) -> web.Response:
-    """The answer that came first."""
-    return web.Response(body=message, content_type=JSON_TYPE, headers={SESSION_HEADER: session_id})
-
-
 def json_answer(value: Any, status: int = 200) -> web.Response:
     """An answer of the REST API."""
     return web.Response(body=jsontext.encode(value) + b"\n", content_type=JSON_TYPE, status=status)

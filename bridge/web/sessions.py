@@ -28,6 +28,7 @@ from bridge.sessions.timing import Timing
 from bridge.web.address import base_url
 from bridge.web.body import read_json
 from bridge.web.drain import Drain
+from bridge.web.prebuilt import gone
 from bridge.web.principal import check_persist, check_server, is_admin, owner_of, principal_of
 from bridge.web.reply import SESSION_HEADER, json_answer
 from bridge.web.routes import aliased
@@ -188,7 +189,7 @@ class SessionsFace:
     async def delete(self, request: web.Request) -> web.Response:
         """End a session."""
         self._sessions.delete(self._find(request))
-        return web.Response(status=204)
+        return gone()
 
     async def stats(self, request: web.Request) -> web.Response:
         """Count sessions: of the caller, or of everyone for whoever may administer."""

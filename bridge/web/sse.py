@@ -17,6 +17,7 @@ from bridge.protocol.messages import Request
 from bridge.sessions.directory import SessionEntry
 from bridge.web.around import Around
 from bridge.web.body import LARGE, others_first, read_json
+from bridge.web.prebuilt import taken
 from bridge.web.principal import owner_of
 from bridge.web.reply import event_stream, plain_event, pump
 
@@ -79,7 +80,7 @@ class SseFace:
             self._drain.check()
             return await self._ask(request, entry, message, stream)
         await entry.session.take(message, silence=None, into=stream)
-        return web.Response(status=202)
+        return taken()
 
     async def _ask(
         self, request: web.Request, entry: SessionEntry, message: Request, stream: RequestStream
@@ -98,7 +99,7 @@ class SseFace:
                 await session.take(message, silence=silence, into=stream)
             else:
                 await call.sent(session.take(call.message, silence=silence, into=stream, on_end=call.ended))
-        return web.Response(status=202)
+        return taken()
 
     def _session(self, request: web.Request) -> SessionEntry:
         server = request.match_info["server_id"]

@@ -20,7 +20,7 @@ from bridge.auth import tokens
 from bridge.children.stream import Kind
 from bridge.observe import audit
 from bridge.web import reply
-from bridge.web.direct_answer import DirectAnswer
+from bridge.web.direct_answer import DirectAnswer, Taken
 from bridge.web.front import Front
 from bridge.web.heads import Head
 from bridge.web.server import Connection
@@ -47,6 +47,7 @@ def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cou
         monkeypatch.setattr(owner, method, counting)
 
     counted(DirectAnswer, "begin", "direct")
+    counted(Taken, "begin", "taken")
     counted(DirectAnswer, "rest", "task")
     counted(Front, "answer", "usual")
     return gone
@@ -187,8 +188,44 @@ async def test_both_ways_give_the_same_answer(bridge: Running, ways: Counter[str
     assert answers[0] == answers[1]
 
 
+WITHOUT_ANSWER: dict[str, Any] = {
+    "a notification": message("notifications/roots/list_changed", None),
+    "an answer to nothing": {"jsonrpc": "2.0", "id": 5, "result": {}},
+}
+
+
+@pytest.mark.parametrize("what", WITHOUT_ANSWER)
+async def test_what_wants_no_answer_is_taken_the_same_either_way(
+    bridge: Running, ways: Counter[str], what: str
+) -> None:
+    session = await bridge.session()
+    taken = []
+    async with wired(bridge, session) as wire:
+        ways.clear()
+        for extra in ("", "X: y\r\nAccept: application/json, text/event-stream, */*\r\n"):
+            wire.send(session, WITHOUT_ANSWER[what], extra)
+            status, head, body = await wire.answer()
+            assert (status, head["content-length"], body) == (202, "0", b"")
+            taken.append({**head, "date": ""})
+        assert ways == {"taken": 1, "usual": 1}
+        assert taken[0] == taken[1]
+        wire.send(session, tool("echo", 1, x=1))
+        assert await wire.result() == {"x": 1}
+
+
+async def test_a_cancellation_reaches_the_child(bridge: Running, ways: Counter[str]) -> None:
+    session = await bridge.session()
+    async with wired(bridge, session) as wire, wired(bridge, session) as other:
+        ways.clear()
+        wire.send(session, tool("never", 1))
+        await until(lambda: ways["direct"] == 1)
+        other.send(session, message("notifications/cancelled", None, requestId=1))
+        assert (await other.answer())[0] == 202
+        assert len((await session.call("cancelled"))["result"]["cancelled"]) == 1
+        assert ways["taken"] == 1
+
+
 UNUSUAL: dict[str, Callable[[], tuple[Any, str]]] = {
-    "a notification": lambda: (message("notifications/roots/list_changed", None), ""),
     "no JSON": lambda: (b"{", ""),
     "no message": lambda: (b'{"jsonrpc":"2.0"}', ""),
     "not UTF-8": lambda: (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":"\xff"}}', ""),
@@ -219,8 +256,8 @@ async def test_what_is_unusual_is_told_as_ever_and_the_connection_lives_on(
         wire.send(session, body, extra)
         status, _, answer = await wire.answer()
         assert ways == {"usual": 1}
-        assert status == 202 if what == "a notification" else 400 <= status < 500
-        assert status == 202 or json.loads(answer)["error"]["message"]
+        assert 400 <= status < 500
+        assert json.loads(answer)["error"]["message"]
         wire.send(session, tool("echo", 1, x=1))
         assert await wire.result() == {"x": 1}
         assert ways == {"usual": 1, "direct": 1}
@@ -571,13 +608,14 @@ async def test_an_allowed_page_sees_the_answer(start_bridge: StartBridge, ways: 
     seen = []
     async with wired(bridge, session) as wire:
         ways.clear()
-        for call in (tool("echo", 1), tool("echo", 1), tool("progress", 1, token=1, steps=1)):
+        note = message("notifications/roots/list_changed", None)
+        for call in (tool("echo", 1), tool("echo", 1), tool("progress", 1, token=1, steps=1), note):
             wire.send(session, call, f"Origin: {page}\r\n")
             _, head, _ = await wire.answer()
             assert head["access-control-allow-origin"] == page
             seen.append({name: value for name, value in head.items() if name.startswith(("access", "vary"))})
-    assert ways == {"usual": 1, "direct": 2}
-    assert seen[0] == seen[1] == seen[2]
+    assert ways == {"usual": 1, "direct": 2, "taken": 1}
+    assert seen[0] == seen[1] == seen[2] == seen[3]
 
 
 async def test_a_page_without_a_printable_name_does_no_harm(start_bridge: StartBridge, ways: Counter[str]) -> None:

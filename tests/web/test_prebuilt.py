@@ -64,6 +64,35 @@ async def test_the_same_answer_goes_either_way(bridge: Running, version: str, ex
     assert closed is bool(extra or version == "1.0")
 
 
+@pytest.mark.parametrize("extra", ["", "Connection: close\r\n", f"Origin: {LOCAL}\r\n"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize(("method", "status"), [("POST", "202 Accepted"), ("DELETE", "204 No Content")])
+async def test_nothing_is_answered_the_same_either_way(
+    bridge: Running, method: str, status: str, version: str, extra: str
+) -> None:
+    session = await bridge.session()
+    address = urlsplit(bridge.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    body = b'{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}' if method == "POST" else b""
+    writer.write(
+        f"{method} /mcp/peer HTTP/{version}\r\nHost: localhost\r\nContent-Type: application/json\r\n{extra}"
+        f"X: y\r\nAccept: */*;q=1\r\nMcp-Session-Id: {session.id}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+        + (b"" if version == "1.0" or "close" in extra else b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    )
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+    assert first == f"HTTP/{version} {status}"
+    names = {line.partition(":")[0].lower() for line in lines} - {"content-type", "connection"}
+    wanted = {"date", "server", *(["content-length"] if method == "POST" else [])}
+    assert names == wanted | ({name.lower() for name in sharing(LOCAL)} if "Origin" in extra else set())
+    if version == "1.0" or "close" in extra:
+        assert await reader.read() == b""
+    else:  # nothing of a body is left behind
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+    writer.close()
+    await writer.wait_closed()
+
+
 @pytest.mark.parametrize("extra", ["", "Connection: close\r\n"])
 @pytest.mark.parametrize("origin", [LOCAL, "http://127.0.0.1:\xe9"])
 async def test_a_page_is_told_the_same_either_way(bridge: Running, extra: str, origin: str) -> None:
