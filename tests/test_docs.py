@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,18 @@ def test_links_lead_somewhere(path: str) -> None:
         target = file.parent / link if link else file
         assert target.exists(), link
         assert not anchor or anchor in _anchors(target.read_text()), f"{link}#{anchor}"
+
+
+#: What programs write from one pattern for many cases.
+MADE = {"docs/conformance.md", "docs/performance.md", "docs/reference/cli.md"}
+
+
+@pytest.mark.parametrize("path", sorted({".env.example", *map(str, PAGES)} - MADE))
+def test_no_sentence_stands_twice_on_a_page(path: str) -> None:
+    text = re.sub(r"^```.*?^```|^\|.*?$", "", (ROOT / path).read_text(), flags=re.MULTILINE | re.DOTALL)
+    words = " ".join(re.sub(r"^(#|\*) ?", "", line) for line in text.splitlines())
+    begins = Counter(sentence[:60] for sentence in re.split(r"(?<=[.:;!?]) +", " ".join(words.split())))
+    assert [begin for begin, times in begins.items() if times > 1 and len(begin) > 40] == []
 
 
 def test_the_index_names_every_page() -> None:
