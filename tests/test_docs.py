@@ -52,6 +52,20 @@ def test_a_verb_stands_in_the_readme(verb: str) -> None:
     assert re.search(rf"^\| `{verb}[ `]", README, re.MULTILINE)
 
 
+def test_what_takes_the_place_of_flags_of_other_bridges_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    ours = capsys.readouterr().out
+    page = (ROOT / "docs/how-to/switching.md").read_text()
+    cells = [row.rsplit(" | ", 1)[1] for row in page.splitlines() if row.startswith("| ")]
+    spans = [span for cell in cells for span in re.findall(r"`([^`]+)`", cell)]
+    flags = {flag for span in spans for flag in re.findall(r"^--[a-z-]+", span)}
+    names = {name for span in spans for name in re.findall(r"^[A-Z]+_[A-Z_]+", span)}
+    assert len(cells) > 12
+    assert {flag for flag in flags if f"{flag} " not in ours} == set()
+    assert names - set(setting_names()) == set()
+
+
 def test_the_version_stands_in_the_changelog() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
