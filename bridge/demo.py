@@ -17,7 +17,8 @@ try:
     from pydantic import BaseModel, Field
 except ImportError as error:
     sys.exit(
-        f"bridge.demo: {error.name} is not installed; the demo needs: pip install '.[demo]' in the folder of the bridge"
+        f"bridge.demo: {error.name} is not installed; in the folder of the bridge, as it was installed: "
+        "uv tool install '.[demo]', pipx install --force '.[demo]' or pip install '.[demo]'"
     )
 
 server = MCPServer("demo", version=__version__, instructions="Tools to try the bridge with.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,12 @@ def environments() -> dict[str, dict[str, str]]:
     for number in range(kubernetes()["StatefulSet", "mcp-bridge"]["spec"]["replicas"]):
         found[f"kubernetes, {number}"] = pod(f"mcp-bridge-{number}")
     return found
+
+
+def test_the_image_has_all_extras_so_that_the_shipped_servers_run_in_it() -> None:
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
+    [extras] = re.findall(r'"\.\[([\w,]+)\]"', DOCKERFILE)
+    assert sorted(extras.split(",")) == sorted(project["optional-dependencies"])
 
 
 @pytest.mark.parametrize("where", environments())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,20 @@ def test_a_verb_stands_in_the_readme(verb: str) -> None:
     assert re.search(rf"^\| `{verb}[ `]", README, re.MULTILINE)
 
 
+def test_what_takes_the_place_of_flags_of_other_bridges_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    ours = capsys.readouterr().out
+    page = (ROOT / "docs/how-to/switching.md").read_text()
+    cells = [row.rsplit(" | ", 1)[1] for row in page.splitlines() if row.startswith("| ")]
+    spans = [span for cell in cells for span in re.findall(r"`([^`]+)`", cell)]
+    flags = {flag for span in spans for flag in re.findall(r"^--[a-z-]+", span)}
+    names = {name for span in spans for name in re.findall(r"^[A-Z]+_[A-Z_]+", span)}
+    assert len(cells) > 12
+    assert {flag for flag in flags if f"{flag} " not in ours} == set()
+    assert names - set(setting_names()) == set()
+
+
 def test_the_version_stands_in_the_changelog() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
@@ -75,6 +90,18 @@ def test_links_lead_somewhere(path: str) -> None:
         target = file.parent / link if link else file
         assert target.exists(), link
         assert not anchor or anchor in _anchors(target.read_text()), f"{link}#{anchor}"
+
+
+#: What programs write from one pattern for many cases.
+MADE = {"docs/conformance.md", "docs/performance.md", "docs/reference/cli.md"}
+
+
+@pytest.mark.parametrize("path", sorted({".env.example", *map(str, PAGES)} - MADE))
+def test_no_sentence_stands_twice_on_a_page(path: str) -> None:
+    text = re.sub(r"^```.*?^```|^\|.*?$", "", (ROOT / path).read_text(), flags=re.MULTILINE | re.DOTALL)
+    words = " ".join(re.sub(r"^(#|\*) ?", "", line) for line in text.splitlines())
+    begins = Counter(sentence[:60] for sentence in re.split(r"(?<=[.:;!?]) +", " ".join(words.split())))
+    assert [begin for begin, times in begins.items() if times > 1 and len(begin) > 40] == []
 
 
 def test_the_index_names_every_page() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -46,25 +48,56 @@ def test_the_sdist_can_be_built_and_tested_from(built: dict[str, Path]) -> None:
     assert tracked("deploy") <= names
 
 
-@pytest.mark.timeout(300)
-def test_the_wheel_runs_in_a_clean_environment(built: dict[str, Path], tmp_path: Path) -> None:
-    venv.create(tmp_path / "venv", with_pip=True)
-    scripts = tmp_path / "venv/bin"
-    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    install = [scripts / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", built[".whl"]]
-    subprocess.run(install, check=True, capture_output=True, timeout=200, env=environ)
+class Clean:
+    """An environment with the wheel and nothing else."""
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [scripts / "mcp-bridge", *words]
+    def __init__(self, folder: Path, wheel: Path) -> None:
+        self.folder = folder
+        self.wheel = wheel
+        self.scripts = folder / "venv/bin"
+        self.environ = {name: os.environ[name] for name in os.environ.keys() - {"PYTHONPATH", "VIRTUAL_ENV"}}
+        venv.create(folder / "venv", with_pip=True)
+        self.install("")
+
+    def install(self, extras: str) -> None:
+        """Install the wheel with ``[extras]``."""
+        install = [self.scripts / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        command = [*install, f"{self.wheel}{extras}"]
+        subprocess.run(command, check=True, capture_output=True, timeout=200, env=self.environ)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb to its end."""
+        command = [self.scripts / "mcp-bridge", *words]
         return subprocess.run(
-            command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False
+            command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=60, check=False
         )
 
-    assert run("version").stdout == f"mcp-bridge {__version__}\n"
-    assert run("--help").returncode == 0
-    (tmp_path / "servers.json").write_text("{}")
-    checked = run("check")
+
+@pytest.fixture
+def clean(built: dict[str, Path], tmp_path: Path) -> Clean:
+    return Clean(tmp_path, built[".whl"])
+
+
+@pytest.mark.timeout(300)
+def test_the_wheel_runs_in_a_clean_environment(clean: Clean) -> None:
+    assert clean.run("version").stdout == f"mcp-bridge {__version__}\n"
+    assert clean.run("--help").returncode == 0
+    (clean.folder / "servers.json").write_text("{}")
+    checked = clean.run("check")
     assert (checked.returncode, checked.stderr) == (0, "")
-    assert run("ps").returncode == 3  # nothing runs, said in words
-    imported = "import bridge.web.app, bridge.cli.serve"
-    subprocess.run([scripts / "python", "-c", imported], cwd=tmp_path, env=environ, check=True, timeout=60)
+    assert clean.run("ps").returncode == 3  # nothing runs, said in words
+    imported = [clean.scripts / "python", "-c", "import bridge.web.app, bridge.cli.serve"]
+    subprocess.run(imported, cwd=clean.folder, env=clean.environ, check=True, timeout=60)
+
+
+@pytest.mark.timeout(300)
+def test_the_shipped_servers_run_where_the_bridge_is_installed_as_the_readme_says(clean: Clean) -> None:
+    shutil.copy(ROOT / "servers.json", clean.folder)
+    [without_make] = re.findall(r"^Without make: (.*?);", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    [extras] = set(re.findall(r"install '\.(\[[^\]]+\])'", without_make))
+    missing = clean.run("doctor", "demo")
+    assert missing.returncode == 1
+    assert f"pip install '.{extras}'" in missing.stdout  # whole, though last words are cut
+    clean.install(extras)
+    found = clean.run("doctor", "demo", "time")
+    assert (found.returncode, found.stdout.splitlines()[-1]) == (0, "0 error(s), 0 warning(s)"), found.stdout

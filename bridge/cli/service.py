@@ -5,14 +5,21 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
+
+import psutil
 
 from bridge.cli.errors import CommandError
 from bridge.config.settings import Settings
 
 NAME = "mcp-bridge.service"
+AS_ROOT = (
+    "WARNING: this unit runs the bridge as root, and so every server, also what npx and uvx download; say this as "
+    "another user (by sudo is fine, but not with --user), or put another name behind User="
+)
 #: Seconds beyond SHUTDOWN_TIMEOUT_MS that children get to end.
 GRACE = 20
 
@@ -31,7 +38,9 @@ WatchdogSec=30
 ExecStart={program} serve
 ExecReload=/bin/kill -HUP $MAINPID
 WorkingDirectory={directory}
-{user}Restart=always
+{user}# Where npx, uvx and the like are found: the PATH of who made this unit.
+Environment="PATH={path}"
+Restart=always
 RestartSec=2
 # First the bridge, which ends its servers in order; what is left after that is killed with its group.
 KillMode=mixed
@@ -62,9 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the words say; return the exit code."""
-    text = unit(program(), options.directory.resolve(), None if options.user else getpass.getuser())
     path = folder(user=options.user) / NAME
     control = "systemctl --user" if options.user else "systemctl"
+    owner = getpass.getuser() if options.user else runs_as()
+    text = unit(program(), options.directory.resolve(), None if options.user else owner, search_path())
+    if owner == "root" and options.action != "remove":
+        print(f"mcp-bridge: {AS_ROOT}", file=sys.stderr)
     if options.action == "show":
         print(text, end="")
         return 0
@@ -78,21 +90,51 @@ def run(options: argparse.Namespace) -> int:
     except FileNotFoundError:
         raise CommandError(f"{path} does not exist") from None
     except OSError as error:
-        hint = "" if options.user else "; it needs root, or --user"
+        again = shlex.join([*program(), "service", options.action])
+        hint = "" if options.user else f"; it needs root: sudo {again}, or --user"
         raise CommandError(f"{path}: {error.strerror}{hint}") from None
-    print(f"{path} is written; now: {control} daemon-reload && {control} enable --now {NAME}")
+    start = f"{control} daemon-reload && {control} enable --now {NAME}"
+    print(f"{path} is written, and runs the bridge as {owner}; now: {start}")
     return 0
 
 
-def unit(command: str, directory: Path, user: str | None) -> str:
-    """Return the unit. ``user`` is who it runs as, None for a unit of the user itself."""
+def unit(command: list[str], directory: Path, user: str | None, path: str) -> str:
+    """Return the unit. ``user`` is who it runs as, None for a unit of the user itself; ``path`` is its PATH."""
     return UNIT.format(
-        program=command,
+        program=" ".join(f'"{word}"' if " " in word else word for word in command).replace("%", "%%"),
         directory=str(directory).replace("%", "%%"),
         user="" if user is None else f"User={user}\n",
+        path=path.replace("\\", r"\\").replace('"', r"\"").replace("%", "%%"),
         stop=int(Settings().shutdown_timeout) + GRACE,
         target="default.target" if user is None else "multi-user.target",
     )
+
+
+def runs_as() -> str:
+    """Who a service of the machine runs as: who said sudo, else who calls."""
+    return _sudoer() or getpass.getuser()
+
+
+def search_path() -> str:
+    """Return the PATH of the user, under which the servers have worked so far.
+
+    sudo puts another one in its place, which has neither the npx of nvm nor the uvx in ~/.local/bin. But sudo
+    itself was started with what the user had.
+    """
+    found = os.environ.get("PATH", os.defpath)
+    if _sudoer():
+        try:
+            environs = (process.environ() for process in psutil.Process().parents())
+            found = next((environ["PATH"] for environ in environs if "SUDO_USER" not in environ), found)
+        except (psutil.Error, KeyError):
+            pass  # then it is that of sudo
+    folders = (folder for folder in found.split(":") if folder.startswith("/") and folder.isprintable())
+    return ":".join(dict.fromkeys(folders))
+
+
+def _sudoer() -> str | None:
+    """Who has become root by sudo, if somebody has."""
+    return os.environ.get("SUDO_USER") if os.geteuid() == 0 else None
 
 
 def folder(*, user: bool) -> Path:
@@ -102,9 +144,8 @@ def folder(*, user: bool) -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd/user"
 
 
-def program() -> str:
-    """How this program is started again: by its script, else by its module; quoted as systemd wants it."""
+def program() -> list[str]:
+    """How this program is started again: by its script, else by its module."""
     script = Path(sys.executable).parent / "mcp-bridge"
     found = str(script) if script.exists() else shutil.which("mcp-bridge")
-    words = [found] if found else [sys.executable, "-m", "bridge"]
-    return " ".join(f'"{word}"' if " " in word else word for word in words).replace("%", "%%")
+    return [found] if found else [sys.executable, "-m", "bridge"]

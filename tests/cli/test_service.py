@@ -24,12 +24,16 @@ DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 
 
 def test_the_unit_that_is_shipped_is_the_one_that_is_written() -> None:
-    written = unit("/srv/mcp-bridge/.venv/bin/mcp-bridge", Path("/srv/mcp-bridge"), "mcp-bridge")
+    command = ["/srv/mcp-bridge/.venv/bin/mcp-bridge"]
+    written = unit(command, Path("/srv/mcp-bridge"), "mcp-bridge", "/usr/local/bin:/usr/bin:/bin")
     assert (DEPLOY / "mcp-bridge.service").read_text() == written
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
-def test_systemd_understands_the_unit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_systemd_understands_the_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", '/usr/bin:/mnt/c/Program "Files"\\x:/50%n', prepend=":")
     assert main(["service", "show", "--directory", str(tmp_path)]) == 0
     (tmp_path / "mcp-bridge.service").write_text(capsys.readouterr().out)
     verify = ["systemd-analyze", "verify", str(tmp_path / "mcp-bridge.service")]
@@ -52,6 +56,46 @@ def test_it_is_installed_and_removed_for_one_user(
     assert not path.exists()
     assert main(["service", "remove", "--user"]) == 1
     assert f"mcp-bridge: {path} does not exist" in capsys.readouterr().err
+
+
+def test_where_it_may_not_be_written_the_whole_command_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("bridge.cli.service.folder", lambda *, user: tmp_path / "file/system")
+    monkeypatch.setattr("bridge.cli.service.program", lambda: ["/home/ann/my tools/mcp-bridge"])
+    assert main(["service", "install"]) == 1
+    assert "it needs root: sudo '/home/ann/my tools/mcp-bridge' service install, or --user" in capsys.readouterr().err
+
+
+def as_sudo_starts_it(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Say this as root in a process that, as sudo does, another one with the environment of the user has started."""
+    code = f"import os, sys; os.geteuid = lambda: 0; from bridge.cli.main import main; sys.exit(main({words!r}))"
+    replaced = " ".join(f"{name}={value}" for name, value in environ.items())
+    return subprocess.run(
+        ["/bin/sh", "-c", f'{replaced} "$0" -c "$1"; exit $?', sys.executable, code],
+        env={"PATH": "/home/ann/.nvm/bin:relative::/usr/bin:/usr/bin", "PYTHONPATH": str(DEPLOY.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
+def test_by_sudo_it_runs_as_the_user_and_finds_what_the_user_finds() -> None:
+    said = as_sudo_starts_it("service", "show", PATH="/usr/sbin", USER="root", LOGNAME="root", SUDO_USER="ann")
+    assert "\nUser=ann\n" in said.stdout
+    assert '\nEnvironment="PATH=/home/ann/.nvm/bin:/usr/bin"\n' in said.stdout
+    assert said.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
+@pytest.mark.parametrize("words", [("service", "show"), ("service", "show", "--user")])
+def test_a_unit_that_would_run_as_root_says_so(words: tuple[str, ...]) -> None:
+    said = as_sudo_starts_it(*words, PATH="/usr/sbin:/sbin", USER="root", LOGNAME="root")
+    assert '\nEnvironment="PATH=/usr/sbin:/sbin"\n' in said.stdout
+    assert "WARNING: this unit runs the bridge as root" in said.stderr
 
 
 async def test_the_manager_hears_of_start_life_and_end(tmp_path: Path, serve: Serve) -> None:
