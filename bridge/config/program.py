@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
-
 from bridge.config import values
+from bridge.config.env_file import read_env_file
 from bridge.config.environment import OUR_SECRETS, Inherit, inherited, is_our_secret
+from bridge.config.errors import ConfigError
 from bridge.config.keys import BadEntry, get, kind_of
 
 
@@ -83,10 +83,9 @@ class Environment:
         if not path.is_file():
             raise BadEntry(f'"envFile": {path} does not exist')
         try:
-            found = dotenv_values(path, interpolate=False)
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadEntry(f'"envFile": {path} cannot be read: {error}') from None
-        given = {key: value for key, value in found.items() if value is not None}
+            given = read_env_file(path)
+        except ConfigError as error:
+            raise BadEntry(f'"envFile": {error}') from None
         ours = [key for key, value in given.items() if is_our_secret(key, value, self._ours)]
         if ours:  # it is our own .env, most likely
             self._warnings.append(f'"envFile": secrets of the bridge are left out: {", ".join(ours)}')

@@ -84,6 +84,16 @@ async def test_a_broken_file_changes_nothing(tmp_path: Path, serve: Serve) -> No
         assert (await response.json())["status"] == "ok"
 
 
+async def test_a_settings_file_with_a_line_that_is_none_changes_nothing(tmp_path: Path, serve: Serve) -> None:
+    bridge = await serve("--watch", servers={"peer": peer(env={"MARK": "${MARK:-none}"})})
+    (tmp_path / ".env").write_text('MARK=new\nACCESS_TOKEN="sesame\n')
+    line = await bridge.line_with("configuration not taken, the old one stays")
+    assert "[ERROR]" in line
+    assert ".env: line 2: must be NAME=value" in line
+    assert (await environment(bridge.url))["MARK"] == "none"
+    assert "sesame" not in "".join(bridge.lines)
+
+
 @pytest.mark.parametrize("way", ["SIGHUP", "POST"])
 async def test_without_watching_it_reads_when_it_is_told(tmp_path: Path, serve: Serve, way: str) -> None:
     bridge = await serve(servers={"peer": peer()})

@@ -617,6 +617,13 @@ def test_an_env_file_that_is_no_text_costs_only_its_entry(tmp_path: Path) -> Non
     assert '"envFile"' in error(tmp_path, envFile="bad.env")
 
 
+def test_a_line_of_an_env_file_that_is_none_costs_only_its_entry(tmp_path: Path) -> None:
+    (tmp_path / "bad.env").write_text('A=1\nKEY="a-secret\n')
+    text = error(tmp_path, envFile="bad.env")
+    assert text.startswith(f'"envFile": {tmp_path / "bad.env"}: line 2: must be NAME=value')
+    assert "a-secret" not in text
+
+
 def test_the_values_of_an_env_file_are_text_as_those_of_dot_env_are(tmp_path: Path) -> None:
     (tmp_path / "git.env").write_text("PASSWORD=a${b}c\n")
     assert read_entry(tmp_path, envFile="git.env").env["PASSWORD"] == "a${b}c"
