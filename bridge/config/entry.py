@@ -11,7 +11,7 @@ from typing import Any
 from bridge.config import nested, values
 from bridge.config.address import address, headers
 from bridge.config.header_env import header_env
-from bridge.config.interpolation import UnsetVariable, interpolate
+from bridge.config.interpolation import BadReference, interpolate
 from bridge.config.keys import KNOWN_KEYS, PROGRAM_KEYS, BadEntry, Read, get, kind_of
 from bridge.config.program import Environment, argv
 from bridge.config.server import ServerConfig, SharingConfig
@@ -41,7 +41,7 @@ class EntryReader:
             raise BadEntry(f"must be an object, not {kind_of(entry)}")
         try:
             self._raw: dict[str, Any] = interpolate(entry, environ)
-        except UnsetVariable as error:
+        except BadReference as error:
             if not _is_off(entry):
                 raise BadEntry(f"{_where(entry, environ)}{error}") from None
             self._raw = entry
@@ -189,6 +189,6 @@ def _where(entry: dict[str, Any], environ: Mapping[str, str]) -> str:
     for key, value in entry.items():
         try:
             interpolate(value, environ)
-        except UnsetVariable:
+        except BadReference:
             return f'"{key}": '
     return ""

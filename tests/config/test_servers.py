@@ -352,6 +352,10 @@ def test_a_tilde_is_our_home(key: str, tmp_path: Path, monkeypatch: pytest.Monke
         ({"sandbox": {"read": 7}}, '"sandbox": "read" is 7, must be an absolute path, or a list of them'),
         ({"sandbox": {"network": 7}}, '"sandbox": "network" is 7, must be true or false'),
         ({"args": ["${NOPE}"]}, '"args": variable NOPE is not set; set it, or write ${NOPE:-default}'),
+        (
+            {"env": {"KEY": "${input:api-key}"}},
+            '"env": only VS Code can ask for "api-key"; write ${API_KEY} and set API_KEY in .env',
+        ),
         ({"env": {"KEY": "${NOPE:?get one}"}}, '"env": variable NOPE is not set: get one'),
     ],
 )
