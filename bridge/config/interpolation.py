@@ -26,18 +26,19 @@ OF_AN_EDITOR = re.compile(
 
 
 class BadReference(Exception):
-    """A reference cannot be followed. The text shows names only: what is around them may be a secret."""
+    """References cannot be followed. The text shows names only: what is around them may be a secret."""
 
 
 def interpolate(value: Any, variables: Mapping[str, str]) -> Any:
-    """Return ``value`` with every reference replaced, in strings at any depth. Raises :class:`BadReference`."""
-    if isinstance(value, str):
-        return _REFERENCE.sub(lambda match: _resolve(match, variables), value)
-    if isinstance(value, list):
-        return [interpolate(item, variables) for item in value]
-    if isinstance(value, dict):
-        return {key: interpolate(item, variables) for key, item in value.items()}
-    return value
+    """Return ``value`` with every reference replaced, in strings at any depth.
+
+    Raises :class:`BadReference` that names all that is wrong.
+    """
+    wrong: list[str] = []
+    found = _interpolated(value, variables, wrong)
+    if wrong:
+        raise BadReference("; ".join(dict.fromkeys(wrong)))
+    return found
 
 
 def as_text(text: str) -> str:
@@ -56,7 +57,17 @@ def of_an_editor(reference: str) -> str:
     return f"{reference} is known to an editor only; write what it stands for instead"
 
 
-def _resolve(match: re.Match[str], variables: Mapping[str, str]) -> str:
+def _interpolated(value: Any, variables: Mapping[str, str], wrong: list[str]) -> Any:
+    if isinstance(value, str):
+        return _REFERENCE.sub(lambda match: _resolve(match, variables, wrong), value)
+    if isinstance(value, list):
+        return [_interpolated(item, variables, wrong) for item in value]
+    if isinstance(value, dict):
+        return {key: _interpolated(item, variables, wrong) for key, item in value.items()}
+    return value
+
+
+def _resolve(match: re.Match[str], variables: Mapping[str, str], wrong: list[str]) -> str:
     name, kind, rest = match["name"], match["kind"], match["rest"]
     if match["text"] is not None:
         return match["text"]
@@ -65,18 +76,20 @@ def _resolve(match: re.Match[str], variables: Mapping[str, str]) -> str:
         return found
     if kind == "-":
         return str(rest)
-    if kind == "?":
-        raise BadReference(f"variable {name} is not set: {rest or 'it is required'}")
+    wrong.append(f"variable {name} is not set: {rest or 'it is required'}" if kind == "?" else _why_not(match))
+    return match[0]
+
+
+def _why_not(match: re.Match[str]) -> str:
+    """Say why a reference leads nowhere, and what to write instead."""
     if editors := OF_AN_EDITOR.match(match.string, match.start()):
-        raise BadReference(of_an_editor(editors[0]))
-    if name is not None:
-        raise BadReference(f"variable {name} is not set; set it, or write ${{{name}:-default}}")
+        return of_an_editor(editors[0])
+    if (name := match["name"]) is not None:
+        return f"variable {name} is not set; set it, or write ${{{name}:-default}}"
     if asked := INPUT.match(match.string, match.start()):
         variable = variable_for(asked["id"])
-        raise BadReference(
-            f'only VS Code can ask for "{asked["id"]}"; write ${{{variable}}} and set {variable} in .env'
-        )
-    raise BadReference(
+        return f'only VS Code can ask for "{asked["id"]}"; write ${{{variable}}} and set {variable} in .env'
+    return (
         f"{match['other']}... is none of ${{NAME}}, ${{NAME:-default}} and ${{NAME:?message}}; where a text is meant, "
         "write $${"
     )

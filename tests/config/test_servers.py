@@ -363,6 +363,36 @@ def test_a_bad_key_is_told_with_file_server_key_value_and_wish(keys: dict[str, A
     assert error(**keys) == message
 
 
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"args": "foo", "env": ["A=1"], "maxSessions": "ten"},
+            '"args" must be a list of strings, not string; "env" must be an object of name -> text, not list; '
+            '"maxSessions" is "ten", must be a whole number from 1 to 10000000',
+        ),
+        (
+            {"env": {"A": "${NO}", "B": "${NO} ${NONE:?get one}"}, "maxChildren": 0},
+            '"env": variable NO is not set; set it, or write ${NO:-default}; variable NONE is not set: get one; '
+            '"maxChildren" is 0, must be a whole number from 1 to 1000000',
+        ),
+        (
+            {"command": 5, "env": {"A": None, "B": []}, "inheritEnv": 1, "envFile": "no.env"},
+            '"command" must be a string, not number; put the arguments in "args"; "inheritEnv" is 1, must be "safe", '
+            '"all" or a list of names; "envFile": no.env does not exist; "env": A is null, which takes it from our '
+            'environment, where it is not set; "env": B must be a string, not list',
+        ),
+        (  # what is wrong because something else is wrong is not told
+            {"command": "${NO}", "maxSessions": "${NO}"},
+            '"command": variable NO is not set; set it, or write ${NO:-default}; '
+            '"maxSessions": variable NO is not set; set it, or write ${NO:-default}',
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_an_entry_is_told_at_once(keys: dict[str, Any], message: str) -> None:
+    assert error(**keys) == message
+
+
 @pytest.mark.parametrize("key", ["transport", "transportType"])
 def test_a_bad_transport_is_told_under_the_name_that_was_written(key: str) -> None:
     assert error(**{key: "sse"}) == f'"{key}" is "sse", must be "stdio"'
@@ -467,6 +497,11 @@ def test_keys_of_a_remote_server_are_not_in_the_repr() -> None:
         ({"headers": {"A": None}}, '"headers": A must be a string, not null'),
         ({"headers": {"A": "secret\r\nB: c"}}, '"headers": A must be one line of text'),
         ({"headers": {"A b": "secret"}}, '"headers": "A b" is no name of a header'),
+        (
+            {"maxSessions": 0, "url": "${NOPE}"},
+            '"url": variable NOPE is not set; set it, or write ${NOPE:-default}; '
+            '"maxSessions" is 0, must be a whole number from 1 to 10000000',
+        ),
         ({"headers": {"A": "${NOPE}"}}, '"headers": variable NOPE is not set; set it, or write ${NOPE:-default}'),
     ],
 )
