@@ -139,7 +139,7 @@ def test_a_file_of_another_shape_is_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("", ""),
+        ("// nothing", "line 1"),
         ("{", ""),
         ("hello", "line 1"),
         ('{"git":{"command":"x"}} trailing', "line 1"),
@@ -153,6 +153,38 @@ def test_a_file_that_is_no_json_is_refused_and_the_place_told(text: str, where: 
     assert str(caught.value).startswith(f"{SOURCE}: is not JSON: ")
     assert where in str(caught.value)
     assert "<string>" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_file_is_told_so(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert str(caught.value) == f'{SOURCE}: is empty; without servers it is {{"mcpServers": {{}}}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        (r'{"git":{"command":"x","args":["\d+\.json"]}}', 1, 32),
+        ('{\n  // a "comment" \\d\n' + r'  "git": {"command": "C:\\dev\\x", "cwd": "C:\dev"}}', 3, 46),
+        (r'{"git": {"command": "C:\venv\x.exe"}}', 1, 24),  # JSON5 has that one: a vertical tab
+        (r'{"git": {"command": "C:\xad"}}', 1, 24),
+        (r"{'git': {'command': 'it\'s \w'}}", 1, 28),
+        ('{"git": {"command": "a\\\r\nb\\.c"}}', 2, 2),
+    ],
+)
+def test_a_backslash_that_means_nothing_is_refused_and_not_dropped(text: str, line: int, column: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert str(caught.value) == (
+        f"{SOURCE}: line {line}, column {column}: a single backslash has no meaning here; for a backslash write two"
+    )
+
+
+def test_escapes_of_json_are_read_in_a_file_with_comments_too() -> None:
+    text = r"""{"git": {"command": "\"\\\/\b\f\n\r\t\u00e9", 'args': ['it\'s', "a\
+b" /* \d */]}} // \d"""
+    assert parse(text).entries["git"].argv == ('"\\/\b\f\n\r\té', "it's", "ab")
 
 
 def test_a_file_that_is_nested_too_deeply_is_refused() -> None:
