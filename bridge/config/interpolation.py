@@ -20,7 +20,7 @@ _REFERENCE = re.compile(
 INPUT = re.compile(r"(?<!\$)\$\{input:(?P<id>[^}]+)\}")
 #: What an editor fills in, because it knows what is open in it.
 OF_AN_EDITOR = re.compile(
-    r"(?<!\$)\$\{(?:(?:workspaceFolder|file|relativeFile)(?:[A-Z]\w*)?(?::[^}]*)?|(?:config|command):[^}]*"
+    r"(?<!\$)\$\{(?:(?:workspaceFolder|file|relativeFile)(?:[A-Z]\w*)?(?::[^}\"]*)?|(?:config|command):[^}\"]*"
     r"|userHome|cwd|pathSeparator|execPath|lineNumber|columnNumber|selectedText|/)\}"
 )
 
