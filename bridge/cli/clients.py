@@ -9,15 +9,17 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bridge.config.errors import ConfigError
+from bridge.config.interpolation import INPUT, OF_AN_EDITOR, as_text, of_an_editor, variable_for
 from bridge.config.servers import parse_json
 
 Entry = dict[str, Any]
+Rewrite = Callable[[str, list[str]], str]
 
 
 @dataclass(slots=True)
@@ -31,10 +33,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One client. ``places`` are its files, that of the project first; ``tables`` are the ways to their servers."""
+    """One client. ``places`` are its files, that of the project first; ``tables`` are the ways to their servers.
+
+    ``fills_in``: what stands as ``${...}`` is replaced by it; a client that does not hands it to the server as it is.
+    """
 
     places: tuple[str, ...]
     tables: tuple[tuple[str, ...], ...] = (("mcpServers",),)
+    fills_in: bool = True
 
 
 def _application(path: str) -> str:
@@ -47,7 +53,7 @@ def _application(path: str) -> str:
 
 
 KINDS: dict[str, Kind] = {
-    "claude-desktop": Kind((_application("Claude/claude_desktop_config.json"),)),
+    "claude-desktop": Kind((_application("Claude/claude_desktop_config.json"),), fills_in=False),
     "claude-code": Kind((".mcp.json", "~/.claude.json")),
     "cursor": Kind((".cursor/mcp.json", "~/.cursor/mcp.json")),
     "vscode": Kind(
@@ -67,7 +73,9 @@ KINDS: dict[str, Kind] = {
     ),
     "gemini": Kind((".gemini/settings.json", "~/.gemini/settings.json")),
     "codex": Kind(
-        (".codex/config.toml", f"{os.environ.get('CODEX_HOME') or '~/.codex'}/config.toml"), (("mcp_servers",),)
+        (".codex/config.toml", f"{os.environ.get('CODEX_HOME') or '~/.codex'}/config.toml"),
+        (("mcp_servers",),),
+        fills_in=False,
     ),
 }
 
@@ -92,10 +100,6 @@ _OF_THE_CLIENT = frozenset(
 )
 #: Variables that clients fill in and a bridge can too.
 _VARIABLES = {"userHome": "HOME"}
-#: Variables that only an editor knows.
-_OF_AN_EDITOR = re.compile(
-    r"\$\{(workspaceFolder(?:Basename)?|file\w*|relativeFile\w*|cwd|pathSeparator|/)(?::[^}]*)?\}"
-)
 
 
 def places(kind: str) -> list[Path]:
@@ -117,8 +121,9 @@ def read(path: Path, kind: str | None = None) -> list[Found]:
     else:
         document = parse_json(text, str(path)) if text.strip() else {}
     found: list[Found] = []
+    fills_in = kind is None or KINDS[kind].fills_in
     for table in _tables(document, kind, path):
-        found += [_found(str(name), entry) for name, entry in table.items()]
+        found += [_found(str(name), entry, fills_in=fills_in) for name, entry in table.items()]
     return found
 
 
@@ -141,7 +146,11 @@ def _member(document: Any, way: tuple[str, ...]) -> Any:
     return document
 
 
-def _found(name: str, given: Any) -> Found:
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _found(name: str, given: Any, *, fills_in: bool) -> Found:
     found = Found(_fitting(name), {})
     if found.name != name:
         found.notes.append(f"was called {name!r}; ids are part of a URL")
@@ -151,7 +160,7 @@ def _found(name: str, given: Any) -> Found:
     for key, value in given.items():
         ours = key if key in _SAME else _OTHER_NAMES.get(key)
         if ours is not None:
-            found.entry[ours] = _rewritten(value, found.notes)
+            found.entry[ours] = _rewritten(value, _filled_in if fills_in else _kept, found.notes)
         elif key not in _OF_THE_CLIENT:
             found.notes.append(f'"{key}" is not taken over')
     _tidy(found, given)
@@ -161,10 +170,10 @@ def _found(name: str, given: Any) -> Found:
 def _tidy(found: Found, given: Entry) -> None:
     """What one client says in a way that is its own."""
     entry = found.entry
-    headers = dict(entry.get("headers") or {})
+    headers = dict(_object(entry.get("headers")))
     if isinstance(variable := given.get("bearer_token_env_var"), str):
         headers["Authorization"] = f"Bearer ${{{variable}}}"
-    for name, variable in (given.get("env_http_headers") or {}).items():
+    for name, variable in _object(given.get("env_http_headers")).items():
         headers[name] = f"${{{variable}}}"
     if headers:
         entry["headers"] = headers
@@ -180,29 +189,39 @@ def _fitting(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:64] or "server"
 
 
-def _rewritten(value: Any, notes: list[str]) -> Any:
-    """A value with the variables of that client as ours."""
+def _rewritten(value: Any, rewrite: Rewrite, notes: list[str]) -> Any:
+    """A value with each text in it as it has to be written here."""
     if isinstance(value, list):
-        return [_rewritten(item, notes) for item in value]
+        return [_rewritten(item, rewrite, notes) for item in value]
     if isinstance(value, dict):
-        return {key: _rewritten(item, notes) for key, item in value.items()}
-    if not isinstance(value, str):
-        return value
-    for match in _OF_AN_EDITOR.finditer(value):
-        note = f"{match[0]} is known to an editor only; write the folder instead"
-        if note not in notes:
-            notes.append(note)
-    value = re.sub(r"\$\{input:([^}]+)\}", lambda match: _asked(match[1], notes), value)
+        return {key: _rewritten(item, rewrite, notes) for key, item in value.items()}
+    return rewrite(value, notes) if isinstance(value, str) else value
+
+
+def _filled_in(text: str, notes: list[str]) -> str:
+    """A text with the variables of that client as ours."""
     for theirs, ours in _VARIABLES.items():
-        value = value.replace(f"${{{theirs}}}", f"${{{ours}}}")
-    return re.sub(r"^\$([A-Za-z_][A-Za-z0-9_]*)$", r"${\1}", value)  # Gemini's way
+        text = text.replace(f"${{{theirs}}}", f"${{{ours}}}")
+    for match in OF_AN_EDITOR.finditer(text):
+        _note(of_an_editor(match[0]), notes)
+    text = INPUT.sub(lambda match: _asked(match["id"], notes), text)
+    return re.sub(r"^\$([A-Za-z_][A-Za-z0-9_]*)$", r"${\1}", text)  # Gemini's way
+
+
+def _kept(text: str, notes: list[str]) -> str:
+    """A text that means itself at that client. It may be a secret, so the note does not repeat it."""
+    if "${" in text:
+        _note("${ is text at that client, and stays so as $${; where a variable is meant, take one $ away", notes)
+    return as_text(text)
 
 
 def _asked(name: str, notes: list[str]) -> str:
     """VS Code asks its user; a bridge has nobody to ask."""
-    variable = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").upper()
-    variable = f"_{variable}" if variable[:1].isdigit() else variable
-    note = f"VS Code asks for {name}; set {variable} in .env"
+    reference = f"${{{variable_for(name)}}}"
+    _note(f"VS Code asks for {name}, which is {reference} here", notes)
+    return reference
+
+
+def _note(note: str, notes: list[str]) -> None:
     if note not in notes:
         notes.append(note)
-    return f"${{{variable}}}"

@@ -21,6 +21,7 @@ from bridge.cli.servers_file import change
 from bridge.cli.table import show
 from bridge.config.editing import with_entries
 from bridge.config.errors import ConfigError
+from bridge.config.interpolation import OF_AN_EDITOR
 from bridge.config.servers import TABLE_KEYS, parse_json, parse_servers
 
 _COLUMNS = {"id": "SERVER", "from": "FROM", "action": "ACTION", "what": "WHAT"}
@@ -134,9 +135,9 @@ def _problem(options: argparse.Namespace, found: Found) -> str | None:
     text = json.dumps(found.entry)
     if re.search(rf"https?://(localhost|127\.0\.0\.1|\[::1\]):{settings.port}/(mcp|sse)/", text):
         return "is this bridge"
-    text = json.dumps({found.name: found.entry})
-    variables = set(re.findall(r"\$\{(?:env:)?([A-Za-z_]\w*)\}", text))
-    names = variables | {name for name, value in (found.entry.get("env") or {}).items() if value is None}
+    text = OF_AN_EDITOR.sub("x", json.dumps({found.name: found.entry}))  # which has its note
+    variables = set(re.findall(r"(?<!\$)\$\{(?:env:)?([A-Za-z_]\w*)\}", text))
+    names = variables | {name for name, value in _pairs(found.entry.get("env")).items() if value is None}
     unset = sorted(name for name in names if name not in environ)
     if unset:
         found.notes.append(f"set {', '.join(unset)} in .env")

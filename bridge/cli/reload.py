@@ -17,13 +17,14 @@ from bridge.config.files import Mark, mark
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.observe.logs import Logs
+from bridge.sessions.reaper import Sleep
 from bridge.sessions.reload import Changes
 from bridge.web.app import Service
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at the files.
-LOOK = 1.0
+#: Seconds between two looks at the files, and how long they must have stayed as they are before they are read.
+LOOK, SETTLED = 1.0, 0.25
 #: Settings that hold at once when they have changed.
 AT_ONCE = frozenset(
     {"LOG_LEVEL", "REQUEST_TIMEOUT_MS", "STREAM_SESSION_TTL_MS", "BRIDGE_SESSION_TTL_MS", "SESSION_TTL_HOURS"}
@@ -40,7 +41,14 @@ class Reloading:
     """
 
     def __init__(
-        self, service: Service, logs: Logs, settings: Settings, servers: Servers, read: Read, env_file: Path
+        self,
+        service: Service,
+        logs: Logs,
+        settings: Settings,
+        servers: Servers,
+        read: Read,
+        env_file: Path,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._service = service
         self._logs = logs
@@ -48,6 +56,7 @@ class Reloading:
         self._servers = servers
         self._read = read
         self._env_file = env_file
+        self._sleep = sleep
         self._seen = self._marks()
         #: Why what is on disk is not what is served; None while it is.
         self.problem: str | None = None
@@ -86,9 +95,17 @@ class Reloading:
     async def watch(self) -> None:
         """Reload whenever one of the files has changed, until cancelled."""
         while True:
-            await asyncio.sleep(LOOK)
+            await self._sleep(LOOK)
             if self._marks() != self._seen:
+                await self._settled()
                 self.try_reload()
+
+    async def _settled(self) -> None:
+        """Return when nobody writes the files any more: what is saved in place is empty first, and then half there."""
+        before = None
+        while (now := self._marks()) != before:
+            before = now
+            await self._sleep(SETTLED)
 
     def _marks(self) -> dict[Path, Mark]:
         return {path: mark(path) for path in (self._env_file, *self._servers.files)}

@@ -11,10 +11,10 @@ from typing import Any
 from bridge.config import nested, values
 from bridge.config.address import address, headers
 from bridge.config.header_env import header_env
-from bridge.config.interpolation import UnsetVariable, interpolate
-from bridge.config.keys import KNOWN_KEYS, PROGRAM_KEYS, BadEntry, Read, get, kind_of
-from bridge.config.program import Environment, argv
-from bridge.config.server import ServerConfig, SharingConfig
+from bridge.config.interpolation import BadReference, interpolate
+from bridge.config.keys import KNOWN_KEYS, PROGRAM_KEYS, BadEntry, Mistakes, Read, get, kind_of
+from bridge.config.program import Environment, arguments, program
+from bridge.config.server import SandboxConfig, ServerConfig, SharingConfig
 from bridge.config.spelling import meant
 from bridge.config.values import UNSET, Unset
 
@@ -35,29 +35,36 @@ class EntryReader:
         self._environ = environ
         self._base = base
         self.warnings: list[str] = []
+        self._mistakes = Mistakes()
         if not _ID.fullmatch(server_id) or server_id.strip(".") == "":
             raise BadEntry("the id must be 1 to 64 of A-Z a-z 0-9 . _ -, because it becomes part of a URL")
         if not isinstance(entry, dict):
             raise BadEntry(f"must be an object, not {kind_of(entry)}")
-        try:
-            self._raw: dict[str, Any] = interpolate(entry, environ)
-        except UnsetVariable as error:
-            if not _is_off(entry):
-                raise BadEntry(f"{_where(entry, environ)}{error}") from None
-            self._raw = entry
+        self._raw: dict[str, Any] = dict(entry)
+        for key, value in entry.items():
+            try:
+                self._raw[key] = interpolate(value, environ)
+            except BadReference as error:
+                if not _is_off(entry):
+                    self._mistakes.add(key, str(error))
 
     def read(self) -> ServerConfig:
-        """Return what the entry means. Raises :class:`BadEntry`."""
-        raw = self._raw
+        """Return what the entry means. Raises :class:`BadEntry` that tells all its mistakes."""
+        found = self._read()
+        self._mistakes.check()
+        return found
+
+    def _read(self) -> ServerConfig:
+        raw, attempt = self._raw, self._mistakes.attempt
         self._check_keys()
-        url = address(raw, disabled=self._disabled()) if "url" in raw else None
-        self._check_type(remote=url is not None)
+        url = attempt(lambda: address(raw, disabled=self._disabled()), "") if "url" in raw else None
+        attempt(lambda: self._check_type(remote=url is not None), None)
         return ServerConfig(
             id=self._id,
-            argv=argv(raw) if url is None else (),
+            argv=self._argv() if url is None else (),
             env=self._env() if url is None else {},
             url=url,
-            headers=headers(raw.get("headers")) if url is not None else {},
+            headers=attempt(lambda: headers(raw.get("headers")), {}) if url is not None else {},
             cwd=self._get("cwd", values.path, None),
             description=str(raw.get("description") or raw.get("title") or ""),
             disabled=self._disabled(),
@@ -69,11 +76,11 @@ class EntryReader:
             idle_stop=self._get("idleStopMs", values.milliseconds_or_never, None),
             max_restarts=self._get("maxRestarts", values.optional(values.whole(1, 1_000_000)), None),
             restart_delay=self._get("restartDelay", values.milliseconds, None),
-            limits=nested.limits(raw.get("limits")),
+            limits=attempt(lambda: nested.limits(raw.get("limits")), {}),
             rate_limit=self._get("rateLimit", values.optional(values.rate), None),
             max_concurrent=self._get("maxConcurrent", values.optional(values.whole(1, 1_000_000)), None),
-            sandbox=nested.sandbox(raw.get("sandbox", False)) if url is None else None,
-            header_env=self._header_env() if url is None else {},
+            sandbox=self._sandbox() if url is None else None,
+            header_env=attempt(self._header_env, {}) if url is None else {},
             no_new_privs=self._get("noNewPrivs", values.flag, False),
             max_sessions=self._get("maxSessions", values.whole(1, 10_000_000), None),
             request_timeout=self._request_timeout(),
@@ -98,13 +105,21 @@ class EntryReader:
     _notes: tuple[str, ...] = ()
 
     def _get(self, key: str, read: Read, default: Any) -> Any:
-        return get(self._raw, key, read, default)
+        return self._mistakes.attempt(lambda: get(self._raw, key, read, default), default)
+
+    def _argv(self) -> tuple[str, ...]:
+        attempt = self._mistakes.attempt
+        return attempt(lambda: program(self._raw), ""), *attempt(lambda: arguments(self._raw), tuple[str, ...]())
 
     def _env(self) -> dict[str, str]:
-        return Environment(self._raw, self._environ, self._base, self.warnings).read(disabled=self._disabled())
+        environment = Environment(self._raw, self._environ, self._base, self.warnings, self._mistakes)
+        return environment.read(disabled=self._disabled())
 
     def _sharing(self) -> SharingConfig | None:
-        return nested.sharing(self._raw.get("sharing", "session"))
+        return self._mistakes.attempt(lambda: nested.sharing(self._raw.get("sharing", "session")), None)
+
+    def _sandbox(self) -> SandboxConfig | None:
+        return self._mistakes.attempt(lambda: nested.sandbox(self._raw.get("sandbox", False)), None)
 
     def _check_keys(self) -> None:
         unknown = sorted(set(self._raw) - KNOWN_KEYS)
@@ -141,12 +156,15 @@ class EntryReader:
 
     def _preload(self) -> tuple[str, ...] | None:
         found: tuple[str, ...] | None = self._get("preload", values.modules, None)
-        if found is not None and nested.sandbox(self._raw.get("sandbox", False)) is not None:
+        if found is not None and self._sandbox() is not None:
             self.warnings.append('"preload" is not used with "sandbox": its processes would share one')
             return None
         return found
 
     def _disabled(self) -> bool:
+        return self._mistakes.attempt(self._is_turned_off, False)
+
+    def _is_turned_off(self) -> bool:
         disabled = self._get("disabled", values.flag, None)
         enabled = self._get("enabled", values.flag, None)
         if disabled is not None and enabled is not None and disabled == enabled:
@@ -158,7 +176,7 @@ class EntryReader:
     def _request_timeout(self) -> float | Unset | None:
         if "requestTimeout" in self._raw or "timeout" not in self._raw:
             return self._get("requestTimeout", values.milliseconds_or_never, UNSET)  # type: ignore[no-any-return]
-        taken: float = self._get("timeout", values.milliseconds, None)
+        taken: float = self._get("timeout", values.milliseconds, 1.0)
         if taken * 1000 < _TIMEOUT_SECONDS_BELOW:
             taken *= 1000
         self._notes = (f'"timeout" is taken as {taken:g} seconds; write "requestTimeout" in milliseconds to be exact',)
@@ -182,13 +200,3 @@ def _is_off(entry: dict[str, Any]) -> bool:
         return values.flag(entry.get("disabled", False)) or not values.flag(entry.get("enabled", True))
     except values.Wanted:
         return False
-
-
-def _where(entry: dict[str, Any], environ: Mapping[str, str]) -> str:
-    """The first key whose value cannot be interpolated."""
-    for key, value in entry.items():
-        try:
-            interpolate(value, environ)
-        except UnsetVariable:
-            return f'"{key}": '
-    return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from bridge.config.values import Wanted
 
@@ -25,10 +25,38 @@ KNOWN_KEYS = PROGRAM_KEYS | frozenset(
 )
 
 Read = Callable[[Any], Any]
+_T = TypeVar("_T")
 
 
 class BadEntry(Exception):
     """One entry is unusable."""
+
+
+class Mistakes:
+    """What is wrong with one entry: reading goes on behind it, so that whoever wrote the entry is told all at once."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, None] = {}
+        self._told: tuple[str, ...] = ()
+
+    def add(self, key: str, text: str) -> None:
+        """Tell what is wrong with a key; nothing else that is found there counts any more."""
+        self._texts[f'"{key}": {text}'] = None
+        self._told += (f'"{key}"',)
+
+    def attempt(self, read: Callable[[], _T], instead: _T) -> _T:
+        """Return what a part of the entry is read as, ``instead`` where it is unusable."""
+        try:
+            return read()
+        except BadEntry as error:
+            if not str(error).startswith(self._told):
+                self._texts[str(error)] = None
+            return instead
+
+    def check(self) -> None:
+        """Raise :class:`BadEntry` with all of them, where there are any."""
+        if self._texts:
+            raise BadEntry("; ".join(self._texts))
 
 
 def get(raw: Mapping[str, Any], key: str, read: Read, default: Any, within: str = "") -> Any:

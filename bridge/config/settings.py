@@ -14,9 +14,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
-
 from bridge.config import values
+from bridge.config.env_file import read_env_file
 from bridge.config.errors import ConfigError
 from bridge.config.redis_address import LOCAL, RedisAddress, redis_address
 from bridge.config.spelling import meant
@@ -164,7 +163,8 @@ class Environ(dict[str, str]):
 def load_environment(environ: Mapping[str, str], env_file: Path | None) -> Environ:
     """Return the environment with the env file filling what it leaves unset.
 
-    Without a name the file is ``.env`` in the working directory, which may be absent; a named file must exist.
+    Without a name the file is ``.env`` in the working directory, which may be absent; a named file must exist. Raises
+    :class:`ConfigError`, also where a line of it cannot be understood.
     ``BRIDGE_PYTHON``, the Python that runs the bridge, is added for ``servers.json``: its ``python`` may be another.
     """
     path = env_file or Path(".env")
@@ -173,11 +173,7 @@ def load_environment(environ: Mapping[str, str], env_file: Path | None) -> Envir
         if env_file is not None:
             raise ConfigError(f"--env-file: {env_file} does not exist")
         return ours
-    try:
-        from_file = dotenv_values(path, interpolate=False)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    filled = {name: value for name, value in from_file.items() if value is not None}
+    filled = read_env_file(path)
     for each in fields(Settings):  # a setting under its other name is set all the same
         if ours.get(each.metadata.get("alias", "")):
             filled.pop(each.metadata["name"], None)

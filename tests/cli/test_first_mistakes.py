@@ -31,6 +31,16 @@ async def test_names_of_the_settings_file_that_are_almost_settings_are_told(fold
     ]
 
 
+@pytest.mark.parametrize("verb", ["check", "serve", "doctor", "ps"])
+async def test_a_line_of_the_settings_file_that_is_none_never_opens_the_bridge(folder: Path, verb: str) -> None:
+    (folder / ".env").write_text('LOG_LEVEL=INFO\nACCESS_TOKEN="sesame\nPORT=3055\n')
+    code, out, err = await run(folder, verb)
+    assert (code, out) == (2, "")
+    assert err.startswith("mcp-bridge: .env: line 2: must be NAME=value")
+    assert err.count("\n") == 1
+    assert "sesame" not in err
+
+
 async def test_an_origin_without_a_scheme_is_refused_with_an_example(folder: Path) -> None:
     code, _, err = await run(folder, "check", ALLOWED_ORIGINS="https://b.example,app.example")
     assert code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -144,17 +145,19 @@ async def test_it_shows_no_secret_and_writes_after_a_yes_only(tmp_path: Path) ->
         "a": {
             "command": "cat",
             "args": ["--api-key", "s3cret-1", "--token=s3cret-2", "https://u:s3cret-3@x/?k=s3cret-4", "sk-s3cret-5"],
-            "env": {"KEY": "s3cret-6", "PATH": "/bin", "TOKEN": "${TOKEN}"},
+            "env": {"KEY": "s3cret-6", "PATH": "/bin", "PRICE": "s3cret-9${c}"},
         },
         "b": {"url": "https://x.example/mcp?key=s3cret-7", "headers": {"Authorization": "Bearer s3cret-8"}},
         "same": {"command": "one"},
         "clash": {"command": "two"},
         "broken": {"command": ["x"]},
-        "folder": {"command": "cat", "args": ["${workspaceFolder}/x"]},
+        "listed": {"command": "x", "env": ["A=s3cret-9"]},
         "me": {"command": "npx", "args": ["mcp-remote", "http://localhost:3000/mcp/x"]},
         "odd": {"command": "cat", "sandbox": {}},
     }
     put(tmp_path, DESKTOP, {"mcpServers": servers})
+    folder = {"command": "cat", "args": ["${workspaceFolder}/x"], "env": {"TOKEN": "${TOKEN}"}}
+    put(tmp_path, ".cursor/mcp.json", {"mcpServers": {"folder": folder}})
     before = '{"mcpServers": {"same": {"command": "one"}, "clash": {"command": "other"}}} // mine'
     put(tmp_path, "servers.json", before)
     code, out, err = await run(tmp_path, "import", HOME=str(tmp_path))
@@ -165,7 +168,7 @@ async def test_it_shows_no_secret_and_writes_after_a_yes_only(tmp_path: Path) ->
     rows = {row["id"]: row for row in json.loads(shown)}
     assert {name: row["action"] for name, row in rows.items()} == {
         **dict.fromkeys(("a", "b", "folder", "odd"), "add"),
-        **dict.fromkeys(("same", "clash", "broken", "me"), "skip"),
+        **dict.fromkeys(("same", "clash", "broken", "listed", "me"), "skip"),
     }
     for line in (
         "same: is there already",
@@ -174,10 +177,14 @@ async def test_it_shows_no_secret_and_writes_after_a_yes_only(tmp_path: Path) ->
         "folder: ${workspaceFolder} is known to an editor only",
         "me: is this bridge",
         'odd: "sandbox" is not taken over',
-        "a: set TOKEN in .env",
+        'listed: "env" must be an object',
+        "a: ${ is text at that client, and stays so as $${",
+        "folder: set TOKEN in .env",
     ):
         assert f"  {line}" in out
-    assert "KEY=*** PATH=/bin TOKEN=${TOKEN}" in out
+    assert "set c" not in out
+    assert "KEY=*** PATH=/bin PRICE=***" in out
+    assert "cat ${workspaceFolder}/x TOKEN=${TOKEN}" in out
     for answer in ("n", "y"):
         assert (tmp_path / "servers.json").read_text() == before
         terminal = await Terminal().run(tmp_path, "import", HOME=str(tmp_path))
@@ -187,6 +194,40 @@ async def test_it_shows_no_secret_and_writes_after_a_yes_only(tmp_path: Path) ->
     text = (tmp_path / "servers.json").read_text()
     assert text.endswith("// mine")
     assert "s3cret-8" in text
+
+
+async def test_each_thing_is_said_once_and_nothing_else_is_contradicted(tmp_path: Path) -> None:
+    servers = {
+        "ws": {"command": "cat", "args": ["${workspaceFolder}", "${workspaceFolder:a}", "${config:a.b}"]},
+        "pplx": {"command": "cat", "args": ["${input:k}"], "env": {"K": "${input:k}", "HOME": "${userHome}"}},
+        "set": {"command": "cat", "env": {"S": "${input:is-set}", "E": "${env:OTHER}"}},
+    }
+    put(tmp_path, f"{CODE}/mcp.json", {"servers": servers})
+    code, out, _ = await run(tmp_path, "import", "--yes", HOME=str(tmp_path), IS_SET="1")
+    assert code == 0
+    assert [line.strip() for line in out.splitlines() if re.match("  [a-z]+: ", line)] == [
+        *(
+            f"ws: {reference} is known to an editor only; write what it stands for instead"
+            for reference in ("${workspaceFolder}", "${workspaceFolder:a}", "${config:a.b}")
+        ),
+        "pplx: VS Code asks for k, which is ${K} here",
+        "pplx: set K in .env",
+        "set: VS Code asks for is-set, which is ${IS_SET} here",
+        "set: set OTHER in .env",
+    ]
+    assert list(entries(tmp_path)) == ["ws", "pplx", "set"]
+
+
+async def test_what_a_client_hands_on_as_it_is_reaches_the_server_as_it_is(
+    tmp_path: Path, serve: Serve, http: aiohttp.ClientSession
+) -> None:
+    text = "a${c} ${input:x} $${d} ${"
+    put(tmp_path, DESKTOP, {"mcpServers": {"peer": {"command": PEER[0], "args": PEER[1:], "env": {"MARK": text}}}})
+    assert (await run(tmp_path, "import", "--yes", HOME=str(tmp_path)))[0] == 0
+    served = await serve()
+    body = {"method": "tools/call", "params": {"name": "environment", "arguments": {}}}
+    async with http.post(f"{served.url}/bridge/peer", json=body) as response:
+        assert (await response.json())["result"]["MARK"] == text
 
 
 @pytest.mark.parametrize(

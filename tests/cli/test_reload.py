@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 
+from bridge.cli.reload import LOOK, SETTLED, Reloading
+from bridge.config.servers import Servers, load_servers
+from bridge.config.settings import Settings
+from bridge.sessions.reload import Changes
 from tests.cli.conftest import Serve, run
 from tests.conftest import peer
+from tests.faketime import FakeTime
 
 
 def write(folder: Path, **servers: Any) -> None:
@@ -82,6 +89,64 @@ async def test_a_broken_file_changes_nothing(tmp_path: Path, serve: Serve) -> No
     assert (await environment(bridge.url))["MARK"] == "new"
     async with aiohttp.ClientSession() as http, http.get(f"{bridge.url}/health") as response:
         assert (await response.json())["status"] == "ok"
+
+
+async def test_a_settings_file_with_a_line_that_is_none_changes_nothing(tmp_path: Path, serve: Serve) -> None:
+    bridge = await serve("--watch", servers={"peer": peer(env={"MARK": "${MARK:-none}"})})
+    (tmp_path / ".env").write_text('MARK=new\nACCESS_TOKEN="sesame\n')
+    line = await bridge.line_with("configuration not taken, the old one stays")
+    assert "[ERROR]" in line
+    assert ".env: line 2: must be NAME=value" in line
+    assert (await environment(bridge.url))["MARK"] == "none"
+    assert "sesame" not in "".join(bridge.lines)
+
+
+class Watched:
+    """The watching of a bridge whose service notes what it is told to serve."""
+
+    def __init__(self, folder: Path, time: FakeTime) -> None:
+        self.served: list[list[str]] = []
+        self._file = folder / "servers.json"
+        write(folder, first={"command": "true"})
+        servers = load_servers(self._file, {})
+        service: Any = SimpleNamespace(reload=self._serve)
+        logs: Any = None
+        self.reloading = Reloading(service, logs, Settings(), servers, self._read, folder / ".env", time.sleep)
+
+    def _read(self) -> tuple[Settings, Servers]:
+        return Settings(), load_servers(self._file, {})
+
+    def _serve(self, servers: Servers) -> Changes:
+        self.served.append(list(servers.entries))
+        return Changes()
+
+
+async def test_a_file_that_is_being_written_is_read_when_it_is_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    time = FakeTime()
+    watched = Watched(tmp_path, time)
+    watching = asyncio.create_task(watched.reloading.watch())
+    text = json.dumps({"mcpServers": {"second": {"command": "true"}}})
+    parts = [text[:end] for end in (0, 5, 20, 40)]
+    (tmp_path / "servers.json").write_text(parts[0])
+    await time.advance(LOOK)
+    for part in parts:
+        (tmp_path / "servers.json").write_text(part)
+        await time.advance(SETTLED)
+    (tmp_path / "servers.json").write_text(text)
+    await time.advance(SETTLED)
+    assert watched.served == []
+    await time.advance(SETTLED)
+    assert watched.served == [["second"]]
+    assert "not taken" not in caplog.text
+    (tmp_path / "servers.json").write_text("")  # and it stays so
+    await time.advance(LOOK)
+    assert watched.reloading.problem is None
+    await time.advance(10 * LOOK)
+    assert caplog.text.count("configuration not taken, the old one stays") == 1
+    assert "servers.json: is empty" in caplog.text
+    watching.cancel()
 
 
 @pytest.mark.parametrize("way", ["SIGHUP", "POST"])

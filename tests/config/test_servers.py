@@ -139,7 +139,7 @@ def test_a_file_of_another_shape_is_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("", ""),
+        ("// nothing", "line 1"),
         ("{", ""),
         ("hello", "line 1"),
         ('{"git":{"command":"x"}} trailing', "line 1"),
@@ -153,6 +153,38 @@ def test_a_file_that_is_no_json_is_refused_and_the_place_told(text: str, where: 
     assert str(caught.value).startswith(f"{SOURCE}: is not JSON: ")
     assert where in str(caught.value)
     assert "<string>" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_file_is_told_so(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert str(caught.value) == f'{SOURCE}: is empty; without servers it is {{"mcpServers": {{}}}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        (r'{"git":{"command":"x","args":["\d+\.json"]}}', 1, 32),
+        ('{\n  // a "comment" \\d\n' + r'  "git": {"command": "C:\\dev\\x", "cwd": "C:\dev"}}', 3, 46),
+        (r'{"git": {"command": "C:\venv\x.exe"}}', 1, 24),  # JSON5 has that one: a vertical tab
+        (r'{"git": {"command": "C:\xad"}}', 1, 24),
+        (r"{'git': {'command': 'it\'s \w'}}", 1, 28),
+        ('{"git": {"command": "a\\\r\nb\\.c"}}', 2, 2),
+    ],
+)
+def test_a_backslash_that_means_nothing_is_refused_and_not_dropped(text: str, line: int, column: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert str(caught.value) == (
+        f"{SOURCE}: line {line}, column {column}: a single backslash has no meaning here; for a backslash write two"
+    )
+
+
+def test_escapes_of_json_are_read_in_a_file_with_comments_too() -> None:
+    text = r"""{"git": {"command": "\"\\\/\b\f\n\r\t\u00e9", 'args': ['it\'s', "a\
+b" /* \d */]}} // \d"""
+    assert parse(text).entries["git"].argv == ('"\\/\b\f\n\r\té', "it's", "ab")
 
 
 def test_a_file_that_is_nested_too_deeply_is_refused() -> None:
@@ -352,10 +384,44 @@ def test_a_tilde_is_our_home(key: str, tmp_path: Path, monkeypatch: pytest.Monke
         ({"sandbox": {"read": 7}}, '"sandbox": "read" is 7, must be an absolute path, or a list of them'),
         ({"sandbox": {"network": 7}}, '"sandbox": "network" is 7, must be true or false'),
         ({"args": ["${NOPE}"]}, '"args": variable NOPE is not set; set it, or write ${NOPE:-default}'),
+        (
+            {"env": {"KEY": "${input:api-key}"}},
+            '"env": only VS Code can ask for "api-key"; write ${API_KEY} and set API_KEY in .env',
+        ),
         ({"env": {"KEY": "${NOPE:?get one}"}}, '"env": variable NOPE is not set: get one'),
     ],
 )
 def test_a_bad_key_is_told_with_file_server_key_value_and_wish(keys: dict[str, Any], message: str) -> None:
+    assert error(**keys) == message
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"args": "foo", "env": ["A=1"], "maxSessions": "ten"},
+            '"args" must be a list of strings, not string; "env" must be an object of name -> text, not list; '
+            '"maxSessions" is "ten", must be a whole number from 1 to 10000000',
+        ),
+        (
+            {"env": {"A": "${NO}", "B": "${NO} ${NONE:?get one}"}, "maxChildren": 0},
+            '"env": variable NO is not set; set it, or write ${NO:-default}; variable NONE is not set: get one; '
+            '"maxChildren" is 0, must be a whole number from 1 to 1000000',
+        ),
+        (
+            {"command": 5, "env": {"A": None, "B": []}, "inheritEnv": 1, "envFile": "no.env"},
+            '"command" must be a string, not number; put the arguments in "args"; "inheritEnv" is 1, must be "safe", '
+            '"all" or a list of names; "envFile": no.env does not exist; "env": A is null, which takes it from our '
+            'environment, where it is not set; "env": B must be a string, not list',
+        ),
+        (  # what is wrong because something else is wrong is not told
+            {"command": "${NO}", "maxSessions": "${NO}"},
+            '"command": variable NO is not set; set it, or write ${NO:-default}; '
+            '"maxSessions": variable NO is not set; set it, or write ${NO:-default}',
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_an_entry_is_told_at_once(keys: dict[str, Any], message: str) -> None:
     assert error(**keys) == message
 
 
@@ -463,6 +529,11 @@ def test_keys_of_a_remote_server_are_not_in_the_repr() -> None:
         ({"headers": {"A": None}}, '"headers": A must be a string, not null'),
         ({"headers": {"A": "secret\r\nB: c"}}, '"headers": A must be one line of text'),
         ({"headers": {"A b": "secret"}}, '"headers": "A b" is no name of a header'),
+        (
+            {"maxSessions": 0, "url": "${NOPE}"},
+            '"url": variable NOPE is not set; set it, or write ${NOPE:-default}; '
+            '"maxSessions" is 0, must be a whole number from 1 to 10000000',
+        ),
         ({"headers": {"A": "${NOPE}"}}, '"headers": variable NOPE is not set; set it, or write ${NOPE:-default}'),
     ],
 )
@@ -615,6 +686,13 @@ def test_an_env_file_that_is_missing_costs_only_its_entry(tmp_path: Path) -> Non
 def test_an_env_file_that_is_no_text_costs_only_its_entry(tmp_path: Path) -> None:
     (tmp_path / "bad.env").write_bytes(b"A=\xff\n")
     assert '"envFile"' in error(tmp_path, envFile="bad.env")
+
+
+def test_a_line_of_an_env_file_that_is_none_costs_only_its_entry(tmp_path: Path) -> None:
+    (tmp_path / "bad.env").write_text('A=1\nKEY="a-secret\n')
+    text = error(tmp_path, envFile="bad.env")
+    assert text.startswith(f'"envFile": {tmp_path / "bad.env"}: line 2: must be NAME=value')
+    assert "a-secret" not in text
 
 
 def test_the_values_of_an_env_file_are_text_as_those_of_dot_env_are(tmp_path: Path) -> None:

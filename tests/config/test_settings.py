@@ -457,6 +457,32 @@ def test_an_env_file_that_is_no_text_is_an_error_that_names_it(tmp_path: Path) -
         load_environment({}, env_file)
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('ACCESS_TOKEN="a-secret\nPORT=1\n', "1"),
+        ('PORT=1\n\n  \n# more\n\nACCESS_TOKEN="a-secret\n', "6"),
+        ("PORT=1\r\nACCESS_TOKEN: a-secret\r\n", "2"),
+        ("ACCESS_TOKEN:a-secret", "1"),
+        ("ACCESS_TOKEN a-secret\nPORT=1\nset HOST=a-secret\n", "1, 3"),
+        ("ACCESS_TOKEN='a-secret' more\n", "1"),
+        ('ACCESS_TOKEN="a-secret\nKEY="value"\n', "1"),  # the quote of the second line closes that of the first
+        ("=a-secret\n", "1"),
+    ],
+)
+def test_a_line_of_an_env_file_that_is_none_refuses_the_file_and_is_not_shown(
+    tmp_path: Path, text: str, lines: str
+) -> None:
+    env_file = tmp_path / "bad.env"
+    env_file.write_bytes(text.encode())
+    with pytest.raises(ConfigError) as caught:
+        load_environment({}, env_file)
+    assert str(caught.value) == (
+        f"{env_file}: line {lines}: must be NAME=value, where a quote that opens the value also closes it; "
+        "nothing of this file is taken"
+    )
+
+
 def test_an_env_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     env_file = tmp_path / "windows.env"
     env_file.write_bytes(b"\xef\xbb\xbfPORT=1\r\nLOG_LEVEL=DEBUG\r\n")
