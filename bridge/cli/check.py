@@ -24,6 +24,7 @@ from bridge.web.tls import BadCertificate, load
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``check``: those of ``serve``."""
+    parser.usage = "mcp-bridge check [options] [-- COMMAND ARG...]"
     add_configuration(parser)
 
 

@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after ``client-config``."""
     add_configuration(parser)
     parser.add_argument("client", choices=tuple(CLIENTS), metavar="CLIENT", help=f"one of {', '.join(CLIENTS)}")
-    parser.add_argument("servers", nargs="*", metavar="SERVER", help="only these (default: all that are enabled)")
+    parser.add_argument(
+        "servers", nargs="*", default=[], metavar="SERVER", help="only these (default: all that are enabled)"
+    )
     parser.add_argument(
         "--url", metavar="URL", help="how the client reaches the bridge, such as https://mcp.example.com"
     )

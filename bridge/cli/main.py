@@ -14,6 +14,7 @@ import sys
 from collections.abc import Container, Sequence
 
 from bridge.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, CommandError
+from bridge.cli.parser import Parser
 from bridge.config.errors import ConfigError
 from bridge.version import __version__
 
@@ -46,16 +47,14 @@ _TAKES_COMMAND = frozenset({"serve", "check", "add"})
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    given, command = _split(list(sys.argv[1:] if arguments is None else arguments))
-    typed = next((word for word in given if not word.startswith("-")), None)
-    options, unknown = parser_of({typed}).parse_known_args(given)
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    verb = next((word for word in typed if not word.startswith("-")), None)
+    given, command = _split(typed) if verb in _TAKES_COMMAND else (typed, [])
+    options, unknown = parser_of({verb}).parse_known_args(given)
     if unknown:
-        hint = "; put the command behind --" if options.verb in _TAKES_COMMAND and not command else ""
+        hint = _hint(unknown[0], options.parser, takes_command=verb in _TAKES_COMMAND and not command)
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    options.command = command
-    options.typed = [*(sys.argv[1:] if arguments is None else arguments)]
-    if command and options.verb not in _TAKES_COMMAND:
-        parser_of(()).error(f"{options.verb} takes no command after --")
+    options.command, options.typed = command, typed
     module = VERBS[options.verb][0]
     if module is None:
         print(f"mcp-bridge {__version__}")
@@ -77,6 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_ERROR
 
 
+def _hint(unknown: str, parser: argparse.ArgumentParser, *, takes_command: bool) -> str:
+    """What was meant, perhaps, by the first word that a verb does not know."""
+    if not unknown.startswith("-"):
+        return "; put the command behind --" if takes_command else ""
+    import difflib  # nobody waits for it who makes no mistake
+
+    name = unknown.partition("=")[0]
+    near = difflib.get_close_matches(name, [each for action in parser._actions for each in action.option_strings])
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def _place(error: BaseException) -> str:
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
@@ -86,9 +96,7 @@ def _place(error: BaseException) -> str:
 
 def parser_of(verbs: Container[str | None]) -> argparse.ArgumentParser:
     """Return the parser of the command line, with the arguments of these verbs; the others have their names only."""
-    parser = argparse.ArgumentParser(
-        prog="mcp-bridge", description="Turns MCP servers that speak stdio into HTTP services."
-    )
+    parser = Parser(prog="mcp-bridge", description="Turns MCP servers that speak stdio into HTTP services.")
     parser.add_argument("--version", action="version", version=f"mcp-bridge {__version__}")
     parsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (module, text) in VERBS.items():
@@ -100,7 +108,7 @@ def parser_of(verbs: Container[str | None]) -> argparse.ArgumentParser:
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Cut off what follows ``--``: the command to serve."""
+    """Cut off what follows ``--``: the command of a server."""
     if "--" not in arguments:
         return arguments, []
     at = arguments.index("--")
