@@ -133,7 +133,7 @@ class Session:
 def _messages(reply: Reply) -> Iterator[Message]:
     """The messages of an answer, one as JSON or many as events."""
     if reply.headers.get_content_type() != "text/event-stream":
-        yield json.loads(reply.read())
+        yield reply.json()
         return
     for data in reply.events():
         if data:

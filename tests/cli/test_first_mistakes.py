@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -96,6 +97,37 @@ async def test_a_missing_token_and_a_start_that_is_none_yet_are_told(folder: Pat
     assert (code, "set MCP_BRIDGE_TOKEN" in err) == (1, True)
     code, out, _ = await run(folder, *where, MCP_BRIDGE_TOKEN="sesame")
     assert (code, out) == (0, "crash: may start again; the next request starts it\n")
+
+
+async def _ask_what_listens(folder: Path, answer: bytes) -> list[tuple[int, str, str]]:
+    """What verbs say to a program that answers anything with this."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1") as other:
+        port = str(other.sockets[0].getsockname()[1])
+        return [
+            await run(folder, *verb, "--port", port)
+            for verb in (["ps"], ["call", "peer", "x"], ["servers", "stop", "x"])
+        ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.0 404 File not found\r\n\r\n<p>none</p>", " is no bridge: it says 404 File not found; "),
+        (b'HTTP/1.0 404 Not Found\r\n\r\n{"error": "none"}', " is no bridge: it says 404 Not Found; "),
+        (b"HTTP/1.0 200 OK\r\n\r\n<p>welcome</p>", " is no bridge: it says what is no JSON; "),
+        (b"SSH-2.0-other\r\n", "no bridge answers at "),
+    ],
+)
+async def test_another_program_on_the_port_is_told_as_such(folder: Path, answer: bytes, words: str) -> None:
+    for code, out, err in await _ask_what_listens(folder, answer):
+        assert (code, out, len(err.splitlines())) == (3, "", 1), err
+        assert words in err
 
 
 @pytest.mark.parametrize(
