@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.cli.errors import CommandError, UsageError
-from bridge.cli.options import add_configuration, configuration_of, settings_of
+from bridge.cli.options import add_configuration, configuration_of, settings_of, unusable
 
 PLACEHOLDER = "YOUR_TOKEN"
 #: What the endpoint of all servers is called in a client.
@@ -65,8 +65,9 @@ def run(options: argparse.Namespace) -> int:
 def _targets(options: argparse.Namespace) -> list[Target]:
     settings, servers = configuration_of(options)
     known = [server.id for server in servers.entries.values() if not server.disabled]
-    if unknown := [name for name in options.servers if name not in known]:
-        raise UsageError(f'no server "{unknown[0]}" in {servers.source}; there are: {", ".join(known)}')
+    for name in options.servers:
+        if why := unusable(name, servers):
+            raise UsageError(why)
     token = None
     if settings.needs_token:
         _, environ = settings_of(options)

@@ -8,10 +8,11 @@ import re
 import socket
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.cli.conftest import Serve, run
-from tests.conftest import peer
+from tests.conftest import message, peer
 
 
 @pytest.fixture
@@ -97,6 +98,21 @@ async def test_a_missing_token_and_a_start_that_is_none_yet_are_told(folder: Pat
     assert (code, "set MCP_BRIDGE_TOKEN" in err) == (1, True)
     code, out, _ = await run(folder, *where, MCP_BRIDGE_TOKEN="sesame")
     assert (code, out) == (0, "crash: may start again; the next request starts it\n")
+
+
+async def test_an_invalid_entry_is_told_like_none_to_whoever_has_the_url_only(
+    folder: Path, serve: Serve, http: aiohttp.ClientSession
+) -> None:
+    bridge = await serve(servers={"wrong": {"command": 7}, "peer": peer()})
+    said = []
+    for name in ("wrong", "nobody"):
+        for path in (f"/mcp/{name}", f"/bridge/{name}"):
+            async with http.post(f"{bridge.url}{path}", json=message("ping", 1)) as response:
+                assert response.status == 404
+                said.append((await response.json())["error"]["message"].replace(name, "NAME"))
+    assert set(said) == {
+        'no server "NAME" is served: it is not in the configuration, or its entry is invalid; GET /servers tells'
+    }
 
 
 async def _ask_what_listens(folder: Path, answer: bytes) -> list[tuple[int, str, str]]:
