@@ -8,6 +8,7 @@ that none waits for what another one needs. No traceback reaches a user.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -47,7 +48,21 @@ _TAKES_COMMAND = frozenset({"serve", "check", "add"})
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    typed = list(sys.argv[1:] if arguments is None else arguments)
+    failure: BaseException | None = None
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        failure = _first(error)
+    try:
+        if sys.stdout is not None:  # which it is where the caller has closed it
+            sys.stdout.flush()
+    except OSError as error:  # which is why it failed, if it did
+        failure = error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer has nowhere to go
+    return code if failure is None else _told(failure)
+
+
+def _run(typed: list[str]) -> int:
     verb = next((word for word in typed if not word.startswith("-")), None)
     given, command = _split(typed) if verb in _TAKES_COMMAND else (typed, [])
     options, unknown = parser_of({verb}).parse_known_args(given)
@@ -59,21 +74,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if module is None:
         print(f"mcp-bridge {__version__}")
         return 0
-    try:
-        code = int(importlib.import_module(module).run(options))
-        sys.stdout.flush()
-        return code
-    except (ConfigError, CommandError) as error:
-        print(f"mcp-bridge: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", EXIT_USAGE)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # head has seen enough; what is left in the buffer has nowhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_INTERRUPTED
-    except Exception as error:  # a mistake of ours: one line, with the place for whoever repairs it
-        print(f"mcp-bridge: internal error: {type(error).__name__}: {error} ({_place(error)})", file=sys.stderr)
-        return EXIT_ERROR
+    return int(importlib.import_module(module).run(options))
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong, where tasks that ran together say it in a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _told(failure: BaseException) -> int:
+    """Say why a command has ended, in a line; return its exit code."""
+    match failure:
+        case SystemExit():  # argparse has said it
+            raise failure
+        case ConfigError() | CommandError():
+            print(f"mcp-bridge: {failure}", file=sys.stderr)
+            return getattr(failure, "exit_code", EXIT_USAGE)
+        case KeyboardInterrupt() | BrokenPipeError():  # head has seen enough
+            return EXIT_INTERRUPTED
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG, filename=None):
+            print(f"mcp-bridge: the output cannot be written: {failure.strerror}", file=sys.stderr)
+            return EXIT_ERROR
+    # A mistake of ours: one line, with the place for whoever repairs it.
+    print(f"mcp-bridge: internal error: {type(failure).__name__}: {failure} ({_place(failure)})", file=sys.stderr)
+    return EXIT_ERROR
 
 
 def _hint(unknown: str, parser: argparse.ArgumentParser, *, takes_command: bool) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import socket
+import sys
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.cli.conftest import Serve, run
-from tests.conftest import message, peer
+from tests.cli.conftest import Serve, environment, run
+from tests.conftest import in_time, message, peer
 
 
 @pytest.fixture
@@ -144,6 +146,55 @@ async def test_another_program_on_the_port_is_told_as_such(folder: Path, answer:
     for code, out, err in await _ask_what_listens(folder, answer):
         assert (code, out, len(err.splitlines())) == (3, "", 1), err
         assert words in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("verb", ["check", "completion bash", "version", "doctor --no-start", "client-config cursor"])
+async def test_a_full_disk_below_stdout_is_told(folder: Path, verb: str, unbuffered: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bridge", *verb.split()),
+        cwd=folder,
+        env=environment(PYTHONUNBUFFERED=unbuffered),
+        stdout=(full := os.open("/dev/full", os.O_WRONLY)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(full)
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert err.decode().splitlines()[-1] == "mcp-bridge: the output cannot be written: No space left on device"
+
+
+def _until(reading: int, words: bytes) -> None:
+    text = b""
+    while words not in text:
+        data = os.read(reading, 65536)
+        assert data, text
+        text += data
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+async def test_a_reader_that_has_seen_enough_ends_doctor_quietly(folder: Path, unbuffered: str) -> None:
+    os.mkfifo(folder / "gate")
+    gate = os.open(folder / "gate", os.O_RDWR)
+    entry = {"command": "sh", "args": ["-c", "read x < gate"], "cwd": str(folder)}
+    (folder / "servers.json").write_text(json.dumps({"one": entry}))
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bridge", "doctor", "--port", "0"),
+        cwd=folder,
+        env=environment(PYTHONUNBUFFERED=unbuffered),
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writing)
+    async with in_time():
+        await asyncio.to_thread(_until, reading, b"files may be open\n")
+    os.close(reading)  # before it is told of the server, which waits for the gate
+    os.write(gate, b"\n")
+    _, err = await process.communicate()
+    os.close(gate)
+    assert (process.returncode, err) == (130, b"")
 
 
 @pytest.mark.parametrize(
