@@ -200,7 +200,8 @@ async def test_a_reader_that_has_seen_enough_ends_doctor_quietly(folder: Path, u
 @pytest.mark.parametrize(
     ("entry", "settings", "words"),
     [
-        ({"command": "no-such-thing"}, {}, "command 'no-such-thing' not found"),
+        ({"command": "no-such-thing"}, {}, "command 'no-such-thing' not found on the PATH"),
+        ({"command": "/no/such"}, {}, "command '/no/such' not found\n"),
         ({"command": "./folder"}, {}, "command './folder' is no program, but a directory"),
         ({"command": "./text"}, {}, "command './text' may not be executed"),
         ({"command": "true", "cwd": "gone"}, {}, "\"cwd\" 'gone' is no directory"),
