@@ -81,7 +81,7 @@ async def test_without_a_terminal_questions_are_declined_and_sampling_is_refused
     served = await serve(servers=SERVERS)
     code, out, err = await run(tmp_path, "call", "peer", "ask", *where(served))
     assert (code, json.loads(out)) == (0, {"answer": {"action": "decline"}})
-    assert err == "mcp-bridge: the server asks, and nobody is here: what?\n"
+    assert err == "mcp-bridge: stdin is no terminal, so what the server asks is declined: what?\n"
     code, out, err = await run(tmp_path, "call", "conformance", "test_sampling", "prompt=x", *where(served))
     assert (code, out) == (1, "")
     assert err == "mcp-bridge: the client does not offer what sampling/createMessage needs (error -32601)\n"
