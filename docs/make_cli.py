@@ -27,7 +27,8 @@ def page() -> str:
 def _verb(name: str, parser: argparse.ArgumentParser) -> str:
     about = VERBS[name][1] if name in VERBS else parser.description or ""
     text = f"\n## {name}\n\n{about[:1].upper()}{about[1:]}.\n{_table(parser)}"
-    text += f"\n{parser.epilog}\n" if parser.epilog else ""
+    is_laid_out = parser.formatter_class is argparse.RawDescriptionHelpFormatter
+    text += f"\n```text\n{parser.epilog}\n```\n" if is_laid_out else f"\n{parser.epilog}\n" if parser.epilog else ""
     for actions in _subparsers(parser):
         summaries = {each.dest: each.help or "" for each in actions._choices_actions}
         for action, below in actions.choices.items():

@@ -46,6 +46,8 @@ SHOWN = 200
 SAID = 20
 SAID_EVERY = 1000
 #: What the log says of such a line, with server, count, reason and line; ``doctor`` listens for it.
+#: Stands before it in the log of its server.
+NO_MESSAGE = b"on stdout, no JSON-RPC: "
 SKIPPED = "server %s wrote a line that is skipped (%d so far): %s: %s"
 
 #: Only clients ask these; a server that does sends back what it was sent.
@@ -304,7 +306,7 @@ class ChildConnection:
             shown = ascii(line[:SHOWN].decode(errors="replace"))
             log.warning(SKIPPED, self.server, self.skipped, rejection, shown)
             self._first_skipped = self._first_skipped or shown
-            self._log_line(b"on stdout, no JSON-RPC: " + line[:SHOWN])
+            self._log_line(NO_MESSAGE + line[:SHOWN])
         why = f'server "{self.server}" answered with what cannot be passed on: {rejection}'
         self._fail(messages.id_in_broken(line), why)
 

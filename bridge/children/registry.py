@@ -119,7 +119,8 @@ class Registry:
             return pool
         if server in self.entries:
             raise Rejection(Fault.UNKNOWN_SERVER, f'server "{server}" is disabled; set "disabled": false')
-        raise Rejection(Fault.UNKNOWN_SERVER, f'no server "{server}" in the configuration; GET /servers lists them')
+        why = "it is not in the configuration, or its entry is invalid; GET /servers tells"  # the same to whoever asks
+        raise Rejection(Fault.UNKNOWN_SERVER, f'no server "{server}" is served: {why}')
 
     async def seat(
         self, server: str, need: Need, owner: str = "", variables: OwnVariables | None = None, asker: str = ""

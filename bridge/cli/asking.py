@@ -14,7 +14,8 @@ TRIES = 5
 
 def decline(params: Message) -> Message:
     """Answer where nobody can be asked."""
-    print(f"mcp-bridge: the server asks, and nobody is here: {text(params.get('message'))}", file=sys.stderr)
+    asked = text(params.get("message"))
+    print(f"mcp-bridge: stdin is no terminal, so what the server asks is declined: {asked}", file=sys.stderr)
     return {"action": "decline"}
 
 

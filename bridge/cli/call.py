@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "arguments",
         nargs="*",
+        default=[],
         metavar="ARGUMENTS",
         help="a JSON object, - to read one from stdin, or key=value pairs, whose types the tool's schema says",
     )

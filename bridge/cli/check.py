@@ -10,7 +10,8 @@ from bridge.auth.tokens import BadTokens
 from bridge.children.launcher import command_of
 from bridge.cli.doctor import folders
 from bridge.cli.errors import EXIT_ERROR, EXIT_USAGE
-from bridge.cli.options import add_configuration, configuration_of
+from bridge.cli.findings import not_found
+from bridge.cli.options import add_configuration, configuration_of, count_of
 from bridge.config.advice import advice
 from bridge.config.extras import check_extras
 from bridge.config.server import ServerConfig
@@ -24,6 +25,7 @@ from bridge.web.tls import BadCertificate, load
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``check``: those of ``serve``."""
+    parser.usage = "mcp-bridge check [options] [-- COMMAND ARG...]"
     add_configuration(parser)
 
 
@@ -47,7 +49,7 @@ def check(settings: Settings, servers: Servers) -> int:
         print(f"error: {what}")
     for line in advice(settings, servers.entries):
         print(f"note: {line}")
-    print(f"{servers.source}: {len(servers.entries)} usable server(s)")
+    print(f"{servers.source}: {count_of(servers)}")
     for server in servers.entries.values():
         print(f"  {server.id}: {state_of(server)}")
         for note in (*server.notes, *_preload(server)):
@@ -108,7 +110,7 @@ def _absent(server: ServerConfig) -> str:
     program = server.argv[0]
     found = program_file(command_of(server))
     if found is None:
-        return f"command {program!r} not found on the PATH of its environment{whole_line(program)}"
+        return f"{not_found(program)}{whole_line(program)}"
     if not found.is_file():
         return f"command {program!r} is no program, but a directory"
     return "" if os.access(found, os.X_OK) else f"command {program!r} may not be executed; check its permissions"

@@ -12,17 +12,17 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.children.connection import SKIPPED
+from bridge.children.connection import NO_MESSAGE, SKIPPED
 from bridge.children.exchange import Exchange
 from bridge.children.launcher import command_of
 from bridge.children.owner import ChildLimits
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
-from bridge.cli.findings import Finding
+from bridge.cli.findings import Finding, not_found
 from bridge.config.environment import SAFE_NAMES
 from bridge.config.server import ServerConfig
 from bridge.config.settings import Settings
-from bridge.process.spawn import program_file
+from bridge.process.spawn import program_file, whole_line
 from bridge.protocol.errors import BridgeError
 from bridge.protocol.messages import Request
 
@@ -53,6 +53,10 @@ _MEANINGS = (
     ),
     (r"(?i)permission denied|EACCES", "let this user read and run it"),
     (r"No such file or directory|ENOENT", 'it looks for what is not there: see "args", "env" and "cwd"'),
+    (
+        "no JSON-RPC",
+        'look at "command" and "args": an MCP server writes nothing but messages to stdout, and logs to stderr',
+    ),
     (r"(?i)did not answer|within .* s", 'it may be installing: run it once by hand, or raise "startTimeout"'),
     (r"(?i)cannot be reached|connection refused|refused the connection", "look whether it runs there, and at the URL"),
 )
@@ -70,7 +74,7 @@ async def examine(
     limits = ChildLimits(settings.max_message_bytes, settings.start_timeout)
 
     def sink(server: str) -> Callable[[bytes], None]:
-        return lambda line: words[server].append(line.decode(errors="replace"))
+        return lambda line: None if line.startswith(NO_MESSAGE) else words[server].append(line.decode(errors="replace"))
 
     registry = Registry(servers, limits, settings.max_children, sink)
     try:
@@ -105,17 +109,21 @@ async def _one(
     config = registry.entries[server]
     findings = _before(config)
     if not any(finding.level == "error" for finding in findings):
+        why: str | None = None
         try:
             async with asyncio.timeout(seconds):
                 findings += _tools(server, await _ask(registry, server), registry)
         except TimeoutError:
-            findings.append(_failure(config, f"it did not answer within {seconds:g} s", words))
+            why = f"it did not answer within {seconds:g} s"
         except BridgeError as error:
-            findings.append(_failure(config, getattr(error, "why", str(error)), words))
-        if server in skipped.lines:
-            what = f"it writes to stdout what is no message: {skipped.lines[server]}"
-            fix = "have it log to stderr; clients without a bridge end such a connection"
-            findings.append(Finding("warning", server, what, fix))
+            why = getattr(error, "why", str(error))
+        printed = f"it writes to stdout what is no JSON-RPC: {skipped.lines[server]}" if server in skipped.lines else ""
+        if why is not None:
+            more = f"; {printed}" if printed and "no JSON-RPC" not in why else ""
+            findings.append(_failure(config, f"{why}{more}", words))
+        elif printed:
+            fix = "have it log to stderr; the bridge skips such lines, but many clients end the connection there"
+            findings.append(Finding("warning", server, printed, fix))
     say(findings)
 
 
@@ -133,9 +141,9 @@ def _before(config: ServerConfig) -> list[Finding]:
     if config.cwd is not None and not config.cwd.is_dir():
         return [*findings, Finding("error", config.id, f'"cwd" {config.cwd} is no directory', "make it, or change it")]
     if found is None:
-        fix = _INSTALL.get(program, 'install it, or write its whole path as "command"')
-        what = f"command {program!r} not found on the PATH of its environment"
-        return [*findings, Finding("error", config.id, what, fix)]
+        other = 'correct "command"' if "/" in program else 'write its whole path as "command"'
+        fix = whole_line(program).removeprefix("; ") or _INSTALL.get(program, f"install it, or {other}")
+        return [*findings, Finding("error", config.id, not_found(program), fix)]
     return [*findings, Finding("ok", config.id, f"command is {found}")]
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from bridge.cli.errors import CommandError, NotRunning, Refused
 from bridge.cli.options import settings_of
+from bridge.cli.table import text
 
 #: Seconds that the bridge may be silent.
 PATIENCE = 60.0
@@ -49,6 +50,14 @@ class Reply:
             return self._response.read()
         except (OSError, http.client.HTTPException) as error:
             raise _gone(self._url, error) from None
+
+    def json(self) -> Any:
+        """Return what the whole body says, None where it says nothing."""
+        found = self.read()
+        try:
+            return json.loads(found) if found.strip() else None
+        except ValueError:
+            raise _other(self._url, "what is no JSON") from None
 
     def events(self) -> Iterator[str]:
         """Yield the data of each event, until the bridge ends the stream."""
@@ -82,8 +91,7 @@ class Client:
         Raises :class:`NotRunning`, and :class:`Refused` for an error of the bridge.
         """
         with self.open(method, path, body, patience=patience) as reply:
-            found = reply.read()
-        return json.loads(found) if found.strip() else None
+            return reply.json()
 
     def open(
         self,
@@ -106,6 +114,8 @@ class Client:
             return Reply(self._opener.open(request, timeout=patience), self.url)
         except urllib.error.HTTPError as error:
             words = _words(error)
+            if words is None:
+                raise _other(self.url, f"{error.code} {error.reason}") from None
             if error.code == 401 and self._token is None:
                 words = "the bridge needs a token; set MCP_BRIDGE_TOKEN to one of it"
             raise Refused(error.code, words) from None
@@ -137,12 +147,19 @@ def _is_loopback(host: str) -> bool:
 
 
 def _gone(url: str, error: Exception) -> NotRunning:
-    why = getattr(error, "reason", error)
+    why = text(str(getattr(error, "reason", error)).strip())
     return NotRunning(f"no bridge answers at {url} ({why}); start one with: mcp-bridge serve, or say where by --port")
 
 
-def _words(error: urllib.error.HTTPError) -> str:
+def _other(url: str, what: str) -> NotRunning:
+    return NotRunning(
+        f"what listens at {url} is no bridge: it says {what}; start one elsewhere, or say where by --port"
+    )
+
+
+def _words(error: urllib.error.HTTPError) -> str | None:
+    """What the bridge says of an error, None where it was no bridge that answered."""
     try:
-        return str(json.loads(error.read())["error"]["message"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{error.code} {error.reason}"
+        return str(json.loads(error.read())["error"]["message"]).replace("GET /servers", "mcp-bridge servers")
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.cli.errors import CommandError, UsageError
-from bridge.cli.options import add_configuration, configuration_of, settings_of
+from bridge.cli.options import add_configuration, configuration_of, settings_of, unusable
 
 PLACEHOLDER = "YOUR_TOKEN"
 #: What the endpoint of all servers is called in a client.
@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after ``client-config``."""
     add_configuration(parser)
     parser.add_argument("client", choices=tuple(CLIENTS), metavar="CLIENT", help=f"one of {', '.join(CLIENTS)}")
-    parser.add_argument("servers", nargs="*", metavar="SERVER", help="only these (default: all that are enabled)")
+    parser.add_argument(
+        "servers", nargs="*", default=[], metavar="SERVER", help="only these (default: all that are enabled)"
+    )
     parser.add_argument(
         "--url", metavar="URL", help="how the client reaches the bridge, such as https://mcp.example.com"
     )
@@ -63,8 +65,9 @@ def run(options: argparse.Namespace) -> int:
 def _targets(options: argparse.Namespace) -> list[Target]:
     settings, servers = configuration_of(options)
     known = [server.id for server in servers.entries.values() if not server.disabled]
-    if unknown := [name for name in options.servers if name not in known]:
-        raise UsageError(f'no server "{unknown[0]}" in {servers.source}; there are: {", ".join(known)}')
+    for name in options.servers:
+        if why := unusable(name, servers):
+            raise UsageError(why)
     token = None
     if settings.needs_token:
         _, environ = settings_of(options)

@@ -14,6 +14,12 @@ from bridge.config.errors import ConfigError
 from bridge.config.servers import TABLE_KEYS, parse_json
 
 SHELLS = ("bash", "zsh", "fish")
+#: Where its script goes.
+_PLACES = """\
+to have it complete:
+  bash  mcp-bridge completion bash > ~/.local/share/bash-completion/completions/mcp-bridge
+  zsh   source <(mcp-bridge completion zsh)    # in ~/.zshrc
+  fish  mcp-bridge completion fish > ~/.config/fish/completions/mcp-bridge.fish"""
 #: Arguments whose values are server ids, by the name that their verb gives them.
 _SERVERS = frozenset({"SERVER"})
 #: Verbs of which further words are server ids, after the first that is no flag.
@@ -39,15 +45,20 @@ class Verb:
     takes_ids: bool
 
 
+class _Shells(tuple[str, ...]):
+    """What is offered. The scripts themselves ask for ``ids``, which is no shell."""
+
+    __slots__ = ()
+
+    def __contains__(self, word: object) -> bool:
+        return word == "ids" or super().__contains__(word)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after ``completion``."""
-    parser.epilog = (
-        "bash: mcp-bridge completion bash > ~/.local/share/bash-completion/completions/mcp-bridge    "
-        "zsh: source <(mcp-bridge completion zsh)    "
-        "fish: mcp-bridge completion fish > ~/.config/fish/completions/mcp-bridge.fish"
-    )
+    parser.epilog, parser.formatter_class = _PLACES, argparse.RawDescriptionHelpFormatter
     add_address(parser)
-    parser.add_argument("shell", choices=(*SHELLS, "ids"), metavar="{bash,zsh,fish}", help="the shell")
+    parser.add_argument("shell", choices=_Shells(SHELLS), help="the shell")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -94,7 +105,7 @@ def _verb(name: str, about: str, parser: argparse.ArgumentParser) -> Verb:
         elif isinstance(action, argparse._SubParsersAction):
             words += [Word(each.dest, each.help or "") for each in action._choices_actions]
         elif action.choices is not None:
-            words += [Word(str(choice)) for choice in action.choices if choice != "ids"]
+            words += [Word(str(choice)) for choice in action.choices]
         elif action.metavar in _SERVERS:
             takes_ids = True
     return Verb(name, about, tuple(flags), tuple(words), takes_ids)

@@ -18,7 +18,7 @@ from pathlib import Path
 from bridge.cli.client import Client
 from bridge.cli.errors import EXIT_ERROR, CommandError, UsageError
 from bridge.cli.findings import Finding, show
-from bridge.cli.options import add_configuration, configuration_of
+from bridge.cli.options import add_configuration, configuration_of, count_of, unusable
 from bridge.config.advice import advice
 from bridge.config.server import ServerConfig
 from bridge.config.servers import Servers
@@ -45,10 +45,14 @@ def run(options: argparse.Namespace) -> int:
     settings, servers = configuration_of(options)
     wanted = {server.id: server for server in servers.entries.values() if not server.disabled}
     broken = {problem.server for problem in servers.problems if problem.fatal}
-    if unknown := [name for name in options.servers if name not in {*servers.entries, *broken}]:
-        raise UsageError(f'no server "{unknown[0]}" in {servers.source}; there are: {", ".join(servers.entries)}')
+    for name in options.servers:
+        if name not in servers.entries and name not in broken:
+            raise UsageError(unusable(name, servers))
+    disabled = [_disabled(name, servers) for name in options.servers if name in servers.entries.keys() - wanted.keys()]
     if options.servers:
         wanted = {name: config for name, config in wanted.items() if name in options.servers}
+    if options.no_start:
+        wanted = {}
     found: list[Finding] = []
 
     def say(findings: list[Finding]) -> None:
@@ -57,10 +61,11 @@ def run(options: argparse.Namespace) -> int:
             show(findings)
 
     say([*_of_the_configuration(settings, servers), _port(options, settings), *folders(settings), _files(settings)])
+    say(disabled)
     from bridge.process.watchdog import Watchdog  # here and below: --help waits for none of them
 
     with Watchdog():
-        asyncio.run(_ask(settings, {} if options.no_start else wanted, options.timeout, say))
+        asyncio.run(_ask(settings, wanted, options.timeout, _failures(options) if wanted else {}, say))
     if options.json:
         print(json.dumps([asdict(finding) for finding in found], indent=2))
     errors = sum(1 for finding in found if finding.level == "error")
@@ -71,7 +76,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _ask(
-    settings: Settings, wanted: Mapping[str, ServerConfig], seconds: float, say: Callable[[list[Finding]], None]
+    settings: Settings,
+    wanted: Mapping[str, ServerConfig],
+    seconds: float,
+    failures: Mapping[str, str],
+    say: Callable[[list[Finding]], None],
 ) -> None:
     """What has to be waited for."""
     if settings.store == "redis":
@@ -79,11 +88,11 @@ async def _ask(
     if wanted:
         from bridge.cli.checkup import examine
 
-        await examine(wanted, settings, seconds, say)
+        await examine(wanted, settings, seconds, lambda findings: say(_beside(findings, failures)))
 
 
 def _of_the_configuration(settings: Settings, servers: Servers) -> list[Finding]:
-    findings = [Finding("ok", "bridge", f"{servers.source} has {len(servers.entries)} usable server(s)")]
+    findings = [Finding("ok", "bridge", f"{servers.source} has {count_of(servers)}")]
     findings += [
         Finding(
             "error" if problem.fatal else "warning",
@@ -95,6 +104,28 @@ def _of_the_configuration(settings: Settings, servers: Servers) -> list[Finding]
     ]
     findings += [Finding("warning", "bridge", line) for line in advice(settings, servers.entries)]
     return findings
+
+
+def _disabled(name: str, servers: Servers) -> Finding:
+    return Finding("warning", name, "it is disabled, and was not tried", f'set "disabled": false in {servers.source}')
+
+
+def _failures(options: argparse.Namespace) -> dict[str, str]:
+    """What went wrong last at each server that a running bridge has no process of, as ``ps`` shows it."""
+    try:
+        rows = Client(options).ask("GET", "/api/v1/servers")
+    except CommandError:  # none runs, or it tells nothing to who has no token
+        return {}
+    return {row["id"]: row["last_error"] for row in rows if row.get("last_error") and row["state"] != "running"}
+
+
+def _beside(findings: list[Finding], failures: Mapping[str, str]) -> list[Finding]:
+    """What was found at one server, and how it fails in the bridge that runs where it works here."""
+    about = findings[-1].about
+    if about not in failures or any(finding.level == "error" for finding in findings):
+        return findings
+    fix = "it works here: compare PATH, variables and user of the bridge with yours"
+    return [*findings, Finding("warning", about, f"in the bridge that runs: {failures[about]}", fix)]
 
 
 def _port(options: argparse.Namespace, settings: Settings) -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import time
@@ -40,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
             for line in reply.events():
                 print(line, flush=True)
         else:
-            _print(json.loads(reply.read())["lines"])
+            _print(reply.json()["lines"])
     return 0
 
 

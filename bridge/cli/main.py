@@ -8,12 +8,14 @@ that none waits for what another one needs. No traceback reaches a user.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Container, Sequence
 
 from bridge.cli.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, CommandError
+from bridge.cli.parser import Parser
 from bridge.config.errors import ConfigError
 from bridge.version import __version__
 
@@ -46,35 +48,69 @@ _TAKES_COMMAND = frozenset({"serve", "check", "add"})
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    given, command = _split(list(sys.argv[1:] if arguments is None else arguments))
-    typed = next((word for word in given if not word.startswith("-")), None)
-    options, unknown = parser_of({typed}).parse_known_args(given)
+    failure: BaseException | None = None
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        failure = _first(error)
+    try:
+        if sys.stdout is not None:  # which it is where the caller has closed it
+            sys.stdout.flush()
+    except OSError as error:  # which is why it failed, if it did
+        failure = error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer has nowhere to go
+    return code if failure is None else _told(failure)
+
+
+def _run(typed: list[str]) -> int:
+    verb = next((word for word in typed if not word.startswith("-")), None)
+    given, command = _split(typed) if verb in _TAKES_COMMAND else (typed, [])
+    options, unknown = parser_of({verb}).parse_known_args(given)
     if unknown:
-        hint = "; put the command behind --" if options.verb in _TAKES_COMMAND and not command else ""
+        hint = _hint(unknown[0], options.parser, takes_command=verb in _TAKES_COMMAND and not command)
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    options.command = command
-    options.typed = [*(sys.argv[1:] if arguments is None else arguments)]
-    if command and options.verb not in _TAKES_COMMAND:
-        parser_of(()).error(f"{options.verb} takes no command after --")
+    options.command, options.typed = command, typed
     module = VERBS[options.verb][0]
     if module is None:
         print(f"mcp-bridge {__version__}")
         return 0
-    try:
-        code = int(importlib.import_module(module).run(options))
-        sys.stdout.flush()
-        return code
-    except (ConfigError, CommandError) as error:
-        print(f"mcp-bridge: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", EXIT_USAGE)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # head has seen enough; what is left in the buffer has nowhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_INTERRUPTED
-    except Exception as error:  # a mistake of ours: one line, with the place for whoever repairs it
-        print(f"mcp-bridge: internal error: {type(error).__name__}: {error} ({_place(error)})", file=sys.stderr)
-        return EXIT_ERROR
+    return int(importlib.import_module(module).run(options))
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong, where tasks that ran together say it in a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _told(failure: BaseException) -> int:
+    """Say why a command has ended, in a line; return its exit code."""
+    match failure:
+        case SystemExit():  # argparse has said it
+            raise failure
+        case ConfigError() | CommandError():
+            print(f"mcp-bridge: {failure}", file=sys.stderr)
+            return getattr(failure, "exit_code", EXIT_USAGE)
+        case KeyboardInterrupt() | BrokenPipeError():  # head has seen enough
+            return EXIT_INTERRUPTED
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG, filename=None):
+            print(f"mcp-bridge: the output cannot be written: {failure.strerror}", file=sys.stderr)
+            return EXIT_ERROR
+    # A mistake of ours: one line, with the place for whoever repairs it.
+    print(f"mcp-bridge: internal error: {type(failure).__name__}: {failure} ({_place(failure)})", file=sys.stderr)
+    return EXIT_ERROR
+
+
+def _hint(unknown: str, parser: argparse.ArgumentParser, *, takes_command: bool) -> str:
+    """What was meant, perhaps, by the first word that a verb does not know."""
+    if not unknown.startswith("-"):
+        return "; put the command behind --" if takes_command else ""
+    import difflib  # nobody waits for it who makes no mistake
+
+    name = unknown.partition("=")[0]
+    near = difflib.get_close_matches(name, [each for action in parser._actions for each in action.option_strings])
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _place(error: BaseException) -> str:
@@ -86,9 +122,7 @@ def _place(error: BaseException) -> str:
 
 def parser_of(verbs: Container[str | None]) -> argparse.ArgumentParser:
     """Return the parser of the command line, with the arguments of these verbs; the others have their names only."""
-    parser = argparse.ArgumentParser(
-        prog="mcp-bridge", description="Turns MCP servers that speak stdio into HTTP services."
-    )
+    parser = Parser(prog="mcp-bridge", description="Turns MCP servers that speak stdio into HTTP services.")
     parser.add_argument("--version", action="version", version=f"mcp-bridge {__version__}")
     parsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (module, text) in VERBS.items():
@@ -100,7 +134,7 @@ def parser_of(verbs: Container[str | None]) -> argparse.ArgumentParser:
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Cut off what follows ``--``: the command to serve."""
+    """Cut off what follows ``--``: the command of a server."""
     if "--" not in arguments:
         return arguments, []
     at = arguments.index("--")

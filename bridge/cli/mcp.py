@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bridge.cli.client import Client, Reply, quoted
-from bridge.cli.errors import CommandError, NotReady
+from bridge.cli.errors import CommandError, NotReady, Refused
 from bridge.version import __version__
 
 VERSION = "2025-11-25"
@@ -49,11 +49,8 @@ class Session:
         params = {"protocolVersion": VERSION, "capabilities": {"elicitation": {}}, "clientInfo": about}
         try:
             result = self.request("initialize", params)
-        except ServerError as error:
-            rows = self._client.ask("GET", "/api/v1/servers")
-            if any(row["id"] == self._server and row["state"] in _RESTING for row in rows):
-                raise NotReady(str(error)) from None
-            raise
+        except (ServerError, Refused) as error:
+            raise self._explained(error) from None
         try:
             version = result.get("protocolVersion") if isinstance(result, dict) else None
             if not isinstance(version, str):
@@ -71,6 +68,17 @@ class Session:
         if "Mcp-Session-Id" in self._headers:
             with contextlib.suppress(CommandError), self._client.open("DELETE", self._path, None, self._headers):
                 pass
+
+    def _explained(self, error: ServerError | Refused) -> CommandError:
+        """Why there is no session, as far as the bridge tells who asks."""
+        if isinstance(error, Refused) and error.status != 404:
+            return error
+        for row in self._client.ask("GET", "/api/v1/servers"):
+            if row["id"] == self._server and row["state"] == "invalid":
+                return CommandError(f'server "{self._server}" is invalid: {row["error"]}')
+            if row["id"] == self._server and row["state"] in _RESTING:
+                return NotReady(str(error))
+        return error
 
     def request(self, method: str, params: Message) -> Message:
         """Send a request and return its result; what the server asks meanwhile is answered."""
@@ -133,7 +141,7 @@ class Session:
 def _messages(reply: Reply) -> Iterator[Message]:
     """The messages of an answer, one as JSON or many as events."""
     if reply.headers.get_content_type() != "text/event-stream":
-        yield json.loads(reply.read())
+        yield reply.json()
         return
     for data in reply.events():
         if data:

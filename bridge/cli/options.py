@@ -93,6 +93,23 @@ def configuration_of(options: argparse.Namespace) -> tuple[Settings, Servers]:
     return settings, _with_misspelt_settings(servers, environ)
 
 
+def count_of(servers: Servers) -> str:
+    """How many servers a client gets, in words."""
+    disabled = sum(1 for server in servers.entries.values() if server.disabled)
+    more = f", {disabled} disabled" if disabled else ""
+    return f"{len(servers.entries) - disabled} usable server(s){more}"
+
+
+def unusable(name: str, servers: Servers) -> str:
+    """Say why there is no such server for a client; nothing where there is one."""
+    if name in servers.entries:
+        return f'server "{name}" is disabled in {servers.source}' if servers.entries[name].disabled else ""
+    for problem in servers.problems:
+        if problem.fatal and problem.server == name:
+            return f'server "{name}" is invalid: {problem.text}'
+    return f'no server "{name}" in {servers.source}; there are: {", ".join(servers.entries)}'
+
+
 def _with_misspelt_settings(servers: Servers, environ: Environ) -> Servers:
     """Tell of names in the file of settings that are almost settings. It may hold variables of servers too."""
     misspelt = environ.misspelt()

@@ -17,7 +17,7 @@ _COLUMNS = {
     "pool": "POOL",
     "server": "SERVER",
     "state": "STATE",
-    "in_use": "USES",
+    "in_use": "IN USE",
     "kept": "KEPT",
     "pid": "PID",
     "age": "AGE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,8 +25,7 @@ _UNITS = {"m": 60, "h": 3600, "d": 86400}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after ``token``."""
-    parser.add_argument("--env-file", type=Path, metavar="FILE", help="settings file (default .env, if there is one)")
-    parser.add_argument("--file", type=Path, help="the tokens file (TOKENS_FILE, default tokens.json)")
+    _add_files(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", help="make a token and print it, once; the file holds its hash")
     add.add_argument("name", help="who it is for; sessions belong to the name")
@@ -40,6 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--json", action="store_true", help="as JSON")
     remove = actions.add_parser("rm", help="remove tokens by name; they are refused within a second")
     remove.add_argument("names", nargs="+", metavar="NAME")
+    for action in (add, listing, remove):
+        _add_files(action, default=argparse.SUPPRESS)  # which leaves what was said before the action
+
+
+def _add_files(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Which files it is about."""
+    for flag, about in (
+        ("--env-file", "settings file (default .env, if there is one)"),
+        ("--file", "the tokens file (TOKENS_FILE, default tokens.json)"),
+    ):
+        parser.add_argument(flag, type=Path, metavar="FILE", default=default, help=about)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -60,7 +71,8 @@ def run(options: argparse.Namespace) -> int:
 def _add(path: Path, options: argparse.Namespace, *, is_used: bool) -> int:
     known = _read(path)
     if any(token.name == options.name for token in known):
-        raise CommandError(f'there is a token "{options.name}" already; remove it first: mcp-bridge token rm ...')
+        remove = ["mcp-bridge", "token", "rm", options.name, *([] if is_used else ["--file", str(path)])]
+        raise CommandError(f'there is a token "{options.name}" already; remove it first: {shlex.join(remove)}')
     now = datetime.now(UTC)
     secret, token = tokens.mint(options.name, options.scope or ["servers:*"], _end(options.expires, now), now)
     tokens.write(path, [*known, token])

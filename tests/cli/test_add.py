@@ -76,7 +76,6 @@ async def test_commands_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
         (["add", "new", "-e", "NOT_SET", "--", "cat"], "NOT_SET is null"),
         (["add", "new", "--url", "https://x", "--header", "s3cret"], "--header"),
         (["remove", "one", "two"], 'there is no server "two"'),
-        (["ps", "--", "cat"], "ps takes no command after --"),
     ],
 )
 async def test_what_check_would_refuse_is_not_written(tmp_path: Path, arguments: list[str], words: str) -> None:

@@ -25,6 +25,8 @@ SERVERS = {
     "old": asking("handshake"),
     "new": asking("modern"),
     "lost": {"command": "no-such-thing"},
+    "wrong": {"command": 7},
+    "off": peer(disabled=True),
     "mirror": {"command": "cat"},
     "empty": {
         "command": "sh",
@@ -79,7 +81,7 @@ async def test_without_a_terminal_questions_are_declined_and_sampling_is_refused
     served = await serve(servers=SERVERS)
     code, out, err = await run(tmp_path, "call", "peer", "ask", *where(served))
     assert (code, json.loads(out)) == (0, {"answer": {"action": "decline"}})
-    assert err == "mcp-bridge: the server asks, and nobody is here: what?\n"
+    assert err == "mcp-bridge: stdin is no terminal, so what the server asks is declined: what?\n"
     code, out, err = await run(tmp_path, "call", "conformance", "test_sampling", "prompt=x", *where(served))
     assert (code, out) == (1, "")
     assert err == "mcp-bridge: the client does not offer what sampling/createMessage needs (error -32601)\n"
@@ -126,7 +128,13 @@ async def test_ctrl_c_is_quiet_and_ends_the_call_on_the_server(
     ("arguments", "code", "words"),
     [
         (["peer", "nothing"], 1, "no tool 'nothing' (error -32602)"),
-        (["nobody", "x"], 1, 'no server "nobody"'),
+        (
+            ["nobody", "x"],
+            1,
+            'no server "nobody" is served: it is not in the configuration, or its entry is invalid; mcp-b',
+        ),
+        (["wrong", "x"], 1, 'server "wrong" is invalid: servers.json: "wrong": "command" must be a string'),
+        (["off", "x"], 1, 'server "off" is disabled'),
         (["lost", "x"], 1, "no-such-thing"),
         (["peer", "echo", "{"], 2, "the arguments are no JSON"),
         (["peer", "echo", "text"], 2, "'text' is no key=value"),

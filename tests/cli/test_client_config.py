@@ -79,7 +79,9 @@ async def test_a_snippet_reaches_the_server(tmp_path: Path, serve: Serve, http: 
     ("arguments", "settings", "code", "words"),
     [
         (["nobody"], {}, 2, "invalid choice: 'nobody'"),
-        (["cursor", "off"], {}, 2, 'no server "off" in servers.json; there are: peer, a.b'),
+        (["cursor", "off"], {}, 2, 'server "off" is disabled in servers.json'),
+        (["cursor", "wrong"], {}, 2, 'server "wrong" is invalid: servers.json: "wrong": "command" must be'),
+        (["cursor", "gone"], {}, 2, 'no server "gone" in servers.json; there are: peer, a.b'),
         (["cursor", "--url", "x.y"], {}, 2, "must begin with http"),
         (["cursor", "--show-token"], {"TOKENS_FILE": "t.json"}, 1, "the tokens file holds hashes"),
     ],
@@ -87,7 +89,7 @@ async def test_a_snippet_reaches_the_server(tmp_path: Path, serve: Serve, http: 
 async def test_what_cannot_be_printed(
     tmp_path: Path, arguments: list[str], settings: dict[str, str], code: int, words: str
 ) -> None:
-    (tmp_path / "servers.json").write_text(json.dumps(SERVERS))
+    (tmp_path / "servers.json").write_text(json.dumps({**SERVERS, "wrong": {"command": 7}}))
     found, out, err = await run(tmp_path, "client-config", *arguments, **settings)
     assert (found, out) == (code, "")
     assert re.search(re.escape(words), err), err

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridge.cli.main import VERBS
-from tests.cli.conftest import environment
+from tests.cli.conftest import environment, run
 
 #: Prints what bash offers for the words of its arguments; the last one is being typed.
 BASH = """
@@ -91,6 +91,13 @@ def test_every_script_knows_every_verb_and_flag(tmp_path: Path, shell: dict[str,
         for verb in VERBS:
             assert verb in script
         assert "session-timeout" in script
+
+
+async def test_help_shows_lines_to_copy(tmp_path: Path) -> None:
+    code, out, _ = await run(tmp_path, "completion", "--help")
+    assert code == 0
+    place = "~/.local/share/bash-completion/completions/mcp-bridge"
+    assert f"  bash  mcp-bridge completion bash > {place}\n" in out
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "7", '{"mcpServers": []}', "\udcff"])

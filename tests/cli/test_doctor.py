@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import psutil
 import pytest
 
@@ -57,7 +59,15 @@ SERVERS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     ),
     "module": (script("import nothing_like_that"), "error", "No module named", "install what it imports"),
     "mute": (script("import sys; sys.stdin.read()"), "error", "did not answer", "startTimeout"),
-    "loud": (script(tools("a")), "warning", "writes to stdout what is no message", "log to stderr"),
+    "loud": (script(tools("a")), "warning", "writes to stdout what is no JSON-RPC: 'Server listening", "log to stderr"),
+    "shy": (
+        script("import sys; print('hello world', flush=True); sys.stdin.read()"),
+        "error",
+        "it did not answer within 8 s; it writes to stdout what is no JSON-RPC: 'hello world'",
+        "an MCP server writes nothing but messages to stdout",
+    ),
+    "line": ({"command": "npx -y pkg"}, "error", "'npx -y pkg' not found on the PATH", 'put the rest into "args"'),
+    "path": ({"command": "/nowhere/npx"}, "error", "command '/nowhere/npx' not found", 'correct "command"'),
     "names": (script(tools("a b")), "warning", "'a b' has a name that models refuse", "names are 1 to 64"),
     "long": (script(tools("x" * 65)), "warning", "has a name that models refuse", ""),
     "twice": (script(tools("a", "a")), "warning", "tool 'a' is there twice", ""),
@@ -80,6 +90,9 @@ async def test_each_broken_server_is_found_and_has_a_repair(tmp_path: Path) -> N
         assert mine, (name, [row for row in found if row["about"] == name])
         assert any(fix in row["fix"] for row in mine), (name, mine)
     assert {row["about"] for row in found} == {*SERVERS, "bridge"}
+    assert [row["level"] for row in found if row["about"] == "shy"] == ["ok", "error"], "one finding, and not two"
+    assert not [row for row in found if row["about"] == "shy" and "stderr: " in row["what"]], "nor said twice"
+    assert not [row for row in found if row["about"] == "path" and "PATH" in row["what"]]
     assert [row for row in found if row["level"] != "ok" and row["about"] in ("good", "new", "bridge")] == []
     left = [p for p in psutil.process_iter(["cmdline"]) if str(PEERS / "peer.py") in (p.info["cmdline"] or [])]
     assert [process for process in left if process.cwd() == str(tmp_path)] == []
@@ -102,6 +115,35 @@ async def test_a_healthy_configuration_is_said_in_lines_and_exit_code_0(tmp_path
     assert (code, "bad" in out) == (0, False)
     code, _, err = await run(tmp_path, "doctor", "nobody", *where)
     assert (code, 'no server "nobody"' in err) == (2, True)
+
+
+async def test_a_server_that_is_named_and_disabled_is_told(tmp_path: Path) -> None:
+    (tmp_path / "servers.json").write_text(json.dumps({"good": peer(), "off": peer(disabled=True)}))
+    code, out, err = await run(tmp_path, "doctor", "off", "--port", str(_free_port()))
+    assert (code, err) == (0, "")
+    assert "servers.json has 1 usable server(s), 1 disabled\n" in out
+    said = 'warning  off: it is disabled, and was not tried\n         fix: set "disabled": false in servers.json\n'
+    assert out.endswith(f"{said}0 error(s), 1 warning(s)\n")
+    assert "servers.json: 1 usable server(s), 1 disabled\n" in (await run(tmp_path, "check"))[1]
+
+
+async def test_what_fails_in_the_bridge_that_runs_is_told_beside_what_works_here(
+    tmp_path: Path, serve: Serve, http: aiohttp.ClientSession
+) -> None:
+    entry = peer()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/mine").write_text(f"#!/bin/sh\nexec {shlex.join([entry['command'], *entry['args']])}\n")
+    (tmp_path / "bin/mine").chmod(0o755)
+    served = await serve(servers={"mine": {"command": "mine"}, "good": peer()})
+    async with http.post(f"{served.url}/bridge/mine", json={"method": "ping"}) as response:
+        assert response.status == 502
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    code, out, _ = await run(tmp_path, "doctor", "--json", "--port", served.url.rpartition(":")[2], PATH=path)
+    assert code == 0
+    _, starts, fails = [row for row in json.loads(out) if row["about"] == "mine"]
+    assert (starts["level"], fails["level"]) == ("ok", "warning")
+    assert fails["what"].startswith("in the bridge that runs: server \"mine\" could not be started: command 'mine' not")
+    assert [row["level"] for row in json.loads(out) if row["about"] == "good"] == ["ok", "ok"]
 
 
 def _free_port() -> int:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 import socket
+import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from tests.cli.conftest import Serve, run
-from tests.conftest import peer
+from tests.cli.conftest import Serve, environment, run
+from tests.conftest import in_time, message, peer
 
 
 @pytest.fixture
@@ -108,10 +112,106 @@ async def test_a_missing_token_and_a_start_that_is_none_yet_are_told(folder: Pat
     assert (code, out) == (0, "crash: may start again; the next request starts it\n")
 
 
+async def test_an_invalid_entry_is_told_like_none_to_whoever_has_the_url_only(
+    folder: Path, serve: Serve, http: aiohttp.ClientSession
+) -> None:
+    bridge = await serve(servers={"wrong": {"command": 7}, "peer": peer()})
+    said = []
+    for name in ("wrong", "nobody"):
+        for path in (f"/mcp/{name}", f"/bridge/{name}"):
+            async with http.post(f"{bridge.url}{path}", json=message("ping", 1)) as response:
+                assert response.status == 404
+                said.append((await response.json())["error"]["message"].replace(name, "NAME"))
+    assert set(said) == {
+        'no server "NAME" is served: it is not in the configuration, or its entry is invalid; GET /servers tells'
+    }
+
+
+async def _ask_what_listens(folder: Path, answer: bytes) -> list[tuple[int, str, str]]:
+    """What verbs say to a program that answers anything with this."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1") as other:
+        port = str(other.sockets[0].getsockname()[1])
+        return [
+            await run(folder, *verb, "--port", port)
+            for verb in (["ps"], ["call", "peer", "x"], ["servers", "stop", "x"])
+        ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.0 404 File not found\r\n\r\n<p>none</p>", " is no bridge: it says 404 File not found; "),
+        (b'HTTP/1.0 404 Not Found\r\n\r\n{"error": "none"}', " is no bridge: it says 404 Not Found; "),
+        (b"HTTP/1.0 200 OK\r\n\r\n<p>welcome</p>", " is no bridge: it says what is no JSON; "),
+        (b"SSH-2.0-other\r\n", "no bridge answers at "),
+    ],
+)
+async def test_another_program_on_the_port_is_told_as_such(folder: Path, answer: bytes, words: str) -> None:
+    for code, out, err in await _ask_what_listens(folder, answer):
+        assert (code, out, len(err.splitlines())) == (3, "", 1), err
+        assert words in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("verb", ["check", "completion bash", "version", "doctor --no-start", "client-config cursor"])
+async def test_a_full_disk_below_stdout_is_told(folder: Path, verb: str, unbuffered: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bridge", *verb.split()),
+        cwd=folder,
+        env=environment(PYTHONUNBUFFERED=unbuffered),
+        stdout=(full := os.open("/dev/full", os.O_WRONLY)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(full)
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert err.decode().splitlines()[-1] == "mcp-bridge: the output cannot be written: No space left on device"
+
+
+def _until(reading: int, words: bytes) -> None:
+    text = b""
+    while words not in text:
+        data = os.read(reading, 65536)
+        assert data, text
+        text += data
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+async def test_a_reader_that_has_seen_enough_ends_doctor_quietly(folder: Path, unbuffered: str) -> None:
+    os.mkfifo(folder / "gate")
+    gate = os.open(folder / "gate", os.O_RDWR)
+    entry = {"command": "sh", "args": ["-c", "read x < gate"], "cwd": str(folder)}
+    (folder / "servers.json").write_text(json.dumps({"one": entry}))
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bridge", "doctor", "--port", "0"),
+        cwd=folder,
+        env=environment(PYTHONUNBUFFERED=unbuffered),
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writing)
+    async with in_time():
+        await asyncio.to_thread(_until, reading, b"files may be open\n")
+    os.close(reading)  # before it is told of the server, which waits for the gate
+    os.write(gate, b"\n")
+    _, err = await process.communicate()
+    os.close(gate)
+    assert (process.returncode, err) == (130, b"")
+
+
 @pytest.mark.parametrize(
     ("entry", "settings", "words"),
     [
-        ({"command": "no-such-thing"}, {}, "command 'no-such-thing' not found"),
+        ({"command": "no-such-thing"}, {}, "command 'no-such-thing' not found on the PATH"),
+        ({"command": "/no/such"}, {}, "command '/no/such' not found\n"),
         ({"command": "./folder"}, {}, "command './folder' is no program, but a directory"),
         ({"command": "./text"}, {}, "command './text' may not be executed"),
         ({"command": "true", "cwd": "gone"}, {}, "\"cwd\" 'gone' is no directory"),

@@ -65,6 +65,13 @@ def test_what_makes_no_sense_changes_nothing(run: Run, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["tokens.json"]
 
 
+def test_a_file_that_is_named_behind_the_action_is_used_and_named_again(run: Run, tmp_path: Path) -> None:
+    assert run("add", "ci", "--file", "mine.json")[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.json"]
+    code, _, err = run("add", "ci", "--file", "mine.json")
+    assert (code, err.endswith("remove it first: mcp-bridge token rm ci --file mine.json\n")) == (1, True)
+
+
 def test_a_damaged_file_is_not_overwritten(run: Run, tmp_path: Path) -> None:
     (tmp_path / "tokens.json").write_text("{")
     code, _, err = run("add", "ci")
