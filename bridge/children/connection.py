@@ -45,9 +45,9 @@ SHOWN = 200
 #: So many lines that are skipped are shown one by one, then one of so many: some servers write their log there.
 SAID = 20
 SAID_EVERY = 1000
-#: What the log says of such a line, with server, count, reason and line; ``doctor`` listens for it.
-#: Stands before it in the log of its server.
+#: What stands before such a line in the log of its server.
 NO_MESSAGE = b"on stdout, no JSON-RPC: "
+#: What the log says of it, with server, count, reason and line; ``doctor`` listens for it.
 SKIPPED = "server %s wrote a line that is skipped (%d so far): %s: %s"
 
 #: Only clients ask these; a server that does sends back what it was sent.
