@@ -26,6 +26,7 @@ from bridge.protocol.messages import Message, Request
 from bridge.protocol.versions import is_handshake
 from bridge.sessions.streamable import StreamableSession
 from bridge.web.around import Around
+from bridge.web.aside import Aside, Body, Waiting
 from bridge.web.body import ENOUGH, LARGE
 from bridge.web.direct_answer import ModernDirectAnswer, SessionAnswer, Taken
 from bridge.web.front import named
@@ -33,7 +34,6 @@ from bridge.web.mcp import VERSION_HEADER, hand_on
 from bridge.web.modern import ModernFace
 from bridge.web.prebuilt import fits_a_head
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER
-from bridge.web.server import Body, Connection, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class DirectCalls:
         self._calls = around.calls
         self._silence = around.silence
 
-    def begin(self, connection: Connection, message: RawRequestMessage, body: Body) -> Waiting | None:
+    def begin(self, connection: Aside, message: RawRequestMessage, body: Body) -> Waiting | None:
         """Send what a client says to its child; None where it has to go the usual way, and nothing has happened."""
         server = self._servers.get(message.path) or self._named(message.path)
         if not server or message.method != "POST" or self._limits.is_set or log.isEnabledFor(logging.DEBUG):
@@ -112,7 +112,7 @@ class DirectCalls:
 
     def _in_session(
         self,
-        connection: Connection,
+        connection: Aside,
         session: StreamableSession,
         version: str | None,
         called: Message,
@@ -137,7 +137,7 @@ class DirectCalls:
 
     def _modern(
         self,
-        connection: Connection,
+        connection: Aside,
         server: str,
         owner: str,
         headers: CIMultiDictProxy[str],

@@ -21,6 +21,7 @@ from bridge.web.admin import AdminFace, Restart
 from bridge.web.aggregate import AggregateFace, AggregateModernFace
 from bridge.web.around import Around
 from bridge.web.arrivals import has_arrived
+from bridge.web.aside import NEVER, Direct
 from bridge.web.bridge import BridgeFace
 from bridge.web.calls import Calls
 from bridge.web.cluster import Cluster
@@ -38,7 +39,7 @@ from bridge.web.oauth import Door, MetadataFace
 from bridge.web.pins import PinsFace
 from bridge.web.reply import keep_alive
 from bridge.web.routes import Face, application
-from bridge.web.server import NEVER, Direct, Handler, Server
+from bridge.web.server import Handler, Server
 from bridge.web.sessions import SessionsFace
 from bridge.web.sse import SseFace
 from bridge.web.static import PageFace

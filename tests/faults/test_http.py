@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bridge.web import body, server
+from bridge.web.aside import Waits
 from tests.conftest import Running, StartBridge, in_time, message, tool
 from tests.faults.conftest import until
 from tests.faults.raw import Raw
@@ -238,8 +239,8 @@ async def test_a_head_that_does_not_come_is_cut_in_time(bridge: Running, monkeyp
     assert (await upgrade.response())[0] == 200
     for connection in (next_half, half):
         connection.writer.write(post()[:60])
-    await until(lambda: _waiting(bridge)[server.Waits.HEAD] == 3, lambda: str(_waiting(bridge)))
-    assert _waiting(bridge)[server.Waits.NOTHING] == 4
+    await until(lambda: _waiting(bridge)[Waits.HEAD] == 3, lambda: str(_waiting(bridge)))
+    assert _waiting(bridge)[Waits.NOTHING] == 4
     for _ in range(2):
         _server(bridge).look()
     for connection in (next_half, along, in_value, half, silent):
@@ -297,7 +298,7 @@ def _connections(bridge: Running) -> int:
     return len(_server(bridge).connections)
 
 
-def _waiting(bridge: Running) -> collections.Counter[server.Waits]:
+def _waiting(bridge: Running) -> collections.Counter[Waits]:
     return collections.Counter(
         each.waits for each in _server(bridge).connections if isinstance(each, server.Connection)
     )

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from bridge.children.connection import LARGE
-from bridge.web import reply, server
-from bridge.web.server import Connection, Waits
+from bridge.web import aside, reply
+from bridge.web.aside import Waits
+from bridge.web.server import Connection
 from tests.conftest import Running, Session, StartBridge, message, tool
 from tests.modern_client import ModernClient
 from tests.web.test_direct import Wire, connections, request, taken, until, waiting, ways, wired
@@ -25,7 +26,7 @@ __all__ = ["ways"]
 def read(ways: Counter[str], monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often something has come, and how often something was given to aiohttp, as ``come`` and ``given``."""
     seen: Counter[str] = Counter()
-    give, receive = server._data_received, Connection.data_received
+    give, receive = aside._data_received, Connection.data_received
 
     def giving(connection: Connection, data: bytes) -> None:
         seen["given"] += 1
@@ -35,7 +36,7 @@ def read(ways: Counter[str], monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         seen["come"] += 1
         receive(connection, data)
 
-    monkeypatch.setattr(server, "_data_received", giving)
+    monkeypatch.setattr(aside, "_data_received", giving)
     monkeypatch.setattr(Connection, "data_received", receiving)
     return seen
 
