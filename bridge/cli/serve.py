@@ -20,15 +20,14 @@ from collections.abc import Callable
 from bridge.aio.first import any_of
 from bridge.cli.alone import Alone, place_of
 from bridge.cli.announce import announce
-from bridge.cli.errors import EXIT_ERROR, CommandError
+from bridge.cli.errors import EXIT_ERROR, CommandError, UsageError
 from bridge.cli.inherited import check, inheritance, take_over
 from bridge.cli.options import add_configuration, configuration_of, env_file_of
-from bridge.cli.reload import Reloading
+from bridge.cli.reload import Reloading, say_doubts
 from bridge.cli.restarting import Restarting
 from bridge.cli.worker import obey_parent, own_share, place, sockets_of
 from bridge.cluster.board import name_of
 from bridge.cluster.hosting import Inheritance, Place
-from bridge.config.advice import advice
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings, load_environment
@@ -60,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run until a signal; return the exit code."""
+    if "--" in options.typed and not options.command:
+        raise UsageError("serve: no command follows the --; give one, or leave the -- out to serve servers.json")
     own, inherited = place(), inheritance()
     options.environ = dict(os.environ)  # as it was given, for whoever takes over
     settings, servers = _configuration(options, own)
@@ -109,8 +110,7 @@ def _logs(settings: Settings, node: str | None, inherited: Inheritance | None = 
 def _say_problems(settings: Settings, servers: Servers) -> None:
     for problem in servers.problems:
         log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s", problem.text)
-    for line in advice(settings, servers.entries):
-        log.warning("%s", line)
+    say_doubts(settings, servers)
 
 
 def serve(
