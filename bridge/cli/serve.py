@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import gc
 import logging
@@ -31,6 +32,7 @@ from bridge.cluster.hosting import Inheritance, Place
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings, load_environment
+from bridge.observe.claim import claimed
 from bridge.observe.logs import Logs
 from bridge.process.memory import keep_heap
 from bridge.process.systemd import Notifier
@@ -96,7 +98,7 @@ def _serve_with_workers(
         )
         return await parent.run(), parent.restarting
 
-    with _logs(settings, "parent"):
+    with _logs(settings, "parent"), claimed(settings.log_dir, is_heir=inherited is not None):
         _say_problems(settings, servers)
         code, restarting = asyncio.run(run())
     return restarting.wait(code)
@@ -132,7 +134,9 @@ def serve(
         left = sweep()
         if left:
             log.warning("ended %d process(es) that an earlier bridge had left behind", left)
-        with Watchdog(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        # The parent of workers has done it for them.
+        folder = contextlib.nullcontext() if own else claimed(settings.log_dir, is_heir=inherited is not None)
+        with folder, Watchdog(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             code, restarting = runner.run(_run(settings, servers, options, logs, own, inherited))
     return code if restarting is None else restarting.wait(code)
 
