@@ -73,6 +73,7 @@ class ChildConnection:
     ``on_undirected`` gets what names no exchange; set by whoever owns the child, None while nobody does. Before that,
     ``on_announcement`` may take what concerns others than the owner. What is in ``on_closed`` is called once when the
     child has ended, after its exchanges have: in the order in which it came, taken out by whoever no longer waits.
+    ``on_ungreeted`` hears why a child that lives could not be greeted, before whoever greeted it does.
     """
 
     def __init__(self, server: str, connect: Connect, on_stderr: Callable[[bytes], None]) -> None:
@@ -80,6 +81,7 @@ class ChildConnection:
         self.on_undirected: Callable[[Undirected], None] | None = None
         self.on_announcement: Callable[[Undirected], bool] | None = None
         self.on_closed: dict[Callable[[], object], None] = {}
+        self.on_ungreeted: Callable[[BridgeError], None] | None = None
         self._mux: Mux[Exchange] = Mux(question_numbers)
         self._watches: dict[float, SilenceWatch[Exchange]] = {}  # few: a server has few limits
         self.closed = False
@@ -291,7 +293,7 @@ class ChildConnection:
         greetings = [exchange for exchange in self._mux.exchanges if exchange.greets]
         for exchange in greetings:
             self._mux.close(exchange.number)
-            exchange.fail(NoServer(self.server, why))
+            self._lose(exchange, NoServer(self.server, why))
         if not greetings:
             self.refuse(question, f"{method} is for clients to ask")
 
@@ -327,7 +329,13 @@ class ChildConnection:
         exchange = None if number is None else self._mux.close(number)
         if exchange is not None:
             self._count_lost(exchange, Fault.CHILD_FAILED)
-            exchange.fail(Rejection(Fault.CHILD_FAILED, why))
+            self._lose(exchange, Rejection(Fault.CHILD_FAILED, why))
+
+    def _lose(self, exchange: Exchange, failure: BridgeError) -> None:
+        """End an exchange because of its child, which lives."""
+        if exchange.greets and self.on_ungreeted is not None:
+            self.on_ungreeted(failure)
+        exchange.fail(failure)
 
     def _cancel(self, exchange: Exchange, params: bytes) -> bool:
         """Cancel it on the child; False when it is not open there."""
@@ -376,7 +384,7 @@ class ChildConnection:
         why = f"it did not answer {exchange.request.method} within {waited:g} s (startTimeout){self._babble()}"
         last = self.transport.last_words[-SHOWN:]
         self._mux.close(exchange.number)  # initialize MUST NOT be cancelled (specification, cancellation)
-        exchange.fail(StartFailed(self.server, f"{why}; last words: {last}" if last else why))
+        self._lose(exchange, StartFailed(self.server, f"{why}; last words: {last}" if last else why))
 
     def _ended(self) -> None:
         while self._large is not None:

@@ -76,6 +76,8 @@ class Owner:
         else:
             connection = GuardedConnection(config.id, self._connect, on_stderr, guard)
         connection.on_closed[self._connection_closed] = None
+        if sharing.greeting is Greeting.CLIENT:  # else `run` is told, because it greets
+            connection.on_ungreeted = self._ungreeted
         ready = asyncio.get_running_loop().create_future()
         # Whoever waits may have gone when it fails; it is logged here in any case.
         ready.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -213,6 +215,11 @@ class Owner:
             if "logging" in capabilities:
                 level = Exchange(Request(b"0", SET_LEVEL, b'{"level":"debug"}'))
                 child.connection.exchange(level)
+
+    def _ungreeted(self, error: BridgeError) -> None:
+        """The child has no answer to what its client greets it with."""
+        log.error("%s", error)
+        self._judge(str(error))
 
     def _connection_closed(self) -> None:
         """The connection has ended; nobody who holds it knows yet."""

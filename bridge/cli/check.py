@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from bridge.auth.keyring import Keyring
 from bridge.auth.tokens import BadTokens
 from bridge.children.launcher import command_of
+from bridge.children.startable import absent, unconfined
 from bridge.cli.doctor import folders
 from bridge.cli.errors import EXIT_ERROR, EXIT_USAGE
-from bridge.cli.findings import not_found
 from bridge.cli.options import add_configuration, configuration_of, count_of
 from bridge.config.advice import advice
 from bridge.config.extras import check_extras
@@ -19,7 +18,6 @@ from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 from bridge.process.program import python_program
 from bridge.process.python import NotPython
-from bridge.process.spawn import missing_tools, program_file, whole_line
 from bridge.web.tls import BadCertificate, load
 
 
@@ -57,9 +55,9 @@ def check(settings: Settings, servers: Servers) -> int:
     for problem in servers.problems:
         print(f"{'error' if problem.fatal else 'warning'}: {problem.text}")
     unusable = tls.startswith("error") or any(problem.fatal for problem in servers.problems)
-    if unusable or any(map(_unconfined, servers.entries.values())):
+    if unusable or any(map(unconfined, servers.entries.values())):
         return EXIT_USAGE
-    return EXIT_ERROR if wrong or any(map(_absent, servers.entries.values())) else 0
+    return EXIT_ERROR if wrong or any(map(absent, servers.entries.values())) else 0
 
 
 def _who(settings: Settings) -> str:
@@ -94,26 +92,11 @@ def state_of(server: ServerConfig) -> str:
     if server.url is not None:
         names = f", with headers {', '.join(server.headers)}" if server.headers else ""
         return f"ok, remote, {_shown(server.url)}{names}"
-    if unconfined := _unconfined(server):
-        return f"error: {unconfined}"
-    if absent := _absent(server):
-        return f"warning: {absent}"
+    if why := unconfined(server):
+        return f"error: {why}"
+    if why := absent(server):
+        return f"warning: {why}"
     return f"ok, {' '.join(server.argv)[:100]}{_confinement(server)}"
-
-
-def _absent(server: ServerConfig) -> str:
-    """Why the system would not start a program, as far as its files show; nothing when it would."""
-    if server.disabled or server.url is not None:
-        return ""
-    if server.cwd is not None and not server.cwd.is_dir():
-        return f'"cwd" {str(server.cwd)!r} is no directory'
-    program = server.argv[0]
-    found = program_file(command_of(server))
-    if found is None:
-        return f"{not_found(program)}{whole_line(program)}"
-    if not found.is_file():
-        return f"command {program!r} is no program, but a directory"
-    return "" if os.access(found, os.X_OK) else f"command {program!r} may not be executed; check its permissions"
 
 
 def _tokens(settings: Settings) -> list[str]:
@@ -124,14 +107,6 @@ def _tokens(settings: Settings) -> list[str]:
     except BadTokens as error:
         return [f"TOKENS_FILE: {error}"]
     return []
-
-
-def _unconfined(server: ServerConfig) -> str:
-    """Why a server that is to be confined does not start; nothing when it does."""
-    if server.disabled or server.url is not None:
-        return ""
-    command = command_of(server)
-    return missing_tools(command.confinement, command.limits)
 
 
 def _confinement(server: ServerConfig) -> str:

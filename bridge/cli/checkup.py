@@ -18,7 +18,8 @@ from bridge.children.launcher import command_of
 from bridge.children.owner import ChildLimits
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
-from bridge.cli.findings import Finding, not_found
+from bridge.children.startable import not_found
+from bridge.cli.findings import Finding
 from bridge.config.environment import SAFE_NAMES
 from bridge.config.server import ServerConfig
 from bridge.config.settings import Settings

@@ -23,11 +23,6 @@ class Finding:
     fix: str = ""
 
 
-def not_found(program: str) -> str:
-    """Say of a command that its program is not there."""
-    return f"command {program!r} not found{'' if '/' in program else ' on the PATH of its environment'}"
-
-
 def show(findings: Iterable[Finding]) -> None:
     """Print one line per finding, and its repair below it."""
     for finding in findings:

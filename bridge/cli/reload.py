@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
+from bridge.children.startable import unstartable
+from bridge.config.advice import advice
 from bridge.config.errors import ConfigError
 from bridge.config.files import Mark, mark
 from bridge.config.servers import Servers
@@ -76,6 +78,7 @@ class Reloading:
         for problem in servers.problems:
             stays = "; the server stays as it was" if problem.server in kept else ""
             log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s%s", problem.text, stays)
+        say_doubts(settings, servers)
         now, late = self._adopt(settings)
         before, self._servers = self._servers, servers
         if servers.files != before.files:
@@ -123,3 +126,9 @@ class Reloading:
             self._logs.set_level(settings.log_level)
             self._service.adopt(settings)
         return now, tuple(sorted(changed - AT_ONCE - _ELSEWHERE))
+
+
+def say_doubts(settings: Settings, servers: Servers) -> None:
+    """Log what can be served, and may not be what was meant."""
+    for line in (*advice(settings, servers.entries), *unstartable(servers.entries.values())):
+        log.warning("%s", line)

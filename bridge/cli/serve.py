@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import gc
 import logging
@@ -20,18 +21,18 @@ from collections.abc import Callable
 from bridge.aio.first import any_of
 from bridge.cli.alone import Alone, place_of
 from bridge.cli.announce import announce
-from bridge.cli.errors import EXIT_ERROR, CommandError
+from bridge.cli.errors import EXIT_ERROR, CommandError, UsageError
 from bridge.cli.inherited import check, inheritance, take_over
 from bridge.cli.options import add_configuration, configuration_of, env_file_of
-from bridge.cli.reload import Reloading
+from bridge.cli.reload import Reloading, say_doubts
 from bridge.cli.restarting import Restarting
 from bridge.cli.worker import obey_parent, own_share, place, sockets_of
 from bridge.cluster.board import name_of
 from bridge.cluster.hosting import Inheritance, Place
-from bridge.config.advice import advice
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings, load_environment
+from bridge.observe.claim import claimed
 from bridge.observe.logs import Logs
 from bridge.process.memory import keep_heap
 from bridge.process.systemd import Notifier
@@ -60,6 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run until a signal; return the exit code."""
+    if "--" in options.typed and not options.command:
+        raise UsageError("serve: no command follows the --; give one, or leave the -- out to serve servers.json")
     own, inherited = place(), inheritance()
     options.environ = dict(os.environ)  # as it was given, for whoever takes over
     settings, servers = _configuration(options, own)
@@ -95,7 +98,7 @@ def _serve_with_workers(
         )
         return await parent.run(), parent.restarting
 
-    with _logs(settings, "parent"):
+    with _logs(settings, "parent"), claimed(settings.log_dir, is_heir=inherited is not None):
         _say_problems(settings, servers)
         code, restarting = asyncio.run(run())
     return restarting.wait(code)
@@ -109,8 +112,7 @@ def _logs(settings: Settings, node: str | None) -> Logs:
 def _say_problems(settings: Settings, servers: Servers) -> None:
     for problem in servers.problems:
         log.log(logging.ERROR if problem.fatal else logging.WARNING, "%s", problem.text)
-    for line in advice(settings, servers.entries):
-        log.warning("%s", line)
+    say_doubts(settings, servers)
 
 
 def serve(
@@ -132,7 +134,9 @@ def serve(
         left = sweep()
         if left:
             log.warning("ended %d process(es) that an earlier bridge had left behind", left)
-        with Watchdog(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        # The parent of workers has done it for them.
+        folder = contextlib.nullcontext() if own else claimed(settings.log_dir, is_heir=inherited is not None)
+        with folder, Watchdog(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             code, restarting = runner.run(_run(settings, servers, options, logs, own, inherited))
     return code if restarting is None else restarting.wait(code)
 

@@ -25,6 +25,8 @@ _ENTRY_FIELDS = {"stream_ttl": "session_ttl"}
 def advice(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]:
     """Return what a user should know of a configuration, one line each."""
     found = []
+    if all(server.disabled for server in servers.values()):
+        found.append("no server is enabled, so nothing is served; add one: mcp-bridge add ID -- COMMAND ARG...")
     if settings.oauth_issuer is None:
         found += [
             f"{each.metadata['name']} does nothing without OAUTH_ISSUER"

@@ -82,7 +82,7 @@ class ChildProcess:
 
     @property
     def obituary(self) -> str:
-        """How it ended, in words: its exit, and the last it said on stderr."""
+        """How it ended, in words: its exit, and the last it said on stderr, unless it was asked to end."""
         code = self.returncode
         if code is None:
             closed = "it closed its input" if self._is_deaf else "it closed its output"
@@ -91,7 +91,7 @@ class ChildProcess:
             how = f"it was killed by signal {-code}"
         else:
             how = f"it exited with code {code}"
-        last = self._stderr.last_line
+        last = "" if self._asked_to_end else self._stderr.last_line
         return f"{how}; last words: {last[:SHOWN]}" if last else how
 
     @property
@@ -130,7 +130,7 @@ class ChildProcess:
 
     def close_stdin(self) -> None:
         """End-of-file: the polite way to ask a stdio server to end (specification, stdio shutdown)."""
-        self._asked_to_end = True
+        self._asked_to_end = self._asked_to_end or not self.exited.done()
         self._stdin.close()
 
     async def stop(self, patience: float) -> None:

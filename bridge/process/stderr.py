@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 
@@ -11,7 +12,11 @@ from bridge.protocol.framing import LineSplitter, Oversized
 #: Longest line that is kept whole, in bytes; a longer one is cut.
 LONGEST_LINE = 64 * 1024
 #: Lines that are kept, and bytes of each.
-TAIL, TAIL_LINE = 20, 500
+TAIL, TAIL_LINE = 30, 500
+#: What stands behind an error and does not tell it: frames of a stack, the end of an object, the version of Node.
+_BEHIND = re.compile(r"at |\d+: |[}\]]|Node\.js v\d")
+#: What tells one, as in "TypeError: ", "Error [ERR_X]: ", "[Error: " and "FATAL ERROR: ".
+_ERROR = re.compile(r"\W*(\w+ )?\w*(error|exception|rejection)\b[^:]*: ", re.IGNORECASE)
 
 
 class Stderr(asyncio.Protocol):
@@ -32,8 +37,13 @@ class Stderr(asyncio.Protocol):
 
     @property
     def last_line(self) -> str:
-        """The last one that is not blank; empty where there is none."""
-        return next((line.strip() for line in reversed(self.tail) if line.strip()), "")
+        """The last one that is not blank, or the error before it where it is only what stands behind one; empty where
+        there is none.
+        """
+        lines = [line.strip() for line in reversed(self.tail) if line.strip()]
+        if not lines or not _BEHIND.match(lines[0]):
+            return lines[0] if lines else ""
+        return next((line for line in lines if _ERROR.match(line)), lines[0])
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""

@@ -47,14 +47,15 @@ class Recording:
             self.subscriptions.pop(uri_of(params), None)
 
     async def replay(self, seat: Seat, server: str, seconds: float) -> bytes:
-        """Tell a new child everything, within ``seconds``; return its InitializeResult.
+        """Tell a new child everything; return its InitializeResult. It has ``seconds`` to answer ``initialize``, as at
+        any start, and as many for the rest.
 
         Raises :class:`StartFailed` when it does not take the handshake, :class:`OtherEra` when it is of the modern one.
         Level and subscriptions are sent and not insisted on: a child that refuses one can still serve.
         """
+        result = seat.greeting or await self._greet(seat, server, seconds)
         try:
             async with asyncio.timeout(seconds):
-                result = seat.greeting or await self._greet(seat, server)
                 if self.initialize is not None:
                     seat.introduce(self.initialize)
                 if self.level is not None:
@@ -65,10 +66,10 @@ class Recording:
             raise StartFailed(server, f"it did not take the recorded handshake within {seconds:g} s") from None
         return result
 
-    async def _greet(self, seat: Seat, server: str) -> bytes:
+    async def _greet(self, seat: Seat, server: str, seconds: float) -> bytes:
         assert self.initialize is not None
         exchange = Exchange(Request(b"0", "initialize", self.initialize))
-        await seat.send(exchange, None)
+        await seat.send(exchange, seconds)
         answer = jsontext.fields(await exchange.receive())
         if exchange.failure is not None:
             raise exchange.failure

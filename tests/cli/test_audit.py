@@ -131,7 +131,12 @@ async def test_without_the_setting_there_is_no_file(tmp_path: Path, serve: Serve
     served = await serve(servers={"peer": peer()})
     await initialize(http, f"{served.url}/mcp/peer")
     assert await served.stop() == 0
-    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["bridge.log", "error.log", "servers"]
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
+        ".lock",
+        "bridge.log",
+        "error.log",
+        "servers",
+    ]
 
 
 @pytest.mark.parametrize("face", ["sse", "modern", "modern events", "batch"])

@@ -158,7 +158,7 @@ async def _bridge_findings(folder: Path, *arguments: str, **settings: str) -> li
 
 
 async def test_ports_stores_folders_and_limits(tmp_path: Path, serve: Serve) -> None:
-    (tmp_path / "servers.json").write_text("{}")
+    (tmp_path / "servers.json").write_text(json.dumps({"peer": peer()}))
     (tmp_path / "file").write_text("")
     (tmp_path / "tokens.json").write_text('{"tokens": []}')
     (tmp_path / "tokens.json").chmod(0o644)

@@ -230,3 +230,30 @@ async def test_check_finds_what_would_fail_later(
     code, out, err = await run(folder, "check", **settings)
     assert (code, err) == (1, "")
     assert words in out
+
+
+async def test_serve_says_at_its_start_and_after_a_reload_what_check_says(folder: Path, serve: Serve) -> None:
+    bridge = await serve("--watch", servers={"gone": {"command": "no-such-thing"}, "peer": peer()})
+    said = "[WARNING] server gone will not start: command 'no-such-thing' not found on the PATH of its environment"
+    assert [line.partition(" ")[2].rstrip() for line in bridge.lines if "will not start" in line] == [said]
+    (folder / "servers.json").write_text(json.dumps({"peer": peer(cwd="gone")}))
+    await bridge.line_with("[WARNING] server peer will not start: \"cwd\" 'gone' is no directory")
+    (folder / "servers.json").write_text("{}")
+    await bridge.line_with("[WARNING] no server is enabled, so nothing is served")
+
+
+async def test_serve_says_that_its_command_is_not_there(serve: Serve) -> None:
+    bridge = await serve("--", "no-such-thing")
+    assert "[WARNING] server default will not start: command 'no-such-thing' not found" in "".join(bridge.lines)
+
+
+async def test_no_server_at_all_is_told(folder: Path, serve: Serve) -> None:
+    bridge = await serve(servers={})
+    assert "[WARNING] no server is enabled, so nothing is served" in "".join(bridge.lines)
+    code, out, _ = await run(folder, "check")
+    assert (code, "note: no server is enabled, so nothing is served; add one: mcp-bridge add" in out) == (0, True)
+
+
+async def test_two_dashes_without_a_command_are_refused(folder: Path) -> None:
+    code, _, err = await run(folder, "serve", "--port", "0", "--")
+    assert (code, "serve: no command follows the --" in err) == (2, True)

@@ -351,6 +351,19 @@ async def test_only_the_first_process_waits_however_often_it_is_restarted(start:
     await bridge.end()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_only_a_bridge_of_its_own_is_told_that_its_logs_mix(start: Start, serve: Serve, workers: str) -> None:
+    bridge = await start("--workers", workers)
+    await bridge.restart()
+    await bridge.old_has_ended()
+    other = await serve()
+    said = "[WARNING] LOG_DIR: another bridge writes to logs too; set another LOG_DIR for one"
+    assert said in "".join(other.lines)
+    assert await other.stop() == 0
+    await bridge.end()
+    assert "LOG_DIR" not in "".join(bridge.served.lines)
+
+
 async def test_the_first_process_ends_as_the_newest_bridge_does(start: Start) -> None:
     bridge = await start()
     new = await bridge.restart()

@@ -39,6 +39,7 @@ def said(settings: dict[str, str], **keys: Any) -> list[str]:
             {},
             "OAUTH_AUDIENCE is unset",
         ),
+        ({}, {"persistent": True, "disabled": True}, "no server is enabled"),
         ({"HOST": "0.0.0.0", "ACCESS_TOKEN": "x"}, {}, "HOST is 0.0.0.0 and ALLOWED_HOSTS is unset"),
     ],
 )
@@ -54,7 +55,6 @@ def test_what_does_not_count_is_told(settings: dict[str, str], keys: dict[str, A
         ({"REQUEST_TIMEOUT_MS": "1000", "STREAM_SESSION_TTL_MS": "never"}, {"timeout": 30, "sessionTtlMs": None}),
         ({"SESSION_TTL_HOURS": "1"}, {}),
         ({"SESSION_STORE": "file"}, {"persistent": True, "idleStopMs": 5000}),
-        ({}, {"persistent": True, "disabled": True}),
         ({"OAUTH_ISSUER": "https://as.example"}, {}),
         (
             {

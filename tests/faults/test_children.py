@@ -247,6 +247,19 @@ async def test_a_start_has_time_for_as_long_as_stderr_moves(
     assert row["state"] == "running"
 
 
+async def test_a_child_that_hears_a_recorded_handshake_has_as_much_time(
+    start_bridge: StartBridge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    done = tmp_path / "installed"
+    bridge = await start_bridge({"npx": babbler("--stderr-until", str(done), startTimeout=2000)})
+    opening = asyncio.create_task(bridge.session_at("/mcp"))
+    await until(lambda: "server npx is still starting" in caplog.text, "its time is over")
+    done.touch()
+    session = await opening
+    assert "result" in await session.call("npx__echo")
+
+
 async def test_a_child_that_answers_initialize_while_it_is_stopped_answers_somebody(
     start_bridge: StartBridge, tmp_path: Path
 ) -> None:

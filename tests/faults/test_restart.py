@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bridge.children.restart import FREE_FAILURES
-from tests.conftest import INITIALIZE, PEERS, Running, StartBridge, message, peer, tool
+from tests.conftest import INITIALIZE, PEERS, Running, Session, StartBridge, last, message, peer, tool
+from tests.faults.conftest import until
 
 PEER = PEERS / "peer.py"
 LOOP = {
@@ -53,6 +54,62 @@ async def test_a_crash_loop_is_started_five_times_and_then_waits(start_bridge: S
     assert "server loop is in backoff" in health["reasons"][0]
     session = await bridge.session("peer")  # the others do not notice
     assert "result" in await session.call("count")
+
+
+@pytest.mark.parametrize("path", ["/mcp/loop", "/mcp"])
+@pytest.mark.parametrize(
+    ("script", "patience", "said"),
+    [
+        ("cat >/dev/null", 100, "did not answer initialize within 0.1 s"),
+        ("echo Welcome; cat >/dev/null", 1000, "'Welcome'"),
+        ("cat", 60_000, "it sends back what it is sent"),
+        ("""read x; echo '{"jsonrpc":"2.0","id":1,"result":{]}'; cat >/dev/null""", 60_000, "JSON is malformed"),
+    ],
+)
+async def test_a_server_that_has_no_answer_to_initialize_has_failed(
+    start_bridge: StartBridge, caplog: pytest.LogCaptureFixture, path: str, script: str, patience: int, said: str
+) -> None:
+    entry = {"command": "sh", "args": ["-c", script], "startTimeout": patience, "maxRestarts": 2}
+    bridge = await start_bridge({"loop": entry})
+    for _ in range(3):
+        async with bridge.post(path, message("initialize", 1, **INITIALIZE)) as response:
+            text = await response.text()
+    if path == "/mcp/loop":
+        assert "failed 2 times in a row" in text
+    shown = await row(bridge, "loop")
+    assert (shown["state"], shown["restarts"]) == ("fatal", 1)
+    assert said in shown["last_error"]
+    health = await bridge.get("/health")
+    assert (health["status"], said in health["reasons"][0]) == ("degraded", True)
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert (len(errors), all(said in each for each in errors)) == (2, True), errors
+
+
+async def test_a_client_that_leaves_a_server_that_still_starts_counts_nothing(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"slow": {"command": "sh", "args": ["-c", "cat >/dev/null"], "maxRestarts": 1}})
+    children = bridge.service.core.registry.children
+
+    opening = asyncio.create_task(initialize(bridge, "slow"))
+    await until(lambda: any(child.pid for child in children()), "it starts")
+    opening.cancel()
+    await until(lambda: children() == [], "its process has ended")
+
+    async with bridge.http.post(f"{bridge.url}/api/v1/sessions", json={"server": "slow"}) as response:
+        session = Session(bridge.http, f"{bridge.url}/mcp/slow", (await response.json())["session_id"], {})
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_post_initialize(session))
+        await until(lambda: any(child.pid for child in children()), "it starts")
+        async with session.delete() as response:
+            assert response.status == 204
+    await until(lambda: children() == [], "its process has ended")
+
+    shown = await row(bridge, "slow")
+    assert (shown["state"], shown["last_error"]) == ("idle", None)
+
+
+async def _post_initialize(session: Session) -> None:
+    async with session.post(message("initialize", 1, **INITIALIZE)) as response:
+        assert "error" in await last(response)
 
 
 async def test_a_bridge_call_to_a_crash_loop_waits_as_well(start_bridge: StartBridge) -> None:

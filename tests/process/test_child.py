@@ -88,7 +88,50 @@ async def test_stderr_is_drained_and_its_end_is_remembered(start: Start) -> None
     it = await start("seq 1 100 >&2; exit 3")
     await it.ended.wait()
     assert it.child.returncode == 3
-    assert it.child.last_words == " | ".join(str(number) for number in range(81, 101))
+    assert it.child.last_words == " | ".join(str(number) for number in range(71, 101))
+
+
+FRAMES = "\n".join(f"{number:2}: 0x195e476 [npm exec server]" for number in range(1, 19))
+
+
+@pytest.mark.parametrize(
+    ("said", "last"),
+    [
+        ("retrying\nno config\n\n", "no config"),
+        ("Error: old: one\nno config", "no config"),
+        ("FATAL ERROR: out of memory\n----- Native stack trace -----\n\n" + FRAMES, "FATAL ERROR: out of memory"),
+        (
+            "x.js:1\n^\n\nTypeError: no config\n    at x.js:1:7\n    at y.js:2:1\n\nNode.js v24.1.0",
+            "TypeError: no config",
+        ),
+        (
+            "Error: Cannot find module 'x'\nRequire stack:\n- s.js\n    at f (s.js:1) {\n  code: 'X'\n}\n\nNode.js v24",
+            "Error: Cannot find module 'x'",
+        ),
+        ("  throw new ERR_X();\nError [ERR_X]: no\n    at x {\n  code: 'ERR_X'\n}", "Error [ERR_X]: no"),
+        ("[Error: ENOENT: gone] {\n  errno: -2\n}\n\nNode.js v24.1.0", "[Error: ENOENT: gone] {"),
+        ('UnhandledPromiseRejection: This error is "x".\n    at x:1', 'UnhandledPromiseRejection: This error is "x".'),
+        ("1: x.js:1:9\n2: y.js:1:9", "2: y.js:1:9"),
+    ],
+)
+async def test_the_last_words_are_the_error_and_not_its_stack(start: Start, said: str, last: str) -> None:
+    it = await start(f"import sys; sys.stderr.write({said!r}); sys.exit(3)", python=True)
+    await it.ended.wait()
+    assert it.child.obituary == f"it exited with code 3; last words: {last}"
+
+
+async def test_an_exit_that_was_asked_for_has_no_last_words(start: Start) -> None:
+    it = await start("echo ready >&2; read line; exit 0")
+    assert await it.stderr.get() == b"ready"
+    await it.child.stop(60)
+    assert it.child.obituary == "it exited with code 0"
+
+
+async def test_a_stop_after_its_end_takes_no_words_back(start: Start) -> None:
+    it = await start("echo no config >&2; exit 3")
+    await it.ended.wait()
+    await it.child.stop(60)
+    assert it.child.obituary == "it exited with code 3; last words: no config"
 
 
 async def test_what_a_child_writes_last_still_arrives(start: Start) -> None:
