@@ -287,6 +287,9 @@ class Aside(web.RequestHandler):
         waiting = self._server.direct.begin(self, message, body)
         if waiting is None:
             return False
+        if self._kept:  # the body is not needed any more, and may be large
+            assert self._head is not None
+            self._kept = [self._head.without_body]
         self.waiting = waiting
         self.waits = _ANSWER
         self._idle = idle

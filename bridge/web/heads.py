@@ -22,14 +22,18 @@ UNKNOWN = -1
 
 
 class Head:
-    """The head of a request whose body has a length, as ``message``, whose own ``Content-Length`` means nothing."""
+    """The head of a request whose body has a length, as ``message``, whose own ``Content-Length`` means nothing.
 
-    __slots__ = ("_after", "_before", "message")
+    ``without_body`` is the same request with an empty body.
+    """
+
+    __slots__ = ("_after", "_before", "message", "without_body")
 
     def __init__(self, message: RawRequestMessage, before: bytes, after: bytes) -> None:
         self.message = message
         self._before = before
         self._after = after
+        self.without_body = b"%b0%b" % (before, after)
 
     @classmethod
     def of(cls, data: bytes, message: RawRequestMessage) -> Head | None:

@@ -138,6 +138,18 @@ async def test_a_large_one_is_put_together(bridge: Running, read: Counter[str], 
         assert read["come"] > 1
 
 
+async def test_of_a_large_one_that_waits_nothing_is_kept(
+    bridge: Running, ways: Counter[str], in_pieces: Pieces
+) -> None:
+    session = await bridge.session()
+    async with wired(bridge, session) as wire:
+        ways.clear()
+        data = request(session, tool("never", 1, x="y" * 1000))
+        await in_pieces(wire, data[:-500], data[-500:])
+        await taken(ways)
+        assert sum(map(len, waiting(bridge)._kept)) < len(data) - 1000
+
+
 @pytest.mark.parametrize(("limit", "status"), [(2 * LARGE, 200), (1_000_000, 413)])
 async def test_one_that_is_too_large_is_for_aiohttp(
     start_bridge: StartBridge, ways: Counter[str], limit: int, status: int
