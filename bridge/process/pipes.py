@@ -1,4 +1,4 @@
-"""One end of a child's pipe, in the form that an event loop wants, closed exactly once.
+"""One end of a child's pipe, in the form that an event loop wants, closed exactly once; and how much it holds.
 
 uvloop closes the descriptor of a pipe and then the file object that it was given, which closes the same number again.
 In between another thread may have been given that number for a file of its own, and loses it. So uvloop gets an object
@@ -8,8 +8,19 @@ that has nothing left to close; asyncio's loop, which closes the object only, ge
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sys
 from typing import IO
+
+if sys.platform == "linux":
+    import fcntl
+
+#: Bytes that a pipe holds; a line over that makes the two processes wait for each other again and again.
+USUAL = 64 * 1024
+#: Bytes that a pipe holds which gets such a line. So many pipes at most: together they stay below half of what Linux
+#: lets a user have (``fs.pipe-user-pages-soft``).
+WIDE, MOST_WIDE = 1024 * 1024, 32
 
 
 class Pipe:
@@ -41,3 +52,26 @@ class Pipe:
             return
         self._closed = True
         os.close(self._fd)
+
+
+class Room:
+    """How much one pipe holds. ``taken`` is how many hold more than usual."""
+
+    taken = 0
+
+    def __init__(self) -> None:
+        self._is_wide = False
+
+    def widen(self, transport: asyncio.BaseTransport) -> None:
+        """Let the pipe of a transport hold more, once, where there is some left."""
+        if self._is_wide or sys.platform != "linux" or Room.taken >= MOST_WIDE:
+            return
+        self._is_wide = True
+        Room.taken += 1
+        with contextlib.suppress(OSError):  # a user that has too many pipes may widen no more of them
+            fcntl.fcntl(transport.get_extra_info("pipe").fileno(), fcntl.F_SETPIPE_SZ, WIDE)
+
+    def give_back(self) -> None:
+        """The pipe is closed."""
+        Room.taken -= self._is_wide
+        self._is_wide = False

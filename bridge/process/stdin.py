@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
 from collections.abc import Callable
+
+from bridge.process.pipes import USUAL, Room
 
 #: Bytes that may wait for a child which does not read its stdin; past it, writing is refused.
 BACKLOG = 64 * 1024 * 1024
-#: Lines up to this size in bytes are copied to join their end to them.
-COPIED = 64 * 1024
-#: Bytes that a pipe holds which gets a line over that, instead of 64 KB: 1 MB is through in three quarters of the time.
-#: So many pipes at most: together they stay below half of what Linux lets a user have (``fs.pipe-user-pages-soft``).
-WIDE, MOST_WIDE = 1024 * 1024, 32
-
-if sys.platform == "linux":
-    import fcntl
 
 
 class ChildStalled(Exception):
@@ -26,13 +18,11 @@ class ChildStalled(Exception):
 class Stdin(asyncio.BaseProtocol):
     """The writing end of the pipe. ``on_lost`` is called when nothing can be written any more."""
 
-    wide = 0  # how many there are of them
-
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[], None]) -> None:
         self._loop = loop
         self._on_lost = on_lost
         self._transport: asyncio.WriteTransport | None = None
-        self._is_wide = False
+        self._room = Room()
         self._turn_has_written = False
         self._lines_of_turn: list[bytes] = []
 
@@ -51,27 +41,18 @@ class Stdin(asyncio.BaseProtocol):
             return  # its end is already on the way to everyone who waits
         if transport.get_write_buffer_size() > BACKLOG:
             raise ChildStalled
-        is_large = len(line) > COPIED
-        if is_large and not self._is_wide:
-            self._widen(transport)
+        is_large = len(line) > USUAL
+        if is_large:
+            self._room.widen(transport)
         if self._turn_has_written:
             self._lines_of_turn.append(line)
             return
         self._turn_has_written = True
         self._loop.call_soon(self._end_turn)
-        if is_large:
+        if is_large:  # and is not copied to join its end to it
             transport.writelines((line, b"\n"))
         else:
             transport.write(line + b"\n")
-
-    def _widen(self, transport: asyncio.WriteTransport) -> None:
-        """Make room in the pipe for what is large: else the two processes wait for each other every 64 KB."""
-        if sys.platform != "linux" or Stdin.wide >= MOST_WIDE:
-            return
-        self._is_wide = True
-        Stdin.wide += 1
-        with contextlib.suppress(OSError):  # a user that has too many pipes may widen no more of them
-            fcntl.fcntl(transport.get_extra_info("pipe").fileno(), fcntl.F_SETPIPE_SZ, WIDE)
 
     def _end_turn(self) -> None:
         if not self._lines_of_turn:
@@ -100,5 +81,5 @@ class Stdin(asyncio.BaseProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The child has closed it, or we have."""
         self._transport = None
-        Stdin.wide -= self._is_wide
+        self._room.give_back()
         self._on_lost()

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from bridge.process.pipes import USUAL, Room
 from bridge.protocol.framing import LineSplitter, Oversized
 
 #: Lines that are taken in one turn of the event loop. A child that writes as fast as it can would have it for itself
@@ -44,6 +45,7 @@ class Stdout(asyncio.Protocol):
         self._on_ended = on_ended
         self._waiting: deque[bytes | Oversized] = deque()  # for the next turns
         self._transport: asyncio.ReadTransport | None = None
+        self._room = Room()
         self.is_open = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -56,6 +58,8 @@ class Stdout(asyncio.Protocol):
         if lines and isinstance(lines[0], bytes) and len(lines[0]) >= LARGE:  # no other one can be longer than the data
             self._wait_a_turn(lines)
             return
+        if not lines and self._splitter.kept >= USUAL and self._transport is not None:
+            self._room.widen(self._transport)
         if not lines or (len(lines) <= TURN_LINES and len(data) < TURN_BYTES):
             for line in lines:
                 self._on_line(line)
@@ -68,6 +72,7 @@ class Stdout(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End-of-file: nothing more will come."""
         self.is_open = False
+        self._room.give_back()
         self._waiting.extend(self._splitter.finish())
         self.take_all()
         self._on_ended()

@@ -42,6 +42,11 @@ class LineSplitter:
         self._buffer: io.BytesIO | None = None
         self._size = 0
 
+    @property
+    def kept(self) -> int:
+        """Bytes of a line whose end has not come."""
+        return self._size
+
     def feed(self, data: bytes) -> list[bytes | Oversized]:
         """Take the next chunk; return the lines that it completes."""
         end = data.find(b"\n")

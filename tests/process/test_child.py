@@ -17,8 +17,9 @@ import pytest
 
 from bridge.process import child, tree
 from bridge.process.limits import Limits
+from bridge.process.pipes import USUAL, WIDE, Room
 from bridge.process.spawn import Command, SpawnError, spawn
-from bridge.process.stdin import BACKLOG, COPIED, WIDE, ChildStalled, Stdin
+from bridge.process.stdin import BACKLOG, ChildStalled
 from bridge.process.tree import ProcessTree
 from bridge.process.usage import UsageMeter
 from bridge.protocol.framing import Oversized
@@ -262,9 +263,9 @@ async def test_a_child_that_does_not_read_is_refused_more(start: Start) -> None:
         it.child.write(b"one more")
 
 
-def pipe_size(it: Watched) -> int:
-    """Bytes that fit into the pipe of its stdin."""
-    with Path(f"/proc/{it.child.pid}/fd/0").open("rb", buffering=0) as end:
+def pipe_size(it: Watched, number: int = 0) -> int:
+    """Bytes that fit into the pipe of its stdin, or of another stream."""
+    with Path(f"/proc/{it.child.pid}/fd/{number}").open("wb" if number else "rb", buffering=0) as end:
         return fcntl.fcntl(end, fcntl.F_GETPIPE_SZ)
 
 
@@ -272,17 +273,34 @@ def pipe_size(it: Watched) -> int:
 async def test_the_pipe_of_a_large_line_is_made_wide_where_not_too_many_are(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.process.stdin.MOST_WIDE", Stdin.wide + 1)
+    monkeypatch.setattr("bridge.process.pipes.MOST_WIDE", Room.taken + 1)
     first, second = await start("exec sleep 1000"), await start("exec sleep 1000")
     usual = pipe_size(first)
-    first.child.write(b"x" * COPIED)
+    first.child.write(b"x" * USUAL)
     assert pipe_size(first) == usual < WIDE
     for it in (first, second):
-        it.child.write(b"x" * (COPIED + 1))
+        it.child.write(b"x" * (USUAL + 1))
     assert (pipe_size(first), pipe_size(second)) == (WIDE, usual)
     await first.child.stop(0.01)  # so that there may be another one
-    second.child.write(b"x" * (COPIED + 1))
+    second.child.write(b"x" * (USUAL + 1))
     assert pipe_size(second) == WIDE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has pipes whose size is known and can change")
+async def test_the_pipe_of_a_large_answer_is_made_wide_too(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Room.taken
+    monkeypatch.setattr("bridge.process.pipes.MOST_WIDE", before + 1)
+    first, second = [
+        await start("echo small; read x; head -c 300000 /dev/zero | tr '\\0' x; echo; exec sleep 1000") for _ in "ab"
+    ]
+    for it, size in ((first, WIDE), (second, USUAL)):
+        assert await it.lines.get() == b"small"
+        assert pipe_size(it, 1) == USUAL
+        it.child.write(b"go on")
+        assert isinstance(await it.lines.get(), Oversized)
+        assert pipe_size(it, 1) == size
+    await first.child.stop(0.01)
+    assert Room.taken == before
 
 
 async def test_a_line_over_the_limit_is_told_and_the_next_one_is_whole(start: Start) -> None:

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from bridge.process import stdin
+from bridge.process import pipes, stdin
 from bridge.sessions import streamable
 from bridge.web import reply
 from tests.conftest import Running, StartBridge, events, last, message, peer, tool
@@ -86,7 +86,7 @@ async def test_a_child_that_reads_nothing_fails_what_it_is_asked_and_nothing_els
     bridge: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stdin, "BACKLOG", 100_000)
-    monkeypatch.setattr(stdin, "WIDE", 64 * 1024)
+    monkeypatch.setattr(pipes, "WIDE", 64 * 1024)
     frozen, other = await bridge.session(), await bridge.session()
     os.kill((await frozen.call("pid"))["result"]["pid"], signal.SIGSTOP)
     first = asyncio.create_task(frozen.call("echo", 1, text="x" * 300_000))
