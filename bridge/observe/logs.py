@@ -109,7 +109,8 @@ class _Books:
             try:
                 line = (self._auditor if is_audit else self._formatter).format(record) + "\n"
             except Exception:  # whoever wrote that call has to know
-                _FAULTY.handleError(record)
+                with contextlib.suppress(OSError, ValueError):
+                    _FAULTY.handleError(record)
                 continue
             if is_audit:
                 names = ["audit"]
@@ -133,8 +134,12 @@ class _Books:
         self._files.clear()
 
     def _show(self, lines: list[str]) -> None:
+        text = "".join(lines)
         with contextlib.suppress(OSError, ValueError):  # a terminal that has gone
-            self._console.writelines(lines)
+            try:
+                self._console.write(text)
+            except UnicodeEncodeError as error:
+                self._console.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
             self._console.flush()
 
     def _file(self, name: str) -> SharedFile | None:

@@ -61,13 +61,14 @@ class SharedFile:
         return self._fit(lines) or 1
 
     def _fit(self, lines: Sequence[bytes]) -> int:
-        """How many lines fit into the file, up to a piece; one in any case where it is empty."""
+        """How many lines fit into the file, up to a piece, or a longer one; one in any case where it is empty."""
         size = self._size()
-        room = min(self._most - size, PIECE)
+        left = self._most - size
+        room = min(left, PIECE)
         for count, line in enumerate(lines):
             room -= len(line)
             if room < 0:
-                return count or int(not size)
+                return count or int(len(line) <= left or not size)
         return len(lines)
 
     def _append(self, piece: bytes) -> None:

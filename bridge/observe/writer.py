@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import sys
 import threading
 from collections.abc import Callable, Sequence
 
@@ -29,7 +30,8 @@ class Writer(logging.Handler):
         self.lost = 0
         self._write = write
         self._waiting: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
-        self._at_once = threading.Event()
+        # Not an Event: its lock may be held by the very thread that logs, where a collection of garbage logs within it.
+        self._at_once: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
         self._thread.start()
 
@@ -39,26 +41,33 @@ class Writer(logging.Handler):
             self.lost += 1
             return False
         self._waiting.put(record)
-        if record.levelno >= logging.ERROR:
-            self._at_once.set()
+        if record.levelno >= logging.ERROR and self._at_once.empty():
+            self._at_once.put(None)
         return True
 
     def stop(self) -> None:
         """Write what waits, and end the thread."""
         self._waiting.put(None)
-        self._at_once.set()
+        self._at_once.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         is_last = False
         while not is_last:
             found = [self._waiting.get()]
-            self._at_once.wait(PAUSE)
-            self._at_once.clear()
+            with contextlib.suppress(queue.Empty):
+                self._at_once.get(timeout=PAUSE)
             while found:
                 is_last = is_last or None in found
-                self._write([record for record in found if record is not None])
+                self._try_to_write([record for record in found if record is not None])
                 found = self._next()
+
+    def _try_to_write(self, records: Sequence[logging.LogRecord]) -> None:
+        try:
+            self._write(records)
+        except Exception as error:  # a mistake of ours, which must not cost all lines that follow
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # there may be no stderr
+                sys.stderr.write(f"{len(records)} log lines were lost: {error!r}\n")
 
     def _next(self) -> list[logging.LogRecord | None]:
         found: list[logging.LogRecord | None] = []

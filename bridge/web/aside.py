@@ -75,6 +75,10 @@ class Direct(Protocol):
         """Begin to answer; None where that cannot be, and then the body is put back if it was read."""
         ...
 
+    def lets_in(self, connection: Aside, message: RawRequestMessage) -> bool:
+        """Whether a request with this head may be kept until its body has come: no memory is for strangers."""
+        ...
+
 
 class Never:
     """No request is answered without a task."""
@@ -83,6 +87,10 @@ class Never:
 
     def begin(self, *_: object) -> None:
         """Return None."""
+
+    def lets_in(self, *_: object) -> bool:
+        """Return False."""
+        return False
 
 
 NEVER: Direct = Never()
@@ -210,21 +218,21 @@ class Aside(web.RequestHandler):
         self.waits = _ANSWER
         self._waiter = idle
         self._give_kept()
-        _tell(idle)
+        if self._messages:
+            _tell(idle)
+        else:  # it is being closed
+            idle.cancel()
 
     def _take(self, data: bytes, idle: asyncio.Future[None]) -> None:
         """Put the request aside that begins, so that aiohttp is not told of it before it is known to need a task."""
         if self.waits is _NOTHING:
             self.waits = _HEAD
         self._waiter = None
-        is_aside = False
-        try:
-            is_aside = self._take_known(data, idle) or self._take_new(data, idle)
-        finally:
-            if not is_aside:
-                self._waiter = idle
-                if self._messages:
-                    _tell(idle)
+        if self._take_known(data, idle) or self._take_new(data, idle):
+            return
+        self._waiter = idle
+        if self._messages:
+            _tell(idle)
 
     def _take_known(self, data: bytes, idle: asyncio.Future[None]) -> bool:
         """Keep a request with a known head until it is whole, and have it answered; False where it is for aiohttp."""
@@ -234,7 +242,8 @@ class Aside(web.RequestHandler):
             return False
         start, length = found
         missing = start + length - len(data)
-        if missing < 0 or length > self._server.direct.most:
+        direct = self._server.direct
+        if missing < 0 or length > direct.most or (missing and not direct.lets_in(self, head.message)):
             return False
         self._kept.append(data)
         if missing:
@@ -257,12 +266,8 @@ class Aside(web.RequestHandler):
         head, idle = self._head, self._idle
         assert head is not None
         assert idle is not None
-        is_aside = False
-        try:
-            is_aside = is_whole and self._begin(head.message, _Whole(head.body(self._kept)), idle)
-        finally:
-            if not is_aside:
-                self.go_on()
+        if not is_whole or not self._begin(head.message, _Whole(head.body(self._kept)), idle):
+            self.go_on()
 
     def _take_new(self, data: bytes, idle: asyncio.Future[None]) -> bool:
         """Have aiohttp read the request, and have it answered; False where it needs a task."""
@@ -300,6 +305,8 @@ class Aside(web.RequestHandler):
         """Let aiohttp read, and follow where a request ends."""
         left = self._left
         _data_received(self, data)
+        if not data:  # aiohttp goes on with what it has
+            return
         if left > 0:
             self._left = max(left - len(data), UNKNOWN)
         elif not left:
@@ -307,6 +314,8 @@ class Aside(web.RequestHandler):
             self._left = rest_of(data, message)
             if isinstance(message, RawRequestMessage) and self._left != UNKNOWN:
                 self._head = Head.of(data, message)
+        if self._left == UNKNOWN:
+            self._head = None  # which would mean nothing any more
 
     def _give_kept(self) -> None:
         kept, self._kept = self._kept, []

@@ -65,19 +65,17 @@ class DirectCalls:
 
     def begin(self, connection: Aside, message: RawRequestMessage, body: Body) -> Waiting | None:
         """Send what a client says to its child; None where it has to go the usual way, and nothing has happened."""
-        server = self._servers.get(message.path) or self._named(message.path)
-        if not server or message.method != "POST" or self._limits.is_set or log.isEnabledFor(logging.DEBUG):
+        asker = self._asker(connection, message)
+        if asker is None:
             return None
+        server, principal = asker
         headers = message.headers
-        principal = self._recall(message, connection.peer, server)
         origin = headers.get(hdrs.ORIGIN)
         if (
-            principal is None
-            or headers.get(hdrs.CONTENT_TYPE) != JSON_TYPE
+            headers.get(hdrs.CONTENT_TYPE) != JSON_TYPE
             or headers.get(hdrs.ACCEPT, "*/*") not in ENOUGH
             or (origin is not None and not fits_a_head(origin))
             or not 0 < body.total_bytes <= self.most
-            or self._drain.begun
             or self._calls.are_watched
             or server in self._calls.most
         ):
@@ -103,6 +101,24 @@ class DirectCalls:
         if answer is None:
             connection.put_back(data)
         return answer
+
+    def lets_in(self, connection: Aside, message: RawRequestMessage) -> bool:
+        """Whether whoever sends such a request may, so that it can be kept until it is whole."""
+        return self._asker(connection, message) is not None
+
+    def _asker(self, connection: Aside, message: RawRequestMessage) -> tuple[str, Principal] | None:
+        """The server that is asked, and who asks; None where the usual way has to say that."""
+        server = self._servers.get(message.path) or self._named(message.path)
+        if (
+            not server
+            or message.method != "POST"
+            or self._limits.is_set
+            or self._drain.begun
+            or log.isEnabledFor(logging.DEBUG)
+        ):
+            return None
+        principal = self._recall(message, connection.peer, server)
+        return None if principal is None else (server, principal)
 
     def _session(self, session_id: str | None, server: str, owner: str) -> StreamableSession | None:
         entry = None if session_id is None else self._find(session_id)

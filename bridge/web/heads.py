@@ -17,6 +17,8 @@ _END = b"\r\n\r\n"
 _LENGTH = b"\r\ncontent-length:"
 #: Digits of a length that is taken from a head.
 _DIGITS = 9
+#: Bytes of a head that is remembered.
+MOST = 8 * 1024
 #: What :func:`rest_of` says where it cannot know.
 UNKNOWN = -1
 
@@ -43,6 +45,8 @@ class Head:
         if message.version != HttpVersion11 or message.compression is not None or hdrs.EXPECT in message.headers:
             return None
         end = data.index(_END)
+        if end > MOST:
+            return None
         names = data[:end].lower()
         start = names.find(_LENGTH) + len(_LENGTH)
         if start < len(_LENGTH) or names.find(_LENGTH, start) >= 0:
@@ -82,4 +86,7 @@ def rest_of(data: bytes, message: object) -> int:
     # Empty lines before it and bare line feeds may be forgiven by a parser: then it ends elsewhere.
     if end < len(_END) or data[0] in b"\r\n" or data.count(b"\n", 0, end) != data.count(b"\r\n", 0, end):
         return UNKNOWN
-    return max(end + int(message.headers.get(hdrs.CONTENT_LENGTH, 0)) - len(data), UNKNOWN)
+    length = message.headers.get(hdrs.CONTENT_LENGTH, "0")
+    if len(length) > _DIGITS:  # thousands of zeros are a length, but none for int()
+        return UNKNOWN
+    return max(end + int(length) - len(data), UNKNOWN)

@@ -418,6 +418,33 @@ def test_what_comes_too_late_does_not_keep_the_thread(monkeypatch: pytest.Monkey
     assert not stopping.is_alive()
 
 
+def test_a_mistake_of_ours_costs_its_lines_only(capsys: pytest.CaptureFixture[str]) -> None:
+    written: list[object] = []
+    done = threading.Event()
+
+    def write(records: Sequence[logging.LogRecord]) -> None:
+        if records and records[0].msg == "bad":
+            done.set()
+            raise RuntimeError("no")
+        written.extend(record.msg for record in records)
+
+    made = writer.Writer(write)
+    made.handle(logging.LogRecord("", logging.ERROR, "", 0, "bad", (), None))
+    assert done.wait(PATIENCE)
+    made.handle(logging.LogRecord("", logging.ERROR, "", 0, "good", (), None))
+    made.stop()
+    assert written == ["good"]
+    assert capsys.readouterr().err == "1 log lines were lost: RuntimeError('no')\n"
+
+
+def test_a_console_that_knows_few_letters_gets_every_line(tmp_path: Path) -> None:
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with Logs("INFO", tmp_path, "text", console):
+        for text in ("one", "zwölf", "three"):
+            log.info("%s", text)
+    assert messages(console.buffer.getvalue().decode()) == ["one", r"zw\xf6lf", "three"]  # type: ignore[attr-defined]
+
+
 def test_what_is_written_now_is_read_soon(tmp_path: Path) -> None:
     console = HeardConsole()
     with Logs("INFO", tmp_path, "text", console):

@@ -93,6 +93,15 @@ def test_a_line_that_fits_no_file_has_one_for_itself(tmp_path: Path) -> None:
     assert [path.read_text() for path in sorted(tmp_path.iterdir(), reverse=True)] == wanted
 
 
+def test_a_line_longer_than_a_piece_goes_behind_the_others(tmp_path: Path) -> None:
+    file = SharedFile(tmp_path / "bridge.log")
+    lines = ["short\n", *["x" * 70_000 + "\n"] * 3, "short\n"]
+    file.write(lines)
+    file.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["bridge.log"]
+    assert (tmp_path / "bridge.log").read_text() == "".join(lines)
+
+
 def test_much_at_once_is_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     write = os.write

@@ -133,6 +133,12 @@ def test_a_request_without_a_length_and_one_of_an_older_version_are_not_learned(
     assert learned(HEAD.replace(b"1.1", b"1.0").replace(b"Accept: */*", b"Connection: keep-alive")) is None
 
 
+def test_only_so_much_is_learned() -> None:
+    line = b"X: " + b"y" * 8100 + b"\r\n"
+    assert learned(HEAD.replace(b"Accept", line * 2 + b"Accept")) is None
+    assert learned(HEAD.replace(b"Accept", line[:4000] + b"\r\nAccept")) is not None
+
+
 def test_a_length_that_stands_there_twice_is_none() -> None:
     assert Head.of(HEAD.replace(b"Accept: */*", b"content-length: 5"), read(HEAD)) is None
 
@@ -172,6 +178,11 @@ def test_of_an_error_and_of_chunks_nobody_knows_where_they_end() -> None:
     chunked = HEAD.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked")
     assert rest_of(chunked, read(chunked)) == UNKNOWN
     assert rest_of(HEAD, None) == UNKNOWN
+
+
+def test_a_length_that_is_too_long_for_a_number_is_none() -> None:
+    data = HEAD.replace(b": 5", b": " + b"0" * 5000 + b"5")
+    assert rest_of(data + b"12345", read(data)) == UNKNOWN
 
 
 # Against aiohttp's own parser, which is the one to decide.
@@ -281,6 +292,20 @@ async def follow(parts: list[tuple[bytes, list[int]]], answered: list[bool]) -> 
                 assert Parsed(come).is_between()
             if next(answers):
                 connection._messages.clear()
+
+
+def test_what_aiohttp_goes_on_with_ends_no_request(loop: asyncio.AbstractEventLoop) -> None:
+    async def look() -> None:
+        connection = Connection(Server(never_asked), loop=asyncio.get_running_loop())
+        for _ in range(2):
+            connection._give(HEAD + b"12345")
+            connection._give(b"")
+            connection._messages.clear()
+        assert (connection._left, connection._head is None) == (0, False)
+        connection._give(HEAD + b"12345POST")
+        assert (connection._left, connection._head) == (UNKNOWN, None)
+
+    loop.run_until_complete(look())
 
 
 async def never_asked(request: web.BaseRequest) -> web.StreamResponse:

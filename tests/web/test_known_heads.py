@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -218,6 +219,32 @@ async def test_a_known_head_inside_of_another_is_none(
         assert ways["direct"] == 0
 
 
+@pytest.mark.parametrize("token", ["", "Authorization: Bearer wrong\r\n"])
+async def test_nothing_is_kept_of_whoever_may_not_come_in(
+    start_bridge: StartBridge, in_pieces: Pieces, token: str
+) -> None:
+    bridge = await start_bridge(ACCESS_TOKEN="good")
+    bridge.http.headers["Authorization"] = "Bearer good"
+    session = await bridge.session()
+    data = request(session, tool("echo", 1, x="y" * 1_000_000), token)
+    async with wired(bridge) as wire:
+        wire.send(session, tool("echo", 1), token)
+        assert (await wire.answer())[0] == 401
+        assert any(each._head is not None for each in connections(bridge))
+        await in_pieces(wire, data[:-1000])
+        assert (await wire.answer())[0] == 401  # before the rest has come
+
+
+async def test_a_length_with_thousands_of_zeros_is_a_length(bridge: Running, caplog: pytest.LogCaptureFixture) -> None:
+    session = await bridge.session()
+    data = request(session, tool("echo", 1, x=1)).replace(b"Content-Length: ", b"Content-Length: " + b"0" * 5000)
+    async with wired(bridge, session) as wire:
+        for _ in range(2):
+            wire.writer.write(data)
+            assert await wire.result() == {"x": 1}
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
 async def test_half_a_body_is_waited_for_in_a_task_at_last(
     bridge: Running, ways: Counter[str], in_pieces: Pieces
 ) -> None:
@@ -292,6 +319,24 @@ async def test_a_shutdown_does_not_wait_for_the_rest_of_a_body(start_bridge: Sta
         async with asyncio.timeout(5):
             await bridge.service.stop()
             assert await wire.reader.read() == b""
+
+
+async def test_a_connection_that_is_being_closed_has_nothing_to_go_on_with(
+    bridge: Running, in_pieces: Pieces, ways: Counter[str]
+) -> None:
+    session = await bridge.session()
+    async with wired(bridge, session) as wire:
+        ways.clear()
+        await in_pieces(wire, request(session, tool("echo", 1, x=1))[:-9])
+        connection = keeping(bridge)
+        task = connection._task_handler
+        assert task is not None
+        connection._force_close = True  # as by force_close, until what waits to be sent has been
+        connection.go_on()
+        await until(task.done)
+        assert task.cancelled()
+        connection.force_close()
+    assert ways == {}
 
 
 @pytest.mark.parametrize("how", ["close", "force_close"])
