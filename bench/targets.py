@@ -29,13 +29,7 @@ def _most(key: str, text: str, wanted: float, unit: str) -> Target:
 
 TARGETS = (
     Target("hot.node", "64 in flight, 100 B, calls/s: against mcp-proxy for Node", 6),
-    Target(
-        "hot.supergateway",
-        "... against supergateway as it comes",
-        7,
-        why="of the processor time of a call, a profile gives a fifth to aiohttp's parser and a sixth to the system, "
-        "for writing and reading; how far aiohttp's `web.Server` gets, with no server behind it, is in the table",
-    ),
+    Target("hot.supergateway", "... against supergateway as it comes", 7),
     Target("hot.python", "... against mcp-proxy for Python on uvloop", 11),
     Target("hot.fastmcp", "... against FastMCP on uvloop", 30),
     Target("hot.bare", "... against aiohttp's low-level server answering the POST", 0.7),
@@ -64,7 +58,8 @@ TARGETS = (
         "churn.supergateway",
         "open-call-close cycles/s, own child each, against supergateway",
         4,
-        why="not known in full; each cycle starts and ends a process, which either bridge pays for",
+        why="each cycle starts and ends a process, which either bridge pays for; of ours a profile gives a seventh to "
+        "starting it, and the rest to many small things of which none has more than a twentieth",
     ),
     Target("start.zygote", "initialize of mcp-server-time from a zygote, times faster than cold", 10),
     Target(
