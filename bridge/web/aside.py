@@ -12,9 +12,9 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, Protocol
 
 from aiohttp import StreamReader, web
-from aiohttp.http import HttpRequestParser, HttpVersion11, RawRequestMessage
+from aiohttp.http import HttpRequestParser, RawRequestMessage
 
-from bridge.web.heads import UNKNOWN, Head, rest_of
+from bridge.web.heads import UNKNOWN, Head, is_plain, rest_of
 
 #: Seconds for which a connection is kept between two requests: longer than proxies keep theirs (the longest known to
 #: us does so for ten minutes), because a request that crosses with the end of its connection is lost.
@@ -275,15 +275,8 @@ class Aside(web.RequestHandler):
         if not self._messages:
             return False
         message, content = self._messages[0]
-        if (
-            not isinstance(message, RawRequestMessage)  # but an error
-            or message.version != HttpVersion11
-            or message.should_close
-            or message.upgrade
-            or message.compression is not None
-            or not content.is_eof()
-        ):
-            return False
+        if not isinstance(message, RawRequestMessage) or not is_plain(message) or not content.is_eof():
+            return False  # an error, for one
         return self._begin(message, content, idle)
 
     def _begin(self, message: RawRequestMessage, body: Body, idle: asyncio.Future[None]) -> bool:

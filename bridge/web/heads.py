@@ -42,7 +42,7 @@ class Head:
         """Return the head that ``data`` begins with, which :func:`rest_of` knew, and aiohttp has read as ``message``;
         None where such requests are not alike, or it has no length.
         """
-        if message.version != HttpVersion11 or message.compression is not None or hdrs.EXPECT in message.headers:
+        if not is_plain(message) or hdrs.EXPECT in message.headers:
             return None
         end = data.index(_END)
         if end > MOST:
@@ -74,6 +74,16 @@ class Head:
         found = self.begins(first)
         assert found is not None
         return b"".join((memoryview(first)[found[0] :], *more))
+
+
+def is_plain(message: RawRequestMessage) -> bool:
+    """Whether nothing about a request wants more than to be answered, and its connection kept for the next one."""
+    return (
+        message.version == HttpVersion11
+        and not message.should_close
+        and not message.upgrade
+        and message.compression is None
+    )
 
 
 def rest_of(data: bytes, message: object) -> int:
