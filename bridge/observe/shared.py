@@ -54,10 +54,11 @@ class SharedFile:
 
     def _make_room(self, lines: Sequence[bytes]) -> int:
         """Rotate where not even the first line fits; return how many of them go into one piece."""
-        if self._fit(lines) == 0:
-            with _alone(self._path.parent):
-                if self._fit(lines) == 0:  # nobody else was faster
-                    self._rotate()
+        if count := self._fit(lines):
+            return count
+        with _alone(self._path.parent):
+            if self._fit(lines) == 0:  # nobody else was faster
+                self._rotate()
         return self._fit(lines) or 1
 
     def _fit(self, lines: Sequence[bytes]) -> int:
