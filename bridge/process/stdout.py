@@ -55,12 +55,15 @@ class Stdout(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what has come; the rest of the lines in later turns, where there are many."""
         lines = self._splitter.feed(data)
-        if lines and isinstance(lines[0], bytes) and len(lines[0]) >= LARGE:  # no other one can be longer than the data
+        if not lines:
+            if self._splitter.kept >= USUAL:
+                assert self._transport is not None
+                self._room.widen(self._transport)
+            return
+        if isinstance(lines[0], bytes) and len(lines[0]) >= LARGE:  # no other one can be longer than the data
             self._wait_a_turn(lines)
             return
-        if not lines and self._splitter.kept >= USUAL and self._transport is not None:
-            self._room.widen(self._transport)
-        if not lines or (len(lines) <= TURN_LINES and len(data) < TURN_BYTES):
+        if len(lines) <= TURN_LINES and len(data) < TURN_BYTES:
             for line in lines:
                 self._on_line(line)
             return
