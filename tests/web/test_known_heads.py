@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -60,10 +61,27 @@ def in_pieces(read: Counter[str]) -> Pieces:
     return send
 
 
-def keeping(bridge: Running) -> Connection:
-    """The connection that waits for the rest of a body."""
-    [found] = [each for each in connections(bridge) if each.waits is Waits.BODY]
-    return found
+@dataclass(frozen=True)
+class Half:
+    """A call of which all but ``rest`` has come over ``wire``; ``task`` is that of its ``connection``, and sleeps."""
+
+    session: Session
+    wire: Wire
+    connection: Connection
+    task: asyncio.Task[None]
+    rest: bytes
+
+
+@pytest.fixture
+async def half(bridge: Running, in_pieces: Pieces, ways: Counter[str]) -> AsyncIterator[Half]:
+    session = await bridge.session()
+    data = request(session, tool("echo", 1, x=1))
+    async with wired(bridge, session) as wire:
+        ways.clear()
+        await in_pieces(wire, data[:-9])
+        [connection] = [each for each in connections(bridge) if each.waits is Waits.BODY]
+        assert connection._task_handler is not None
+        yield Half(session, wire, connection, connection._task_handler, data[-9:])
 
 
 async def test_it_is_not_given_to_aiohttp(bridge: Running, read: Counter[str], ways: Counter[str]) -> None:
@@ -246,117 +264,73 @@ async def test_a_length_with_thousands_of_zeros_is_a_length(bridge: Running, cap
 
 
 async def test_half_a_body_is_waited_for_in_a_task_at_last(
-    bridge: Running, ways: Counter[str], in_pieces: Pieces
+    bridge: Running, ways: Counter[str], in_pieces: Pieces, half: Half
 ) -> None:
-    session = await bridge.session()
-    data = request(session, tool("echo", 1, x=1))
-    async with wired(bridge, session) as wire:
-        ways.clear()
-        await in_pieces(wire, data[:-9])
-        assert ways == {}
-        assert bridge.service.faces._server is not None
-        bridge.service.faces._server.look()
-        bridge.service.faces._server.look()
-        await until(lambda: ways == {"usual": 1})
-        bridge.service.faces._server.look()
-        bridge.service.faces._server.look()  # as long as it has patience
-        await in_pieces(wire, data[-9:])
-        assert await wire.result() == {"x": 1}
-        wire.send(session, tool("echo", 1, x=2))
-        assert await wire.result() == {"x": 2}
-        assert ways == {"usual": 1, "direct": 1}
+    assert ways == {}
+    server = bridge.service.faces._server
+    assert server is not None
+    server.look()
+    server.look()
+    await until(lambda: ways == {"usual": 1})
+    server.look()
+    server.look()  # as long as it has patience
+    await in_pieces(half.wire, half.rest)
+    assert await half.wire.result() == {"x": 1}
+    half.wire.send(half.session, tool("echo", 1, x=2))
+    assert await half.wire.result() == {"x": 2}
+    assert ways == {"usual": 1, "direct": 1}
 
 
-async def test_a_connection_is_not_idle_while_a_body_comes(bridge: Running, in_pieces: Pieces) -> None:
-    session = await bridge.session()
-    data = request(session, tool("echo", 1, x=1))
-    async with wired(bridge, session) as wire:
-        await in_pieces(wire, data[:-9])
-        connection = keeping(bridge)
-        connection._next_keepalive_close_time = 0.0
-        connection._process_keepalive()
-        await in_pieces(wire, data[-9:])
-        assert await wire.result() == {"x": 1}
-        assert connection.waits is Waits.NOTHING
+async def test_a_connection_is_not_idle_while_a_body_comes(in_pieces: Pieces, half: Half) -> None:
+    half.connection._next_keepalive_close_time = 0.0
+    half.connection._process_keepalive()
+    await in_pieces(half.wire, half.rest)
+    assert await half.wire.result() == {"x": 1}
+    assert half.connection.waits is Waits.NOTHING
 
 
 async def test_whoever_answers_now_answers_what_is_coming(
-    bridge: Running, ways: Counter[str], in_pieces: Pieces
+    bridge: Running, ways: Counter[str], in_pieces: Pieces, half: Half
 ) -> None:
-    session = await bridge.session()
-    data = request(session, tool("echo", 1, x=1))
-    async with wired(bridge, session) as wire:
-        ways.clear()
-        await in_pieces(wire, data[:-9])
-        bridge.service.faces.stand_between(None)
-        found = bridge.service.faces._server
-        assert found is not None
-        found.use(found._handler)  # as during a restart
-        await in_pieces(wire, data[-9:])
-        assert await wire.result() == {"x": 1}
-        assert ways == {"usual": 1}
+    server = bridge.service.faces._server
+    assert server is not None
+    server.use(server._handler)  # as during a restart
+    await in_pieces(half.wire, half.rest)
+    assert await half.wire.result() == {"x": 1}
+    assert ways == {"usual": 1}
 
 
-async def test_a_client_that_goes_in_the_middle_leaves_nothing(bridge: Running, in_pieces: Pieces) -> None:
-    session = await bridge.session()
-    data = request(session, tool("echo", 1, x=1))
-    async with wired(bridge, session) as wire:
-        before = len(connections(bridge))
-        await in_pieces(wire, data[:-9])
-        task = keeping(bridge)._task_handler
-        assert task is not None
-        wire.writer.transport.abort()
-        await until(lambda: len(connections(bridge)) < before)
-        await until(task.done)
+async def test_a_client_that_goes_in_the_middle_leaves_nothing(bridge: Running, half: Half) -> None:
+    before = len(connections(bridge))
+    half.wire.writer.transport.abort()
+    await until(lambda: len(connections(bridge)) < before)
+    await until(half.task.done)
     assert bridge.service._drain.running == 0
 
 
-async def test_a_shutdown_does_not_wait_for_the_rest_of_a_body(start_bridge: StartBridge, in_pieces: Pieces) -> None:
-    bridge = await start_bridge()
-    session = await bridge.session()
-    async with wired(bridge, session) as wire:
-        await in_pieces(wire, request(session, tool("echo", 1, x=1))[:-9])
-        async with asyncio.timeout(5):
-            await bridge.service.stop()
-            assert await wire.reader.read() == b""
+async def test_a_shutdown_does_not_wait_for_the_rest_of_a_body(bridge: Running, half: Half) -> None:
+    async with asyncio.timeout(5):
+        await bridge.service.stop()
+        assert await half.wire.reader.read() == b""
 
 
-async def test_a_connection_that_is_being_closed_has_nothing_to_go_on_with(
-    bridge: Running, in_pieces: Pieces, ways: Counter[str]
-) -> None:
-    session = await bridge.session()
-    async with wired(bridge, session) as wire:
-        ways.clear()
-        await in_pieces(wire, request(session, tool("echo", 1, x=1))[:-9])
-        connection = keeping(bridge)
-        task = connection._task_handler
-        assert task is not None
-        connection._force_close = True  # as by force_close, until what waits to be sent has been
-        connection.go_on()
-        await until(task.done)
-        assert task.cancelled()
-        connection.force_close()
+async def test_a_connection_that_is_being_closed_has_nothing_to_go_on_with(ways: Counter[str], half: Half) -> None:
+    half.connection._force_close = True  # as by force_close, until what waits to be sent has been
+    half.connection.go_on()
+    await until(half.task.done)
+    assert half.task.cancelled()
+    half.connection.force_close()
     assert ways == {}
 
 
 @pytest.mark.parametrize("how", ["close", "force_close"])
-async def test_what_comes_after_the_end_is_not_taken(
-    bridge: Running, ways: Counter[str], in_pieces: Pieces, how: str
-) -> None:
-    session = await bridge.session()
-    data = request(session, tool("echo", 1, x=1))
-    async with wired(bridge, session) as wire:
-        ways.clear()
-        await in_pieces(wire, data[:-9])
-        connection = keeping(bridge)
-        task = connection._task_handler
-        assert task is not None
-        getattr(connection, how)()
-        connection.data_received(data[-9:])
-        connection.data_received(data)
-        await until(task.done)
-        connection.force_close()
-        assert await wire.reader.read() == b""
+async def test_what_comes_after_the_end_is_not_taken(ways: Counter[str], half: Half, how: str) -> None:
+    getattr(half.connection, how)()
+    half.connection.data_received(half.rest)
+    half.connection.data_received(request(half.session, tool("echo", 1, x=1)))
+    await until(half.task.done)
+    half.connection.force_close()
+    assert await half.wire.reader.read() == b""
     assert ways == {}
 
 
