@@ -193,7 +193,7 @@ class Parent:
         while True:
             begun = time.monotonic()
             code = await self._run_one(index)
-            if self._stopping.is_set() or code == 0 or self._gives_way:
+            if self._is_ending or code == 0:
                 return 0 if code in (0, -signal.SIGTERM, -signal.SIGINT) else EXIT_ERROR
             if not self._ready[index - 1].is_set():  # it has never been ready: so it will not be
                 log.error("worker %s could not start; its own lines say why", name_of(index))
@@ -205,7 +205,13 @@ class Parent:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._stopping.wait()
-                    return 0
+            if self._is_ending:
+                return 0
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether workers that end have no successor here."""
+        return self._stopping.is_set() or self._gives_way
 
     async def _run_one(self, index: int) -> int:
         """Run a worker to its end; return its exit code, which is that of ``subprocess``."""
@@ -231,6 +237,8 @@ class Parent:
             start_new_session=True,  # a terminal's Ctrl-C is for the parent, which passes it on
         )
         self._processes[index] = process
+        if self._is_ending:  # and this one, which was only being started, has not been told
+            process.terminate()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
