@@ -414,17 +414,15 @@ async def test_workers_that_do_not_listen_yet_end_with_their_parent(start: Start
     before = set(bridge.seen)
     asking = asyncio.create_task(bridge.ask())
 
-    def comes() -> list[psutil.Process]:
-        """The new parent and its workers, once those have been told who they are."""
-        parents = [each for each in bridge.serving() if each not in before]
-        workers = [each for parent in parents for each in parent.children()]
-        return [*parents, *workers] if len([each for each in workers if each.children()]) == 2 else []
+    def workers() -> list[psutil.Process]:
+        return [each for parent in bridge.serving() if parent not in before for each in parent.children()]
 
-    await until(lambda: bool(comes()), "no new workers")
+    await until(lambda: len(workers()) == 2, "no new workers")
     bridge.first.suspend()  # so that nobody is told to listen
-    parent, *workers = comes()
-    parent.kill()
-    await until(lambda: not any(lives(each) for each in workers), "workers are left")
+    await until(lambda: all(each.children() for each in workers()), "the new workers do not know who they are")
+    coming = workers()
+    coming[0].parent().kill()
+    await until(lambda: not any(lives(each) for each in coming), "workers are left")
     bridge.first.resume()
     await asking
     assert (await (await bridge.session()).call("count"))["result"]["count"] == 1
