@@ -27,7 +27,7 @@ from bridge.process.stdin import ChildStalled
 from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import Rejection
 from bridge.protocol.framing import Oversized
-from bridge.protocol.messages import Message, Notification, Request, Response
+from bridge.protocol.messages import Line, Message, Notification, Request, Response
 from bridge.protocol.modern import DISCOVER, LISTEN
 from bridge.protocol.mux import CANCELLED
 
@@ -97,12 +97,13 @@ class RemoteServer:
         self._spawn("lines", self._send_lines)
         self._spawn("notes", self._send_notes)
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: Line) -> None:
         """Send one line. Raises :class:`ChildStalled` when the server has not taken any for too long."""
         if self._ended or self._http is None:
             return  # its end is already on the way to everyone who waits
         if self._held > BACKLOG:
             raise ChildStalled
+        line = messages.joined(line)
         self._held += len(line)
         message = messages.parse(line)
         # An answer must not wait behind requests: they may be waiting for it.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.protocol.framing import Oversized
+from bridge.protocol.messages import Line
 
 #: Seconds for which the answer of a cancelled request may still come. A server should not answer it at all
 #: (specification, cancellation), and whoever waited for that would wait for ever.
@@ -51,7 +52,7 @@ class Transport(Protocol):
         """Start it, or open the way to it. Raises :class:`bridge.process.spawn.SpawnError`."""
         ...
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: Line) -> None:
         """Send one message. Raises :class:`bridge.process.stdin.ChildStalled` when it does not take any more."""
         ...
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from bridge.process.pipes import USUAL, Room
+from bridge.protocol.messages import Line
 
 #: Bytes that may wait for a child which does not read its stdin; past it, writing is refused.
 BACKLOG = 64 * 1024 * 1024
@@ -30,29 +31,29 @@ class Stdin(asyncio.BaseProtocol):
         """Write to this from now on; until then, what is written is lost."""
         self._transport = transport
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: Line) -> None:
         """Send one line. Raises :class:`ChildStalled` when the child has not read for too long.
 
         The first line of a turn of the event loop goes out at once; those that follow in the same turn go together,
-        because a system call costs more than all else that is done here for a line.
+        because a system call costs more than all else that is done here for a line. A large one goes by itself, and is
+        not copied to join its end to it.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
             return  # its end is already on the way to everyone who waits
         if transport.get_write_buffer_size() > BACKLOG:
             raise ChildStalled
-        is_large = len(line) > USUAL
-        if is_large:
+        if isinstance(line, tuple) or len(line) > USUAL:
+            self._write_turn()
             self._room.widen(transport)
+            transport.writelines((*line, b"\n") if isinstance(line, tuple) else (line, b"\n"))
+            return
         if self._turn_has_written:
             self._lines_of_turn.append(line)
             return
         self._turn_has_written = True
         self._loop.call_soon(self._end_turn)
-        if is_large:  # and is not copied to join its end to it
-            transport.writelines((line, b"\n"))
-        else:
-            transport.write(line + b"\n")
+        transport.write(line + b"\n")
 
     def _end_turn(self) -> None:
         if not self._lines_of_turn:

@@ -42,7 +42,7 @@ _members = msgspec.json.Decoder(_Members)
 PARAMS = msgspec.json.Decoder(_Params)
 
 
-def split(data: bytes) -> tuple[bytes, str, bytes, bytes] | None:
+def split(data: bytes | bytearray) -> tuple[bytes, str, bytes, bytes] | None:
     """Return id, method, params and ``params._meta`` of a request or notification; absent ones are empty.
 
     None when it is written in a way that is not known here, or not right. ``data`` must be UTF-8.
@@ -51,7 +51,7 @@ def split(data: bytes) -> tuple[bytes, str, bytes, bytes] | None:
     tail = _TAIL.search(data, max(0, len(data) - _ENDS))
     if head is None or tail is None:
         return None
-    params = data[head.end() : tail.start() + 1]
+    params = bytes(memoryview(data)[head.end() : tail.start() + 1])
     short = b",".join(filter(None, (ends[1].strip(b", \t\r\n") for ends in (head, tail))))
     try:
         members, read = _members.decode(b"{%b}" % short), PARAMS.decode(params)

@@ -68,6 +68,9 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 
 Message = Request | Notification | Response
 
+#: A line for the other side, without the line end: in one piece, or in several that are joined only where they must.
+Line = bytes | tuple[bytes, ...]
+
 
 class LargeResult(msgspec.Struct, frozen=True, gc=False):
     """The answer to a request, its ``result`` not copied out of the line that it came in. It has no line ends."""
@@ -80,7 +83,7 @@ _decoder = msgspec.json.Decoder(_Envelope)
 _items = msgspec.json.Decoder(list[Raw])
 
 
-def parse(data: bytes) -> Message:
+def parse(data: bytes | bytearray) -> Message:
     """Decode one JSON-RPC message.
 
     Raises :class:`Rejection` with ``NOT_JSON`` when the bytes are not JSON in UTF-8, with ``BATCH`` for an array and
@@ -105,7 +108,7 @@ def _is_plain_result(found: _Envelope) -> bool:
     return has_result and found.jsonrpc == "2.0" and bytes(found.id) != b""
 
 
-def _read(data: bytes) -> _Envelope | Request | Notification:
+def _read(data: bytes | bytearray) -> _Envelope | Request | Notification:
     try:
         # msgspec does not look into the strings that it skips, so bytes that are not UTF-8 would pass it.
         if not data.isascii():
@@ -226,6 +229,16 @@ def request_line(id_: bytes, method: str, params: bytes = b"") -> bytes:
     if params:
         return b"".join((b'{"jsonrpc":"2.0","id":', id_, _named(method), b',"params":', _one_line(params), b"}"))
     return b'{"jsonrpc":"2.0","id":%b%b}' % (id_, _named(method))
+
+
+def large_request(id_: bytes, method: str, params: bytes) -> Line:
+    """One request with large ``params`` as a line in pieces."""
+    return b'{"jsonrpc":"2.0","id":%b%b,"params":' % (id_, _named(method)), _one_line(params), b"}"
+
+
+def joined(line: Line) -> bytes:
+    """Return a line in one piece."""
+    return b"".join(line) if isinstance(line, tuple) else line
 
 
 @functools.lru_cache(maxsize=100)

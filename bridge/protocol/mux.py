@@ -15,9 +15,10 @@ from typing import Generic, TypeVar
 import msgspec
 
 from bridge.protocol import jsontext, messages
+from bridge.protocol.envelope import LARGE
 from bridge.protocol.errors import INTERNAL_ERROR, Rejection
 from bridge.protocol.jsontext import Raw
-from bridge.protocol.messages import LargeResult, Message, Notification, Request, Response
+from bridge.protocol.messages import LargeResult, Line, Message, Notification, Request, Response
 from bridge.protocol.modern import LISTEN, SUBSCRIPTION_ID, with_meta
 
 PROGRESS = "notifications/progress"
@@ -121,13 +122,14 @@ class Mux(Generic[E]):
         """How many questions of the child wait for an answer."""
         return len(self._questions)
 
-    def open(self, exchange: E, request: Request) -> tuple[int, bytes]:
+    def open(self, exchange: E, request: Request) -> tuple[int, Line]:
         """Give an exchange its number; return that and the line for the child."""
         self._last = number = self._last + 1
         wire = b"%d" % number
         params, token = _swap_token(request, wire) if request.meta else (request.params, None)
         self._open[number] = _Open(exchange, request.id, token, request.method == LISTEN)
-        return number, messages.request_line(wire, request.method, params)
+        make = messages.request_line if len(params) < LARGE else messages.large_request
+        return number, make(wire, request.method, params)
 
     def close(self, number: int) -> E | None:
         """Forget an exchange and return it: nothing that the child still says under its number reaches anyone."""

@@ -15,6 +15,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http import HttpRequestParser, RawRequestMessage
 
 from bridge.web.heads import UNKNOWN, Head, is_plain, rest_of
+from bridge.web.rest import MANY, Rest
 
 #: Seconds for which a connection is kept between two requests: longer than proxies keep theirs (the longest known to
 #: us does so for ten minutes), because a request that crosses with the end of its connection is lost.
@@ -61,7 +62,7 @@ class Body(Protocol):
 
     total_bytes: int
 
-    def read_nowait(self) -> bytes:
+    def read_nowait(self) -> bytes | bytearray:
         """Return it, once."""
         ...
 
@@ -95,6 +96,8 @@ class Never:
 
 NEVER: Direct = Never()
 
+_NONE = memoryview(b"")
+
 
 class Directed(web.Server):
     """A server whose connections ask ``direct`` for each request."""
@@ -112,11 +115,11 @@ class _Whole:
 
     __slots__ = ("_body", "total_bytes")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes | bytearray) -> None:
         self._body = body
         self.total_bytes = len(body)
 
-    def read_nowait(self) -> bytes:
+    def read_nowait(self) -> bytes | bytearray:
         return self._body
 
 
@@ -128,7 +131,7 @@ class Aside(web.RequestHandler):
     a known head, of which nothing is given before it is known to need a task.
     """
 
-    __slots__ = ("_head", "_idle", "_kept", "_left", "_missing", "_peer", "_server", "waiting", "waits")
+    __slots__ = ("_head", "_idle", "_kept", "_left", "_missing", "_peer", "_rest", "_server", "waiting", "waits")
 
     def __init__(self, server: Directed, **options: Any) -> None:
         super().__init__(server, **options)
@@ -138,6 +141,7 @@ class Aside(web.RequestHandler):
         self._idle: asyncio.Future[None] | None = None  # what aiohttp waits for while a request is put aside
         self._kept: list[bytes] = []
         self._missing = 0  # bytes of what is kept that are still to come
+        self._rest: Rest | None = None  # who receives them in place of this, where they are many
         self._head: Head | None = None  # that of the last request that was given to aiohttp, where it may come again
         self._left = 0  # bytes of that request that are still to come, or UNKNOWN
         self._peer: str | None = None
@@ -181,13 +185,13 @@ class Aside(web.RequestHandler):
             self._give_kept()  # before aiohttp takes nothing any more
         super().close()
 
-    def put_back(self, body: bytes) -> None:
+    def put_back(self, body: bytes | bytearray) -> None:
         """The body of the request that has come was read, and is to be read again."""
         if self._kept:
             return
         message, content = self._messages[0]
         content = StreamReader(self, len(body), loop=self._loop)
-        content.feed_data(body)
+        content.feed_data(bytes(body))
         content.feed_eof()
         self._messages[0] = message, content
 
@@ -249,6 +253,8 @@ class Aside(web.RequestHandler):
         if missing:
             self._idle, self._missing = idle, missing
             self.waits = _BODY
+            if missing >= MANY:
+                self._receive(memoryview(data)[start:], length)
         elif not self._begin(head.message, _Whole(data[start:]), idle):
             self._kept.clear()
             return False
@@ -260,14 +266,38 @@ class Aside(web.RequestHandler):
             return
         self._kept.append(data)
         self._missing -= len(data)
-        if self._missing > 0:
+        if self._missing < 0:
+            self.go_on()
+        elif not self._missing:
+            assert self._head is not None
+            self._is_whole(self._head.body(self._kept))
+
+    def _receive(self, begun: memoryview, length: int) -> None:
+        """Let the rest of the body that has begun come to where it is read."""
+        assert self.transport is not None
+        self._rest = Rest(self, begun, length, self._is_whole)
+        self.transport.set_protocol(self._rest)
+
+    def _is_whole(self, body: bytes | bytearray) -> None:
+        """The last of what is kept has come."""
+        if self._close or self._force_close:
+            self._end_rest()
             return
-        is_whole = not self._missing
         head, idle = self._head, self._idle
         assert head is not None
         assert idle is not None
-        if not is_whole or not self._begin(head.message, _Whole(head.body(self._kept)), idle):
+        self._missing = 0
+        if not self._begin(head.message, _Whole(body), idle):
             self.go_on()
+
+    def _end_rest(self) -> memoryview:
+        """Receive again what comes; return what came to another place."""
+        rest, self._rest = self._rest, None
+        if rest is None:
+            return _NONE
+        if self.transport is not None:
+            self.transport.set_protocol(self)
+        return rest.leave()
 
     def _take_new(self, data: bytes, idle: asyncio.Future[None]) -> bool:
         """Have aiohttp read the request, and have it answered; False where it needs a task."""
@@ -288,6 +318,8 @@ class Aside(web.RequestHandler):
         if self._kept:  # the body is not needed any more, and may be large
             assert self._head is not None
             self._kept = [self._head.without_body]
+            if self._rest is not None:
+                self._end_rest()
         self.waiting = waiting
         self.waits = _ANSWER
         self._idle = idle
@@ -311,8 +343,8 @@ class Aside(web.RequestHandler):
             self._head = None  # which would mean nothing any more
 
     def _give_kept(self) -> None:
-        kept, self._kept = self._kept, []
-        for data in kept:
+        kept, self._kept = [*self._kept, bytes(self._end_rest())], []
+        for data in filter(None, kept):
             self._give(data)
 
     def _wait_for_the_next(self) -> None:

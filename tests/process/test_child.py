@@ -77,6 +77,14 @@ async def test_lines_go_in_and_come_out(start: Start) -> None:
     assert await it.lines.get() == b"two"
 
 
+async def test_large_lines_go_in_between_the_others(start: Start) -> None:
+    it = await start("while read -r line; do echo ${#line}; done")
+    for line in (b"a" * 70_001, b"b", b"cc", b"d" * 70_002, (b"e", b"f" * USUAL, b"g"), b"hhh", b"iiii"):  # in one turn
+        it.child.write(line)
+    lengths = [70_001, 1, 2, 70_002, USUAL + 2, 3, 4]
+    assert [int(await it.line()) for _ in lengths] == lengths
+
+
 async def test_the_first_line_tells_that_it_has_started(start: Start) -> None:
     it = await start("read line; echo one; echo two; cat")
     assert it.ups == 0

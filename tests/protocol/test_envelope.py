@@ -46,6 +46,9 @@ def test_every_order_is_read_at_once(
         data = json.dumps({name: message[name] for name in order}, separators=separators, ensure_ascii=False).encode()
         assert split(data) is not None
         assert messages.parse(data) == in_full(data, monkeypatch)
+        found = messages.parse(bytearray(data))  # which whoever has received it may fill anew
+        assert found == messages.parse(data)
+        assert {type(getattr(found, name)) for name in ("id", "params", "meta") if hasattr(found, name)} == {bytes}
 
 
 @pytest.mark.parametrize(

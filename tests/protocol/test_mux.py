@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from bridge.protocol import messages
+from bridge.protocol.envelope import LARGE
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.modern import LISTEN, SUBSCRIPTION_ID
 from bridge.protocol.mux import (
@@ -118,6 +119,18 @@ def test_the_progress_token_is_the_wire_id_on_the_child_and_the_clients_own_outs
         "bob",
         b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":0.5}}',
     )
+
+
+@pytest.mark.parametrize("params", [b'{"x":"%b"}', b'{"x":"%b",\r\n"y":1}', b'{"x":"%b","_meta":{"progressToken":7}}'])
+def test_a_large_call_is_the_same_line_in_pieces(params: bytes) -> None:
+    mux = new_mux()
+    _, small = mux.open("alice", messages.parse(b'{"jsonrpc":"2.0","id":7,"method":"m","params":%b}' % (params % b"")))
+    large = b'{"jsonrpc":"2.0","id":7,"method":"m","params":%b}' % (params % (b"x" * LARGE))
+    number, pieces = mux.open("bob", messages.parse(large))
+    assert isinstance(small, bytes)
+    assert isinstance(pieces, tuple)
+    again = messages.joined(pieces).replace(b"x" * LARGE, b"")
+    assert again.replace(b":%d" % number, b":1") == small == messages.joined(small)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from bridge.children.connection import LARGE
 from bridge.web import aside, reply
 from bridge.web.aside import Waits
+from bridge.web.rest import MANY, Rest
 from bridge.web.server import Connection
 from tests.conftest import Running, Session, StartBridge, message, tool
 from tests.modern_client import ModernClient
@@ -24,11 +25,21 @@ from tests.web.test_direct_modern import Modern
 __all__ = ["ways"]
 
 
+@pytest.fixture(params=["pieces", "in place"])
+def rests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the rest of a body is received, however small it is."""
+    if request.param != "as it is":
+        monkeypatch.setattr(aside, "MANY", 1 if request.param == "in place" else LARGE)
+    return str(request.param)
+
+
 @pytest.fixture(autouse=True)
-def read(ways: Counter[str], monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often something has come, and how often something was given to aiohttp, as ``come`` and ``given``."""
+def read(ways: Counter[str], rests: str, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often something has come, and how often something was given to aiohttp, as ``come`` and ``given``; and how
+    often what has come was ``placed`` in its body.
+    """
     seen: Counter[str] = Counter()
-    give, receive = aside._data_received, Connection.data_received
+    give, receive, place = aside._data_received, Connection.data_received, Rest.buffer_updated
 
     def giving(connection: Connection, data: bytes) -> None:
         seen["given"] += 1
@@ -38,6 +49,12 @@ def read(ways: Counter[str], monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         seen["come"] += 1
         receive(connection, data)
 
+    def placing(rest: Rest, nbytes: int) -> None:
+        seen["come"] += 1
+        seen["placed"] += 1
+        place(rest, nbytes)
+
+    monkeypatch.setattr(Rest, "buffer_updated", placing)
     monkeypatch.setattr(aside, "_data_received", giving)
     monkeypatch.setattr(Connection, "data_received", receiving)
     return seen
@@ -154,7 +171,52 @@ async def test_a_large_one_is_put_together(bridge: Running, read: Counter[str], 
         assert await wire.result() == {"x": text}
         assert ways == {"direct": 1}
         assert read["given"] == 0
-        assert read["come"] > 1
+        assert read["come"] > 1 or read["placed"]
+
+
+@pytest.mark.parametrize("rests", ["as it is"], indirect=True)
+@pytest.mark.parametrize("size", [MANY - 1, MANY])
+async def test_what_is_much_is_received_in_place_and_not_kept(
+    bridge: Running, monkeypatch: pytest.MonkeyPatch, in_pieces: Pieces, size: int
+) -> None:
+    rests: set[Rest] = set()
+    place = Rest.buffer_updated
+
+    def placing(rest: Rest, nbytes: int) -> None:
+        rests.add(rest)  # as uvloop does, for as long as the connection lives
+        place(rest, nbytes)
+
+    monkeypatch.setattr(Rest, "buffer_updated", placing)
+    session = await bridge.session()
+    data = request(session, tool("echo", 1, x="y" * size))
+    async with wired(bridge, session) as wire:
+        await in_pieces(wire, data[:-size], data[-size:])
+        assert await wire.result() == {"x": "y" * size}
+        assert len(rests) == (size == MANY)
+        assert not any(each._body or each._view for each in rests)
+
+
+async def test_its_connection_hears_what_happens_meanwhile(half: Half) -> None:
+    protocol = half.connection.transport.get_protocol()
+    protocol.pause_writing()
+    assert half.connection.writing_paused
+    protocol.resume_writing()
+    assert not half.connection.writing_paused
+    half.wire.writer.write_eof()
+    assert await half.wire.reader.read() == b""
+    await until(half.task.done)
+
+
+async def test_one_that_comes_while_nothing_can_be_sent_has_to_wait(
+    bridge: Running, ways: Counter[str], in_pieces: Pieces, half: Half
+) -> None:
+    protocol = half.connection.transport.get_protocol()
+    protocol.pause_writing()
+    await in_pieces(half.wire, half.rest)
+    await until(lambda: ways == {"usual": 1})
+    assert half.connection.transport.get_protocol() is half.connection
+    half.connection.resume_writing()
+    assert await half.wire.result() == {"x": 1}
 
 
 async def test_of_a_large_one_that_waits_nothing_is_kept(
@@ -325,8 +387,15 @@ async def test_a_connection_that_is_being_closed_has_nothing_to_go_on_with(ways:
 
 @pytest.mark.parametrize("how", ["close", "force_close"])
 async def test_what_comes_after_the_end_is_not_taken(ways: Counter[str], half: Half, how: str) -> None:
+    transport = half.connection.transport
+    protocol = transport.get_protocol()
     getattr(half.connection, how)()
-    half.connection.data_received(half.rest)
+    if isinstance(protocol, Rest):
+        protocol.get_buffer(-1)[:] = half.rest
+        protocol.buffer_updated(len(half.rest))
+        assert how == "force_close" or transport.get_protocol() is half.connection  # else there is no room for more
+    else:
+        protocol.data_received(half.rest)
     half.connection.data_received(request(half.session, tool("echo", 1, x=1)))
     await until(half.task.done)
     half.connection.force_close()

@@ -1,0 +1,63 @@
+"""The rest of a large body, received in place.
+
+A connection gets what comes in pieces, each a copy of what the system has handed over, and joins them to one body: two
+copies of every byte. Where a body ends is known once its head has been read. So what is still to come of a large one is
+read into the memory that it is used from, by a protocol that stands in for that of the connection until it is whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+#: Bytes that are still to come from which it is worth it: about what one reading from a socket brings.
+MANY = 128 * 1024
+
+
+class Rest(asyncio.BufferedProtocol):
+    """Takes the rest of a body of ``length`` bytes that has ``begun``; ``on_whole`` is called with all of it.
+
+    ``usual`` is the protocol of the connection, and hears all else that happens to it.
+    """
+
+    def __init__(
+        self, usual: asyncio.Protocol, begun: memoryview, length: int, on_whole: Callable[[bytearray], None]
+    ) -> None:
+        self._usual = usual
+        self._body = bytearray(length)
+        self._view = memoryview(self._body)
+        self._first = self._come = len(begun)
+        self._view[: self._come] = begun
+        self._on_whole = on_whole
+
+    def leave(self) -> memoryview:
+        """Return what has come of the rest, and hold nothing any more: a loop may keep who has received for it."""
+        found = self._view[self._first : self._come]
+        self._body, self._view = bytearray(), memoryview(b"")
+        return found
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes belong: never more than the body has."""
+        return self._view[self._come :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many have come."""
+        self._come += nbytes
+        if self._come == len(self._body):
+            self._on_whole(self._body)
+
+    def eof_received(self) -> bool | None:
+        """The client says no more."""
+        return self._usual.eof_received()
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        self._usual.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._usual.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self._usual.connection_lost(exc)
