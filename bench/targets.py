@@ -62,12 +62,7 @@ TARGETS = (
         "starting it, and the rest to many small things of which none has more than a twentieth",
     ),
     Target("start.zygote", "initialize of mcp-server-time from a zygote, times faster than cold", 10),
-    Target(
-        "start.warm",
-        "initialize of mcp-server-time on a warm child, times faster than cold",
-        200,
-        why="most of the time is the program's own: the table has how long it takes when it is asked without a bridge",
-    ),
+    Target("start.warm", "initialize of mcp-server-time on a warm child, times faster than cold", 200),
     _most("memory.50", "bridge memory with 50 sessions", 70, "MB"),
     _most("memory.live", "bridge memory per live session", 150, "KB"),
     _most("memory.kept", "bridge memory per kept idle session without a child", 15, "KB"),

@@ -49,6 +49,7 @@ def run(suite: Suite) -> None:
         crowds = {way: _crowd(server, way) for way in WAYS if way != "warm"}
     note = (
         "From the POST to its answer, as a client sees it; *no bridge* is the program itself, asked over its pipes. "
+        "A *warm* child has heard ahead what its client says, because the clients before have said the same. "
         "Memory is what the new process has for itself alone (USS), once it has been greeted."
     )
     table = Table("Starting a server", note, ("", "initialize ms", "spread", "faster than cold", "own memory MB"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from bridge.children.ahead import Ahead
 from bridge.children.connection import ChildConnection
 from bridge.children.crowd import Crowd
 from bridge.children.policy import Sharing
@@ -29,6 +30,7 @@ class Child:
     ends_by_itself: bool = True  # until someone asks for its end
     leave_at: asyncio.TimerHandle | None = None
     greeting: bytes = b""  # InitializeResult, where the bridge greeted
+    ahead: Ahead | None = None  # its client's own greeting, where it has been said already
     owner: asyncio.Task[None] | None = None
 
     def move(self, event: ChildEvent) -> None:
@@ -57,6 +59,15 @@ class Child:
         if not self.lives or (self.used and self.sharing.is_private):
             return False
         return self.sharing.holders is None or self.holders < self.sharing.holders
+
+    def suits(self, words: bytes) -> bool:
+        """Whether whoever greets it with these words may: it has heard none yet, or the same."""
+        return self.sharing.words in (b"", words)
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether it has answered its client's greeting already."""
+        return self.ahead is not None and self.ahead.is_answered
 
     @property
     def pid(self) -> int | None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
+from bridge.children.ahead import Ahead
 from bridge.children.child import Child
 from bridge.children.connection import ChildConnection
 from bridge.children.crowd import SET_LEVEL, Crowd
@@ -175,6 +176,8 @@ class Owner:
             audit.record("spawn", server=config.id, pid=child.pid, argv=audit.masked(config.argv), why=why)
         if child.sharing.greeting is not Greeting.CLIENT:
             await self._greet()
+        elif child.sharing.words:
+            child.ahead = Ahead(child.connection, child.sharing.words, self._start_timeout, child.stop)
         if not child.ready.done():
             child.ready.set_result(None)
 
@@ -187,10 +190,9 @@ class Owner:
             request = translate.discover_request()
         else:
             request = handshake.greeting("mcp-stdio-bridge", __version__, child.sharing.capabilities)
-        seconds = self._config.start_timeout or self._limits.start_timeout
         exchange = Exchange(request)
         exchange.greets = True
-        child.connection.exchange(exchange, seconds)
+        child.connection.exchange(exchange, self._start_timeout)
         answer = messages.parse(await exchange.receive())
         if exchange.failure is not None:
             if is_verdict and not isinstance(exchange.failure, NoServer):
@@ -206,6 +208,10 @@ class Owner:
                     child.connection.send(line)
                 self._ask_for_logs()
                 child.move(ChildEvent.GREETED)
+
+    @property
+    def _start_timeout(self) -> float:
+        return self._config.start_timeout or self._limits.start_timeout
 
     def _ask_for_logs(self) -> None:
         """A handshake child for modern calls is asked for every log line: each request says what it wants of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bridge.children.variables import OwnVariables
@@ -29,7 +29,8 @@ class Sharing:
     as many as ``MAX_CHILDREN`` allows. ``greeting``: who speaks first. ``capabilities``: what the bridge offers a child
     that it initializes itself, as JSON text; nothing where many hold it, because what one client declares must not bind
     another. ``owner``: digest of the one principal whose requests reach the child, empty where that does not matter.
-    ``variables``: what its one client has put into its environment.
+    ``variables``: what its one client has put into its environment. ``words``: the params with which its client greets
+    a child; one that is kept ready has heard them already, or nothing (:mod:`bridge.children.ahead`).
     """
 
     holders: int | None
@@ -40,6 +41,7 @@ class Sharing:
     capabilities: bytes = b"{}"
     owner: str = ""
     variables: OwnVariables | None = None
+    words: bytes = field(default=b"", compare=False)  # what is said to a child is no policy
 
     @property
     def is_private(self) -> bool:
@@ -85,20 +87,20 @@ class Need(enum.Enum):
     MODERN = enum.auto()  # the same in the modern era
 
 
-def choose(config: ServerConfig, need: Need, owner: str = "") -> Sharing:
+def choose(config: ServerConfig, need: Need, owner: str = "", words: bytes = b"") -> Sharing:
     """Return who may hold the child: as ``sharing`` says, else one per session and one for all bridge calls of a
-    principal.
+    principal. ``words`` are those with which its client will greet it.
     """
     if need is Need.MODERN:
         return MODERN
     spec = config.sharing
     if spec is None or (spec.holders == 1 and spec.hold == "session" and need is Need.BRIDGE):
         if need is Need.SESSION and config.warm:
-            return Sharing(holders=1, hold="session", warm=config.warm)
+            return Sharing(holders=1, hold="session", warm=config.warm, words=words)
         if need is Need.BRIDGE:
             return replace(SHARED, owner=owner)
         return DEDICATED if need is Need.SESSION else IMPLICIT
     private = spec.holders == 1 and spec.hold == "session"
     greeting = Greeting.HANDSHAKE if need is Need.IMPLICIT or not private else Greeting.CLIENT
     warm = 0 if need is Need.IMPLICIT and private else spec.warm
-    return Sharing(spec.holders, spec.hold, warm, spec.limit, greeting)
+    return Sharing(spec.holders, spec.hold, warm, spec.limit, greeting, words=words if warm and private else b"")

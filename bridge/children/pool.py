@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
+from bridge.children.ahead import Expected
 from bridge.children.child import Child
 from bridge.children.connection import ChildConnection
 from bridge.children.guard import Guard
@@ -108,6 +110,7 @@ class ChildPool:
         self._closing = False
         self._retiring = False
         self._refilling: set[Sharing] = set()
+        self._expected = Expected()
         self._leaving: asyncio.Task[None] | None = None
         self._queue = LeaseQueue(self._hold, self._may_wait, self.returned, self._make_room)
         self._watches: WeakValueDictionary[Sharing, Watch] = WeakValueDictionary()  # as long as anyone has a use for it
@@ -137,25 +140,31 @@ class ChildPool:
         except BaseException:
             self.returned(child)
             raise
-        self._refill_soon(sharing)
+        if sharing.warm:
+            self._expected.hear(sharing.words)
+            self._refill_soon(sharing)
         return Lease(self, child)
 
     def keep_warm(self, sharing: Sharing) -> None:
         """Start what the policy wants ready before anyone asks, as far as there is room for children."""
         if not (self._closing or self._retiring):
             self._launcher.prepare()
-        free = sum(1 for child in self.children if child.sharing == sharing and child.is_free)
+        free = [child for child in self.children if child.sharing == sharing and child.is_free]
+        for child in free:
+            if not child.suits(self._expected.words):
+                child.stop()
         try:
-            while free < sharing.warm and not (self._closing or self._retiring):
+            for words in self._expected.missing([child.sharing.words for child in free if child.lives], sharing.warm):
+                if self._closing or self._retiring:
+                    break
                 self._check_room(sharing)
-                self._start(sharing)
-                free += 1
+                self._start(replace(sharing, words=words))
         except ChildUnavailable as full:
             log.debug("%s", full)
 
     def _refill_soon(self, sharing: Sharing) -> None:
         """Replace a warm child that has been taken, when its holder has had the processor for a moment."""
-        if sharing.warm and sharing not in self._refilling:
+        if sharing not in self._refilling:
             self._refilling.add(sharing)
             asyncio.get_running_loop().call_later(REFILL, self._refill, sharing)
 
@@ -269,14 +278,16 @@ class ChildPool:
     def _choose(self, sharing: Sharing) -> Child:
         if self._closing:
             raise ChildUnavailable(self.config.id, "the bridge is shutting down")
-        for child in self.children:
-            if child.sharing == sharing and child.takes_holders:
-                if child.leave_at is not None:
-                    child.leave_at.cancel()
-                    child.leave_at = None
-                return child
+        free = [child for child in self.children if child.sharing == sharing and child.takes_holders]
+        suiting = (child for child in free if child.suits(sharing.words))
+        child = max(suiting, key=lambda child: child.has_answered, default=None)
+        if child is not None:
+            if child.leave_at is not None:
+                child.leave_at.cancel()
+                child.leave_at = None
+            return child
         self._check_room(sharing)
-        return self._start(sharing)
+        return self._start(replace(sharing, words=b""))  # its client is here, and greets it
 
     def _check_room(self, sharing: Sharing) -> None:
         alike = sum(1 for child in self.children if child.sharing == sharing and child.lives)
@@ -316,6 +327,8 @@ class ChildPool:
             await owner.run()
         finally:
             self.children.remove(owner.child)
+            if owner.child.ahead is not None and owner.child.ahead.has_failed:
+                self._expected.forget()
             self._past += owner.child.connection.traffic
             self._capacity.give_back()
             self._queue.serve()

@@ -9,7 +9,7 @@ from bridge.children.child import Child
 from bridge.children.guard import guard_of
 from bridge.children.owner import ChildLimits
 from bridge.children.pinbook import PinBook
-from bridge.children.policy import MODERN, Need, choose, with_variables
+from bridge.children.policy import MODERN, Need, Sharing, choose, with_variables
 from bridge.children.pool import Capacity, ChildPool, no_room
 from bridge.children.restart import Restarts
 from bridge.children.seat import Seat, take_seat
@@ -123,29 +123,34 @@ class Registry:
         raise Rejection(Fault.UNKNOWN_SERVER, f'no server "{server}" is served: {why}')
 
     async def seat(
-        self, server: str, need: Need, owner: str = "", variables: OwnVariables | None = None, asker: str = ""
+        self,
+        server: str,
+        need: Need,
+        owner: str = "",
+        variables: OwnVariables | None = None,
+        asker: str = "",
+        words: bytes = b"",
     ) -> Seat:
         """Return a seat at a server. Raises :class:`Rejection` when there is none, and what a lease raises.
 
         ``owner`` is the digest of the principal that it is for: a child that the bridge greets may keep what a caller
         did, so it serves one principal, unless ``sharing`` says otherwise. ``asker``, the same where not given, is
         that of the principal whose own idle children make room first. At a server that only speaks the modern era
-        a handshake client's seat translates. With ``variables`` it is a child that nobody else gets.
+        a handshake client's seat translates. With ``variables`` it is a child that nobody else gets. ``words`` are
+        those with which its client will greet it, as far as they are known.
         """
         while True:
             pool = self.pool(server)
-            seat = await self._seat(pool, server, need, owner, variables, asker or owner)
+            sharing = with_variables(choose(self.entries[server], need, owner, words), variables)
+            seat = await self._seat(pool, server, sharing, asker or owner)
             if self._pools.get(server) is pool:
                 return seat
             seat.release()  # the configuration has changed meanwhile
 
-    async def _seat(
-        self, pool: ChildPool, server: str, need: Need, owner: str, variables: OwnVariables | None, asker: str
-    ) -> Seat:
-        modern = with_variables(MODERN, variables)
-        if need is Need.MODERN:
+    async def _seat(self, pool: ChildPool, server: str, sharing: Sharing, asker: str) -> Seat:
+        modern = with_variables(MODERN, sharing.variables)
+        if sharing == modern:
             return await take_seat(pool, modern, asker)
-        sharing = with_variables(choose(self.entries[server], need, owner), variables)
         if self.speaks_handshake(server):
             try:
                 return await take_seat(pool, sharing, asker)

@@ -138,11 +138,18 @@ class OwnSeat:
 
     def listen(self, listener: Listener) -> None:
         """Hear all that the child says."""
-        self._connection.on_undirected = listener
+        if self._lease.child.ahead is None:
+            self._connection.on_undirected = listener
+        else:
+            self._lease.child.ahead.listen(listener)
 
     async def send(self, exchange: Exchange, silence: float | None) -> None:
-        """Send a request."""
-        self.send_now(exchange, silence)
+        """Send a request, unless the child has heard it ahead."""
+        ahead = self._lease.child.ahead
+        if ahead is not None and exchange.request.method == "initialize":
+            ahead.answer(exchange)
+        else:
+            self.send_now(exchange, silence)
 
     def send_now(self, exchange: Exchange, silence: float | None) -> bool:
         """Send a request, as it is."""

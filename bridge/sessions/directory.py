@@ -70,10 +70,12 @@ class SessionDirectory:
         lasting: bool = True,
         variables: OwnVariables | None = None,
         seat: Seat | None = None,
+        words: bytes = b"",
     ) -> SessionEntry:
         """Start a child and mint a session on it, which opens with the client's own ``initialize``.
 
-        ``lasting``: it may outlive the connection that opened it. With a ``seat`` no child is started. Raises
+        ``lasting``: it may outlive the connection that opened it. With a ``seat`` no child is started. ``words`` are
+        the params of that ``initialize``, where they are known and a child may have heard them ahead. Raises
         :class:`Rejection` for a server that is not there or too many sessions, and what :meth:`ChildPool.lease` raises.
         """
         persistent = lasting and self.is_persistent(server)
@@ -81,7 +83,7 @@ class SessionDirectory:
             self.kept.check()
         self._room.take(server, owner, self.end)
         try:
-            seat = seat or await self.seating.take(server, need, owner, variables)
+            seat = seat or await self.seating.take(server, need, owner, variables, words)
         except BaseException:
             self._room.give_back(server, owner)
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine
 
+from bridge.children.ahead import words_of
 from bridge.children.exchange import Exchange
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
@@ -55,7 +56,7 @@ class Greeting:
             why = "another request opens this session already; to open one more, send initialize without Mcp-Session-Id"
             raise Rejection(Fault.NOT_A_MESSAGE, why)
         if entry.state is SessionState.DORMANT:  # it was created without a child
-            await self._seating.seat_created(entry)
+            await self._seating.seat_created(entry, words_of(request))
         session.introduce(request.params)
         exchange = Exchange(request, session.has_opened, into)
         if session.greeting:  # a child that others hold too was greeted by the bridge

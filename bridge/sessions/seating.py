@@ -10,12 +10,14 @@ import logging
 from collections.abc import Callable
 
 from bridge.aio.flights import Flights
+from bridge.children.ahead import words_of
 from bridge.children.policy import Need
 from bridge.children.registry import Registry
 from bridge.children.seat import Seat
 from bridge.children.variables import OwnVariables
 from bridge.protocol import jsontext
 from bridge.protocol.errors import BridgeError, Fault, OtherEra, Rejection
+from bridge.protocol.messages import Request
 from bridge.protocol.states import SessionState
 from bridge.sessions.pool import SessionPool
 from bridge.sessions.recording import Recording
@@ -43,9 +45,11 @@ class Seating:
         self._end = end
         self._waking: Flights[str, Seat] = Flights("wake")
 
-    async def take(self, server: str, need: Need, owner: str, variables: OwnVariables | None) -> Seat:
+    async def take(
+        self, server: str, need: Need, owner: str, variables: OwnVariables | None, words: bytes = b""
+    ) -> Seat:
         """Return a seat at a server. Raises what :meth:`Registry.seat` raises."""
-        return await self._registry.seat(server, need, variables=variables, asker=owner)
+        return await self._registry.seat(server, need, variables=variables, asker=owner, words=words)
 
     def sit(self, entry: SessionEntry, seat: Seat) -> None:
         """Put a session on a seat."""
@@ -86,12 +90,12 @@ class Seating:
             return True
         return entry.state is SessionState.OPENING and isinstance(entry.session.seat, Vacant)
 
-    async def seat_created(self, entry: SessionEntry) -> None:
-        """Give a session its first child, which its client initializes. Raises what :meth:`take` raises."""
+    async def seat_created(self, entry: SessionEntry, words: bytes) -> None:
+        """Give a session its first child, which its client greets with ``words``. Raises what :meth:`take` raises."""
         session = entry.session
         self._pool.wake(entry)
         try:
-            seat = await self.take(session.server, Need.SESSION, session.owner, session.variables)
+            seat = await self.take(session.server, Need.SESSION, session.owner, session.variables, words)
         except BaseException:
             if not session.closed:
                 self._pool.park(entry)
@@ -172,8 +176,9 @@ class Seating:
         raise.
         """
         need = Need.IMPLICIT if recording.initialize is None else Need.SESSION
+        words = b"" if recording.initialize is None else words_of(Request(b"0", "initialize", recording.initialize))
         while True:
-            seat = await self.take(server, need, owner, variables)
+            seat = await self.take(server, need, owner, variables, words)
             coming(seat)
             try:
                 return seat, await recording.replay(seat, server, self._timing.start(server))

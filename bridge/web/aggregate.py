@@ -40,7 +40,7 @@ class AggregateFace(McpFace):
     def _server_of(self, request: web.Request) -> str:
         return ALL_SERVERS
 
-    async def _open(self, request: web.BaseRequest, server: str) -> SessionEntry:
+    async def _open(self, request: web.BaseRequest, server: str, message: Request) -> SessionEntry:
         return await self._open_view(request, greets=False)
 
     async def _open_greeted(self, request: web.BaseRequest, server: str) -> SessionEntry:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from multidict import istr
 
+from bridge.children.ahead import words_of
 from bridge.children.exchange import Exchange
 from bridge.children.stream import Kind
 from bridge.protocol import jsontext, messages
@@ -233,8 +234,9 @@ class McpFace:
             exchange = await call.sent(session.call(call.message, silence=silence, on_end=call.ended))
         return await self._follow(request, session, exchange)
 
-    async def _open(self, request: web.BaseRequest, server: str) -> SessionEntry:
-        return await self._sessions.open(server, owner_of(request), variables=self._variables.take(request, server))
+    async def _open(self, request: web.BaseRequest, server: str, message: Request) -> SessionEntry:
+        variables = self._variables.take(request, server)
+        return await self._sessions.open(server, owner_of(request), variables=variables, words=words_of(message))
 
     async def _open_greeted(self, request: web.BaseRequest, server: str) -> SessionEntry:
         variables = self._variables.take(request, server)
@@ -271,7 +273,7 @@ class McpFace:
 
     async def _initialize(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         call = self._calls.begin(request, server, message)
-        opening = self._open(request, server)
+        opening = self._open(request, server, message)
         entry = await (opening if call is None else call.sent(opening))
         try:
             exchange = await self._greeting(entry, message, call)

@@ -109,7 +109,7 @@ class FakeRegistry:
 
     def pool(self, server: str) -> None: ...
 
-    async def seat(self, server: str, need: Need, variables: object, asker: str) -> FakeSeat:
+    async def seat(self, server: str, need: Need, variables: object, asker: str, words: bytes) -> FakeSeat:
         return FakeSeat(RESULT if need is Need.IMPLICIT else b"")
 
 
