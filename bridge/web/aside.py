@@ -76,6 +76,10 @@ class Direct(Protocol):
         """Begin to answer; None where that cannot be, and then the body is put back if it was read."""
         ...
 
+    def may_begin(self, data: bytes) -> bool:
+        """Whether what begins like this may be such a request: a guess, for which nothing is read."""
+        ...
+
     def lets_in(self, connection: Aside, message: RawRequestMessage) -> bool:
         """Whether a request with this head may be kept until its body has come: no memory is for strangers."""
         ...
@@ -88,6 +92,10 @@ class Never:
 
     def begin(self, *_: object) -> None:
         """Return None."""
+
+    def may_begin(self, *_: object) -> bool:
+        """Return False."""
+        return False
 
     def lets_in(self, *_: object) -> bool:
         """Return False."""
@@ -131,7 +139,19 @@ class Aside(web.RequestHandler):
     a known head, of which nothing is given before it is known to need a task.
     """
 
-    __slots__ = ("_head", "_idle", "_kept", "_left", "_missing", "_peer", "_rest", "_server", "waiting", "waits")
+    __slots__ = (
+        "_early",
+        "_head",
+        "_idle",
+        "_kept",
+        "_left",
+        "_missing",
+        "_peer",
+        "_rest",
+        "_server",
+        "waiting",
+        "waits",
+    )
 
     def __init__(self, server: Directed, **options: Any) -> None:
         super().__init__(server, **options)
@@ -140,6 +160,7 @@ class Aside(web.RequestHandler):
         self._server = server
         self._idle: asyncio.Future[None] | None = None  # what aiohttp waits for while a request is put aside
         self._kept: list[bytes] = []
+        self._early = b""  # what has come while nobody waited yet, for one turn of the loop
         self._missing = 0  # bytes of what is kept that are still to come
         self._rest: Rest | None = None  # who receives them in place of this, where they are many
         self._head: Head | None = None  # that of the last request that was given to aiohttp, where it may come again
@@ -158,11 +179,26 @@ class Aside(web.RequestHandler):
         idle = self._waiter
         if self._missing:
             self._take_more(data)
-        elif idle is None or idle.done():
+        elif idle is not None and not idle.done():
+            self._take(data, idle)
+        elif self._early or (idle is None and self.waits is _NOTHING and self._server.direct.may_begin(data)):
+            # The answer before it is out, and its client was faster than the task that waits for the next request.
+            if not self._early:
+                self._loop.call_soon(self._take_early)
+            self._early += data
+        else:
             self._give_kept()
             self._give(data)
+
+    def _take_early(self) -> None:
+        """Take what came in the turn before this."""
+        early, self._early = self._early, b""
+        idle = self._waiter
+        if idle is not None and not idle.done():
+            self._take(early, idle)
         else:
-            self._take(data, idle)
+            self._give_kept()
+            self._give(early)
 
     def resume_reading(self, *args: Any, **options: Any) -> None:
         """Go on reading. aiohttp does so whenever a body has been read, and looks for more to parse each time."""

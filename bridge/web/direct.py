@@ -41,6 +41,10 @@ log = logging.getLogger(__name__)
 Recall = Callable[[RawRequestMessage, Callable[[], str], str], Principal | None]
 
 
+_POST = b"POST "
+_PATH_AT = len(_POST)
+
+
 class DirectCalls:
     """Calls over ``/mcp/{server_id}``, below ``base`` or not (``BASE_PATH``): of sessions, and modern ones.
 
@@ -56,6 +60,7 @@ class DirectCalls:
         self._limits = around.limits
         self.most = min(most, LARGE - 1)
         self._servers: dict[str, str] = {}  # by paths that have come
+        self._beginnings: set[bytes] = set()  # of requests to them
         self._known = around.core.registry.entries
         self._find = around.core.stream_pool.find
         self._timing = around.core.timing
@@ -101,6 +106,10 @@ class DirectCalls:
         if answer is None:
             connection.put_back(data)
         return answer
+
+    def may_begin(self, data: bytes) -> bool:
+        """Whether this may be the beginning of a call, by its method and path."""
+        return data[: data.find(b" ", _PATH_AT)] in self._beginnings
 
     def lets_in(self, connection: Aside, message: RawRequestMessage) -> bool:
         """Whether whoever sends such a request may, so that it can be kept until it is whole."""
@@ -170,4 +179,5 @@ class DirectCalls:
         if name != "mcp" or server not in self._known:
             return ""
         self._servers[path] = server
+        self._beginnings.add(_POST + path.encode(errors="surrogateescape"))
         return server

@@ -751,3 +751,106 @@ async def test_calls_that_are_audited_are_all_written_down(
     assert ways["direct"] == 0
     written = [each for each in caplog.records if each.name == audit.LOGGER and each.msg == "tool_call"]
     assert [vars(each)["members"]["tool"] for each in written] == ["echo"]
+
+
+Early = Callable[..., None]
+
+
+@pytest.fixture
+def early(monkeypatch: pytest.MonkeyPatch) -> Early:
+    """Has pieces come as soon as the next answer has been sent, when nobody waits for a request yet. ``then`` is called
+    on the connection when somebody does. With ``is_first`` they come while the answer is being sent.
+    """
+
+    def come(*pieces: bytes, then: Callable[[Connection], object] = lambda _: None, is_first: bool = False) -> None:
+        finish = Connection.finish_response
+
+        async def finishing(connection: Connection, *args: Any) -> Any:
+            found = await finish(connection, *args)
+            monkeypatch.setattr(Connection, "finish_response", finish)
+            if is_first:
+                arrive(connection)
+            else:
+                asyncio.get_running_loop().call_soon(arrive, connection)
+            return found
+
+        def arrive(connection: Connection) -> None:
+            asyncio.get_running_loop().call_soon(then, connection)
+            for piece in pieces:
+                connection.data_received(piece)
+
+        monkeypatch.setattr(Connection, "finish_response", finishing)
+
+    return come
+
+
+OTHER = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("cut", [None, 1, 60, -9])
+async def test_one_that_comes_before_its_connection_waits_again(
+    bridge: Running, ways: Counter[str], early: Early, cut: int | None
+) -> None:
+    session = await bridge.session()
+    data = request(session, tool("echo", 1, x=1))
+    async with wired(bridge) as wire:
+        early(*([data] if cut is None else [data[:cut], data[cut:]]))
+        ways.clear()
+        wire.writer.write(OTHER)
+        assert (await wire.answer())[0] == 200
+        assert await wire.result() == {"x": 1}
+        assert ways == ({"usual": 2} if cut == 1 else {"usual": 1, "direct": 1})  # one byte is no sign of it
+        wire.send(session, tool("echo", 1, x=2))
+        assert await wire.result() == {"x": 2}
+
+
+async def test_it_comes_so_again_and_again(bridge: Running, ways: Counter[str], early: Early) -> None:
+    session = await bridge.session()
+    async with wired(bridge) as wire:
+        for x in range(6):
+            ways.clear()
+            early(request(session, tool("echo", 1, x=x)), is_first=x % 2 == 1)
+            wire.writer.write(OTHER)
+            assert (await wire.answer())[0] == 200
+            assert await wire.result() == {"x": x}
+            assert ways == ({"usual": 2} if x % 2 else {"usual": 1, "direct": 1})
+
+
+async def test_another_one_that_comes_before_its_connection_waits_again(
+    bridge: Running, ways: Counter[str], early: Early
+) -> None:
+    session = await bridge.session()
+    async with wired(bridge) as wire:
+        early(request(session, tool("echo", 1, x=1)) + OTHER)
+        wire.writer.write(OTHER)
+        assert (await wire.answer())[0] == 200
+        assert await wire.result() == {"x": 1}
+        assert (await wire.answer())[0] == 200
+
+
+@pytest.mark.parametrize("how", ["close", "force_close", "abort"])
+async def test_one_that_comes_at_the_end_of_its_connection_is_not_taken(
+    bridge: Running, ways: Counter[str], early: Early, how: str
+) -> None:
+    session = await bridge.session()
+    ended: list[Connection] = []
+    tasks: list[asyncio.Task[None] | None] = []
+
+    def end(connection: Connection) -> None:
+        ended.append(connection)
+        tasks.append(connection._task_handler)
+        if how == "abort":
+            connection.transport.abort()
+            connection.connection_lost(None)
+        else:
+            getattr(connection, how)()
+
+    async with wired(bridge) as wire:
+        early(request(session, tool("echo", 1, x=1)), then=end)
+        ways.clear()
+        wire.writer.write(OTHER)
+        await until(lambda: bool(tasks) and all(task is None or task.done() for task in tasks))
+        ended[0].force_close()  # which aiohttp leaves to whoever closes it
+        with contextlib.suppress(ConnectionError):
+            assert b'"x"' not in await wire.reader.read()
+        assert ways["direct"] == 0
