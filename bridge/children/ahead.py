@@ -18,8 +18,8 @@ from bridge.protocol.mux import Undirected
 
 #: Bytes of params that are remembered.
 MOST = 4 * 1024
-#: Messages of a child that wait for its client; what comes behind them is refused.
-EARLY = 100
+#: Messages of a child that wait for its client, and their bytes; questions behind them are refused.
+EARLY, MOST_EARLY = 100, 256 * 1024
 
 
 def words_of(request: Request) -> bytes:
@@ -45,7 +45,7 @@ class Expected:
         """
         wanted = max(warm - len(waiting), 0)
         greeted = max(min(wanted, warm - 1 - sum(map(bool, waiting))), 0) if self.words else 0
-        return [self.words] * greeted + [b""] * (wanted - greeted)
+        return [b""] * (wanted - greeted) + [self.words] * greeted  # there may not be room for all
 
     def forget(self) -> None:
         """They were no good."""
@@ -65,15 +65,13 @@ class Ahead:
         self._connection = connection
         self._on_failure = on_failure
         self._early: list[Undirected] = []
+        self._size = 0
+        self._before = 0  # how many of them came before the answer
         self._client: Exchange | None = None
+        self._listener: Callable[[Undirected], None] | None = None
         self._own = Exchange(Request(b"0", "initialize", words), self._ended)
         connection.on_undirected = self._hear
         connection.exchange(self._own, seconds)
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether there is no answer, and will be none."""
-        return self._own.failure is not None
 
     @property
     def is_answered(self) -> bool:
@@ -81,25 +79,35 @@ class Ahead:
         return self._own.ended
 
     def listen(self, listener: Callable[[Undirected], None]) -> None:
-        """Hear what the child has said to its client so far; from now on that hears it itself."""
-        early, self._early = self._early, []
-        self._connection.on_undirected = listener
-        for message in early:
-            listener(message)
+        """Hear what the child says once its client has greeted it."""
+        self._listener = listener
+        if self._client is not None:
+            self._connection.on_undirected = listener
 
     def answer(self, exchange: Exchange) -> None:
-        """End the greeting of the client, as soon as the answer is there."""
+        """Its client greets: it hears what the child has said to it so far, the answer in its place."""
         self._client = exchange
+        listener = self._connection.on_undirected = self._listener
+        early, self._early = self._early, []
+        before = self._before if self._own.ended else len(early)
+        if listener is not None:
+            for message in early[:before]:
+                listener(message)
         if self._own.ended:
             self._pass_on(exchange)
+        if listener is not None:
+            for message in early[before:]:
+                listener(message)
 
     def _hear(self, message: Undirected) -> None:
-        if len(self._early) < EARLY:
+        self._size += len(message.message)
+        if len(self._early) < EARLY and self._size <= MOST_EARLY:
             self._early.append(message)
         elif message.question is not None:
             self._connection.refuse(message.question, f"no client here answers {message.method} yet")
 
     def _ended(self, own: Exchange) -> None:
+        self._before = len(self._early)
         if self._client is not None:
             self._pass_on(self._client)
         elif own.failure is not None:

@@ -31,6 +31,7 @@ class Child:
     leave_at: asyncio.TimerHandle | None = None
     greeting: bytes = b""  # InitializeResult, where the bridge greeted
     ahead: Ahead | None = None  # its client's own greeting, where it has been said already
+    is_no_good: bool = False  # that came to nothing
     owner: asyncio.Task[None] | None = None
 
     def move(self, event: ChildEvent) -> None:
@@ -63,6 +64,11 @@ class Child:
     def suits(self, words: bytes) -> bool:
         """Whether whoever greets it with these words may: it has heard none yet, or the same."""
         return self.sharing.words in (b"", words)
+
+    @property
+    def refutes(self) -> bool:
+        """Whether what it was greeted with ahead is nothing to greet the next one with: it ended of it."""
+        return self.is_no_good or (self.ahead is not None and self.ends_by_itself and not self.used)
 
     @property
     def has_answered(self) -> bool:

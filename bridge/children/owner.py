@@ -177,7 +177,7 @@ class Owner:
         if child.sharing.greeting is not Greeting.CLIENT:
             await self._greet()
         elif child.sharing.words:
-            child.ahead = Ahead(child.connection, child.sharing.words, self._start_timeout, child.stop)
+            child.ahead = Ahead(child.connection, child.sharing.words, self._start_timeout, self._fail_ahead)
         if not child.ready.done():
             child.ready.set_result(None)
 
@@ -212,6 +212,12 @@ class Owner:
     @property
     def _start_timeout(self) -> float:
         return self._config.start_timeout or self._limits.start_timeout
+
+    def _fail_ahead(self) -> None:
+        """Its client's greeting came to nothing before that client came: by itself, unless its end was asked for."""
+        if not self.child.stopping.is_set():
+            self.child.is_no_good = True
+            self.child.stop()
 
     def _ask_for_logs(self) -> None:
         """A handshake child for modern calls is asked for every log line: each request says what it wants of them."""

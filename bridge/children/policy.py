@@ -89,10 +89,12 @@ class Need(enum.Enum):
 
 def choose(config: ServerConfig, need: Need, owner: str = "", words: bytes = b"") -> Sharing:
     """Return who may hold the child: as ``sharing`` says, else one per session and one for all bridge calls of a
-    principal. ``words`` are those with which its client will greet it.
+    principal. ``words`` are those with which its client will greet it; a session of a remote server that was opened
+    ahead might have ended when its client comes, so they mean nothing there.
     """
     if need is Need.MODERN:
         return MODERN
+    words = words if config.url is None else b""
     spec = config.sharing
     if spec is None or (spec.holders == 1 and spec.hold == "session" and need is Need.BRIDGE):
         if need is Need.SESSION and config.warm:

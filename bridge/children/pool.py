@@ -292,7 +292,10 @@ class ChildPool:
     def _check_room(self, sharing: Sharing) -> None:
         alike = sum(1 for child in self.children if child.sharing == sharing and child.lives)
         if sharing.limit is not None and alike >= sharing.limit:
-            raise ChildUnavailable(self.config.id, f"all {sharing.limit} of its children are in use", retry_in=1)
+            why = f"all {sharing.limit} of its children are in use"
+            if any(child.sharing == sharing and child.is_free for child in self.children):  # greeted for somebody else
+                raise AtCapacity(self.config.id, why, of_server=True)
+            raise ChildUnavailable(self.config.id, why, retry_in=1)
         most = self.config.max_children
         if most is not None and len(self.children) >= most:
             raise AtCapacity(self.config.id, f"all {most} of its children are in use (maxChildren)", of_server=True)
@@ -327,7 +330,7 @@ class ChildPool:
             await owner.run()
         finally:
             self.children.remove(owner.child)
-            if owner.child.ahead is not None and owner.child.ahead.has_failed:
+            if owner.child.refutes and owner.child.sharing.words == self._expected.words:
                 self._expected.forget()
             self._past += owner.child.connection.traffic
             self._capacity.give_back()

@@ -15,7 +15,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http import HttpRequestParser, RawRequestMessage
 
 from bridge.web.heads import UNKNOWN, Head, is_plain, rest_of
-from bridge.web.rest import MANY, Rest
+from bridge.web.rest import BEGUN, MANY, Rest
 
 #: Seconds for which a connection is kept between two requests: longer than proxies keep theirs (the longest known to
 #: us does so for ten minutes), because a request that crosses with the end of its connection is lost.
@@ -209,6 +209,8 @@ class Aside(web.RequestHandler):
         """The client has gone."""
         waiting, self.waiting = self.waiting, None
         super().connection_lost(exc)
+        self._end_rest()  # each holds the other, and a body
+        self._kept.clear()
         if waiting is not None:
             waiting.lost()
 
@@ -289,8 +291,7 @@ class Aside(web.RequestHandler):
         if missing:
             self._idle, self._missing = idle, missing
             self.waits = _BODY
-            if missing >= MANY:
-                self._receive(memoryview(data)[start:], length)
+            self._receive_rest()
         elif not self._begin(head.message, _Whole(data[start:]), idle):
             self._kept.clear()
             return False
@@ -306,12 +307,17 @@ class Aside(web.RequestHandler):
             self.go_on()
         elif not self._missing:
             assert self._head is not None
-            self._is_whole(self._head.body(self._kept))
+            self._is_whole(b"".join(self._head.body(self._kept)))
+        else:
+            self._receive_rest()
 
-    def _receive(self, begun: memoryview, length: int) -> None:
-        """Let the rest of the body that has begun come to where it is read."""
+    def _receive_rest(self) -> None:
+        """Let the rest of the body come to where it is read, if it is worth it by now."""
+        if self._missing < MANY or sum(map(len, self._kept)) < BEGUN:
+            return
+        assert self._head is not None
         assert self.transport is not None
-        self._rest = Rest(self, begun, length, self._is_whole)
+        self._rest = Rest(self, self._head.body(self._kept), self._missing, self._is_whole)
         self.transport.set_protocol(self._rest)
 
     def _is_whole(self, body: bytes | bytearray) -> None:

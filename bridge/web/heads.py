@@ -68,12 +68,12 @@ class Head:
             return None
         return stop + len(after), int(digits)
 
-    def body(self, pieces: Sequence[bytes]) -> bytes:
+    def body(self, pieces: Sequence[bytes]) -> list[memoryview]:
         """The body of a request that has come in ``pieces``, whose first one begins with this head."""
-        first, *more = pieces
-        found = self.begins(first)
+        found = self.begins(pieces[0])
         assert found is not None
-        return b"".join((memoryview(first)[found[0] :], *more))
+        first, *more = [memoryview(piece) for piece in pieces]
+        return [first[found[0] :], *more]
 
 
 def is_plain(message: RawRequestMessage) -> bool:

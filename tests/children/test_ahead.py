@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from bridge.children.ahead import EARLY, MOST, Ahead, Expected, words_of
+from bridge.children.ahead import EARLY, MOST, MOST_EARLY, Ahead, Expected, words_of
 from bridge.children.child import Child
 from bridge.children.connection import ChildConnection
 from bridge.children.exchange import Exchange
@@ -21,12 +21,15 @@ from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
 from bridge.protocol.mux import Undirected
 from tests.children.test_pool import pool
-from tests.conftest import INITIALIZE, Running, Session, StartBridge, in_time, last, message, peer
+from tests.conftest import INITIALIZE, Running, Session, StartBridge, events, in_time, last, message, peer
 from tests.faults.conftest import until
 
 __all__ = ["pool"]
 
 WORDS = b'{"protocolVersion":"2025-06-18","capabilities":{}}'
+
+
+NOTE = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"data":%d}}'
 
 
 class Scripted:
@@ -84,7 +87,7 @@ async def test_its_client_gets_the_answer_under_its_own_id(child: Scripted, answ
     if not is_first:
         it.answer(client)
     assert client.answer == b'{"jsonrpc":"2.0","id":"own",%b}' % expected
-    assert (len(child.heard), child.failures, it.has_failed) == (1, 0, False)
+    assert (len(child.heard), child.failures) == (1, 0)
 
 
 @pytest.mark.parametrize("is_first", [False, True])
@@ -98,7 +101,6 @@ async def test_a_child_that_ends_before_it_answers_is_of_no_use(child: Scripted,
     assert client.failure is not None
     assert "killed by signal 9" in str(client.failure)
     assert b'"id":"own","error"' in client.answer
-    assert it.has_failed
     assert child.failures == (not is_first)  # its client tells by itself
 
 
@@ -113,20 +115,41 @@ async def test_a_child_that_reads_nothing_is_of_no_use(child: Scripted, monkeypa
 
 
 async def test_what_it_says_meanwhile_waits_for_its_client(child: Scripted) -> None:
-    it = child.greeted_ahead()
+    it, client = child.greeted_ahead(), greeting()
     for number in range(EARLY - 1):
-        child.say(b'{"jsonrpc":"2.0","method":"notifications/message","params":{"data":%d}}' % number)
+        if number == 7:
+            child.say(b'{"jsonrpc":"2.0","id":1,"result":{}}')
+        child.say(NOTE % number)
     child.say(b'{"jsonrpc":"2.0","id":"q","method":"roots/list"}')
     child.say(b'{"jsonrpc":"2.0","id":"one too many","method":"roots/list"}')
     assert b'"id":"one too many","error"' in child.heard[-1]
+    heard: list[tuple[Undirected, bool]] = []
+    it.listen(lambda message: heard.append((message, client.ended)))
+    assert heard == []  # its session is not ready for it
+    it.answer(client)
+    notes = [json.loads(message.message)["params"]["data"] for message, _ in heard[:-1]]
+    assert notes == list(range(EARLY - 1))
+    assert [is_answered for _, is_answered in heard] == [False] * 7 + [True] * (EARLY - 7)
+    assert heard[-1][0].method == "roots/list"
+    assert heard[-1][0].question is not None
+    child.say(NOTE % 1000)
+    assert b"1000" in heard[-1][0].message
+    it.listen(lambda message: heard.clear())
+    child.say(NOTE % 1001)
+    assert heard == []
+    assert len(child.heard) == 2
+
+
+async def test_much_of_what_it_says_meanwhile_is_not_kept(child: Scripted) -> None:
+    it, client = child.greeted_ahead(), greeting()
+    for size in (MOST_EARLY - 1000, 2000, 1):
+        child.say(b'{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"%b"}}' % (b"x" * size))
     heard: list[Undirected] = []
     it.listen(heard.append)
-    assert [json.loads(each.message)["params"]["data"] for each in heard[:-1]] == list(range(EARLY - 1))
-    assert heard[-1].method == "roots/list"
-    assert heard[-1].question is not None
-    child.say(b'{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"later"}}')
-    assert b"later" in heard[-1].message
-    assert len(child.heard) == 2
+    it.answer(client)
+    assert len(heard) == 1
+    child.say(b'{"jsonrpc":"2.0","id":1,"result":{}}')
+    assert client.ended
 
 
 def test_only_what_somebody_else_may_say_too_is_remembered() -> None:
@@ -152,10 +175,10 @@ def test_what_two_clients_in_succession_say_is_expected() -> None:
     ("warm", "waiting", "missing"),
     [
         (1, [], [b""]),
-        (2, [], [WORDS, b""]),
+        (2, [], [b"", WORDS]),
         (2, [b""], [WORDS]),
         (2, [WORDS], [b""]),
-        (3, [WORDS], [WORDS, b""]),
+        (3, [WORDS], [b"", WORDS]),
         (3, [b""], [WORDS, WORDS]),
         (3, [WORDS, WORDS], [b""]),
         (3, [b"", b""], [WORDS]),
@@ -265,6 +288,71 @@ async def test_a_child_greeted_for_somebody_else_makes_room_at_the_limit(start: 
     assert len([child for child in _children(bridge) if child.holders]) == 4
 
 
+async def test_a_child_greeted_for_somebody_else_makes_room_at_the_limit_of_the_policy(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.children.pool.REFILL", 0)
+    bridge = await start_bridge({"peer": peer(sharing={"holders": 1, "hold": "session", "warm": 2, "limit": 4})})
+    for _ in range(2):
+        await bridge.session()
+    await _one_is_greeted(bridge)
+    for _ in range(2):
+        await bridge.session(capabilities={})
+    async with bridge.post("/mcp/peer", message("initialize", 0, **INITIALIZE)) as response:
+        assert response.status == 503
+        assert "all 4 of its children are in use" in await response.text()
+
+
+async def test_a_child_that_ends_while_it_waits_is_nothing_to_expect(bridge: Running) -> None:
+    child = await _one_is_greeted(bridge)
+    pool = bridge.service.core.registry.pool("peer")
+    child.connection.transport.kill()
+    await child.ended.wait()
+    assert pool._expected.words == b""
+
+
+TALKER = """
+import json, sys
+
+def say(**message):
+    print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("method") == "initialize":
+        say(method="notifications/message", params={"level": "info", "data": "before"})
+        result = {"protocolVersion": "2025-06-18", "capabilities": {"logging": {}}}
+        say(id=message["id"], result=result)
+        say(id="r", method="roots/list")
+        say(id="c", method="custom/ask")
+        said = []
+    elif "method" not in message:
+        said.append(message.get("error", message.get("result")))
+    elif "id" in message:
+        say(id=message["id"], result={"said": said})
+"""
+
+
+async def test_a_server_that_speaks_first_is_heard_as_ever(start: Start) -> None:
+    bridge = await start(args=["-I", "-S", "-c", TALKER])
+    found = []
+    for is_greeted in (False, False, True):
+        if is_greeted:
+            child = await _one_is_greeted(bridge)
+        async with bridge.post("/mcp/peer", message("initialize", 0, **INITIALIZE)) as response:
+            assert response.status == 200, await response.text()
+            said = [each.get("method", "the answer") async for each in events(response)]
+            session = Session(bridge.http, f"{bridge.url}/mcp/peer", response.headers["Mcp-Session-Id"], {})
+        async with session.get() as stream:
+            asked = [await anext(each) for each in [events(stream)]]
+            [entry] = [each for each in bridge.service.core.stream_pool.entries() if each.session.id == session.id]
+            assert entry.in_use > 0  # or it would be reaped
+        found.append((said, asked[0]["method"]))
+    assert child.holders == 1
+    assert found[2] == found[0] == found[1]
+    assert found[0] == (["notifications/message", "the answer"], "roots/list")
+
+
 async def test_a_session_that_is_made_first_finds_its_answer_too(bridge: Running) -> None:
     child = await _one_is_greeted(bridge)
     async with bridge.post("/api/v1/sessions", {"server": "peer"}) as response:
@@ -304,7 +392,9 @@ for line in sys.stdin:
     if message.get("method") == "initialize":
         with heard.open("a") as file:
             file.write("x")
-        if len(heard.read_text()) > 2:
+            file.flush()
+            number = file.tell()
+        if number > 2:
             sys.exit("I have been greeted too often")
     if "id" in message:
         result = {"protocolVersion": "2025-06-18"}
@@ -321,3 +411,17 @@ async def test_nothing_is_expected_any_more_when_it_was_no_good(start: Start, tm
     await until(lambda: pool._expected.words == b"", "it is expected still")
     async with in_time():
         await bridge.service.stop()
+
+
+async def test_one_that_is_stopped_before_it_answers_says_nothing_of_what_is_expected(
+    start: Start, tmp_path: Path
+) -> None:
+    silent = FUSSY.replace('sys.exit("I have been greeted too often")', "continue")
+    bridge = await start(args=["-I", "-S", "-c", silent, str(tmp_path / "heard")])
+    for _ in range(2):
+        await bridge.session()
+    await until(lambda: any(child.ahead for child in _waiting(bridge)), "none is greeted")
+    [child] = [child for child in _waiting(bridge) if child.ahead]
+    child.stop()
+    await child.ended.wait()
+    assert bridge.service.core.registry.pool("peer")._expected.words == child.sharing.words != b""

@@ -15,7 +15,7 @@ import pytest
 from bridge.children.connection import LARGE
 from bridge.web import aside, reply
 from bridge.web.aside import Waits
-from bridge.web.rest import MANY, Rest
+from bridge.web.rest import BEGUN, GROWTH, MANY, Rest
 from bridge.web.server import Connection
 from tests.conftest import Running, Session, StartBridge, message, tool
 from tests.modern_client import ModernClient
@@ -30,6 +30,7 @@ def rests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     """How the rest of a body is received, however small it is."""
     if request.param != "as it is":
         monkeypatch.setattr(aside, "MANY", 1 if request.param == "in place" else LARGE)
+        monkeypatch.setattr(aside, "BEGUN", 0)
     return str(request.param)
 
 
@@ -188,12 +189,37 @@ async def test_what_is_much_is_received_in_place_and_not_kept(
 
     monkeypatch.setattr(Rest, "buffer_updated", placing)
     session = await bridge.session()
-    data = request(session, tool("echo", 1, x="y" * size))
+    text = "".join(map(str, range(40_000)))  # more than there is room for at first
+    data = request(session, tool("echo", 1, x=text))
     async with wired(bridge, session) as wire:
-        await in_pieces(wire, data[:-size], data[-size:])
-        assert await wire.result() == {"x": "y" * size}
+        await in_pieces(wire, data[:1000], data[1000:-size], data[-size:])
+        assert await wire.result() == {"x": text}
         assert len(rests) == (size == MANY)
         assert not any(each._body or each._view for each in rests)
+
+
+@pytest.mark.parametrize("rests", ["as it is"], indirect=True)
+async def test_there_is_memory_for_what_has_come_and_not_for_what_is_said_to_come(
+    bridge: Running, ways: Counter[str], in_pieces: Pieces
+) -> None:
+    session = await bridge.session()
+    data = request(session, tool("echo", 1, x="y" * 1_000_000))
+    async with wired(bridge, session) as wire:
+        await in_pieces(wire, data[: BEGUN - 1])
+        [connection] = [each for each in connections(bridge) if each.waits is Waits.BODY]
+        assert connection._rest is None
+        await in_pieces(wire, data[BEGUN - 1 : BEGUN])
+        assert connection._rest is not None
+        assert len(connection._rest._body) <= GROWTH * BEGUN
+
+
+async def test_what_has_come_goes_with_its_connection(bridge: Running, half: Half) -> None:
+    rest, before = half.connection._rest, len(connections(bridge))
+    half.wire.writer.transport.abort()
+    await until(lambda: len(connections(bridge)) < before)
+    assert not half.connection._kept
+    assert half.connection._rest is None
+    assert rest is None or not rest._body
 
 
 async def test_its_connection_hears_what_happens_meanwhile(half: Half) -> None:
