@@ -385,7 +385,9 @@ class Aside(web.RequestHandler):
             self._head = None  # which would mean nothing any more
 
     def _give_kept(self) -> None:
-        kept, self._kept = [*self._kept, bytes(self._end_rest())], []
+        kept, self._kept = self._kept, []
+        if self._rest is not None:
+            kept.append(bytes(self._end_rest()))
         for data in filter(None, kept):
             self._give(data)
 
