@@ -87,17 +87,19 @@ class Ahead:
     def answer(self, exchange: Exchange) -> None:
         """Its client greets: it hears what the child has said to it so far, the answer in its place."""
         self._client = exchange
-        listener = self._connection.on_undirected = self._listener
+        self._connection.on_undirected = self._listener
         early, self._early = self._early, []
-        before = self._before if self._own.ended else len(early)
-        if listener is not None:
-            for message in early[:before]:
-                listener(message)
-        if self._own.ended:
-            self._pass_on(exchange)
-        if listener is not None:
-            for message in early[before:]:
-                listener(message)
+        if not self._own.ended:
+            self._tell(early)
+            return
+        self._tell(early[: self._before])
+        self._pass_on(exchange)
+        self._tell(early[self._before :])
+
+    def _tell(self, early: Sequence[Undirected]) -> None:
+        if self._listener is not None:
+            for message in early:
+                self._listener(message)
 
     def _hear(self, message: Undirected) -> None:
         self._size += len(message.message)

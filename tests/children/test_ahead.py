@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -16,11 +15,11 @@ from bridge.children.connection import ChildConnection
 from bridge.children.exchange import Exchange
 from bridge.children.policy import Sharing
 from bridge.children.pool import ChildPool
-from bridge.children.transport import Hearing, Transport
 from bridge.process.stdin import ChildStalled
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
 from bridge.protocol.mux import Undirected
+from tests.children.test_large import Scripted
 from tests.children.test_pool import pool
 from tests.conftest import INITIALIZE, Running, Session, StartBridge, events, in_time, last, message, peer
 from tests.faults.conftest import until
@@ -33,24 +32,22 @@ WORDS = b'{"protocolVersion":"2025-06-18","capabilities":{}}'
 NOTE = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"data":%d}}'
 
 
-class Scripted:
-    """A child that says what a test says."""
-
-    obituary = "it was killed by signal 9"
-    last_words = ""
-    stderr_at = 0.0
+class Waiting(Scripted):
+    """A child that waits for its client."""
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []
         self.failures = 0
         self.connection = ChildConnection("scripted", self.connect, lambda _line: None)
 
-    def connect(self, hearing: Hearing) -> Transport:
-        self.say, self.end = hearing.on_line, hearing.on_end
-        return cast("Transport", self)
-
     def write(self, line: bytes) -> None:
         self.heard.append(line)
+
+    def say(self, line: bytes) -> None:
+        self.hearing.on_line(line)
+
+    def end(self) -> None:
+        self.hearing.on_end()
 
     def greeted_ahead(self) -> Ahead:
         return Ahead(self.connection, WORDS, 1000, self._failed)
@@ -60,8 +57,8 @@ class Scripted:
 
 
 @pytest.fixture
-async def child() -> Scripted:
-    return Scripted()
+async def child() -> Waiting:
+    return Waiting()
 
 
 def greeting(id_: bytes = b'"own"') -> Exchange:
@@ -76,7 +73,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("is_first", [False, True])
-async def test_its_client_gets_the_answer_under_its_own_id(child: Scripted, answer: str, is_first: bool) -> None:
+async def test_its_client_gets_the_answer_under_its_own_id(child: Waiting, answer: str, is_first: bool) -> None:
     said, expected = ANSWERS[answer]
     it, client = child.greeted_ahead(), greeting()
     assert child.heard == [b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":%b}' % WORDS]
@@ -92,7 +89,7 @@ async def test_its_client_gets_the_answer_under_its_own_id(child: Scripted, answ
 
 
 @pytest.mark.parametrize("is_first", [False, True])
-async def test_a_child_that_ends_before_it_answers_is_of_no_use(child: Scripted, is_first: bool) -> None:
+async def test_a_child_that_ends_before_it_answers_is_of_no_use(child: Waiting, is_first: bool) -> None:
     it, client = child.greeted_ahead(), greeting()
     if is_first:
         it.answer(client)
@@ -105,7 +102,7 @@ async def test_a_child_that_ends_before_it_answers_is_of_no_use(child: Scripted,
     assert child.failures == (not is_first)  # its client tells by itself
 
 
-async def test_a_child_that_reads_nothing_is_of_no_use(child: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_that_reads_nothing_is_of_no_use(child: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
     def stalls(_line: bytes) -> None:
         raise ChildStalled
 
@@ -115,7 +112,7 @@ async def test_a_child_that_reads_nothing_is_of_no_use(child: Scripted, monkeypa
     assert raised.value.fault is Fault.CHILD_FAILED
 
 
-async def test_what_it_says_meanwhile_waits_for_its_client(child: Scripted) -> None:
+async def test_what_it_says_meanwhile_waits_for_its_client(child: Waiting) -> None:
     it, client = child.greeted_ahead(), greeting()
     for number in range(EARLY - 1):
         if number == 7:
@@ -141,7 +138,7 @@ async def test_what_it_says_meanwhile_waits_for_its_client(child: Scripted) -> N
     assert len(child.heard) == 2
 
 
-async def test_much_of_what_it_says_meanwhile_is_not_kept(child: Scripted) -> None:
+async def test_much_of_what_it_says_meanwhile_is_not_kept(child: Waiting) -> None:
     it, client = child.greeted_ahead(), greeting()
     for size in (MOST_EARLY - 1000, 2000, 1):
         child.say(b'{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"%b"}}' % (b"x" * size))
