@@ -229,6 +229,15 @@ async def test_a_list_of_modules_is_imported_instead(folder: Path, watch: Watch,
     assert sorted(eval(await it.line())) == ["calendar", "heavy", "wave"]
 
 
+async def test_what_a_library_cannot_import_yet_is_left_to_the_program(folder: Path, watch: Watch, grow: Grow) -> None:
+    (folder / "anyio" / "_backends").mkdir(parents=True)
+    (folder / "anyio" / "__init__.py").touch()
+    (folder / "anyio" / "_backends" / "_asyncio.py").write_text("import heavy\nraise RuntimeError\n")
+    (folder / "s.py").write_text("import anyio, os, sys\nprint('heavy' in sys.modules, 'argparse' in sys.modules)\n")
+    assert await (await watch(python(folder), await grow(python(folder)))).line() == "True True"
+    assert await (await watch(python(folder), await grow(python(folder), "anyio"))).line() == "False False"
+
+
 async def test_what_modules_print_goes_to_the_log_and_not_to_the_children(
     folder: Path, watch: Watch, grow: Grow
 ) -> None:

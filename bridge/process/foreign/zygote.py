@@ -49,6 +49,28 @@ REQUEST = 64
 STREAMS = struct.Struct("3i")
 #: Characters of a reason that the bridge is told.
 SHOWN = 500
+#: What libraries import only when they are used, though every server uses it: by the module that stands for a library.
+#: Each was read in mcp 1.30 and 2.3, anyio 4.16 and fastmcp 4.1: it looks at nothing that programs change before, so it
+#: may as well be imported early. What another version does not have is left out.
+WHEN_USED = {
+    "__main__": ("argparse",),
+    "anyio": ("anyio._backends._asyncio",),
+    "mcp.server.fastmcp": ("rich.console", "rich.logging"),
+    "mcp.server.mcpserver": ("rich.console", "rich.logging"),
+    "fastmcp.server": (
+        "fastmcp.server.context",
+        "fastmcp.server.middleware.dereference",
+        "fastmcp.server.providers.prefab_payload",
+        "fastmcp.server.providers.prefab_synthesis",
+        "fastmcp.server.sessions",
+        "fastmcp.server.transforms.catalog",
+        "fastmcp.utilities.cli",
+        "key_value.aio.adapters.pydantic",
+        "key_value.aio.stores.memory",
+        "rich._emoji_codes",
+        "rich.ansi",
+    ),
+}
 #: Whether the interpreter puts no directory in front of ``sys.path`` (``-P``, ``-I``).
 SAFE_PATH = bool(getattr(sys.flags, "safe_path", sys.flags.isolated))
 
@@ -86,13 +108,14 @@ class Program:
             self._read_script()
 
     def preload(self, modules: str) -> None:
-        """Import ``modules``, or what the program imports before it does anything else."""
+        """Import ``modules``, or what the program imports before it does anything else, and what that will import."""
         if modules != "-":
             for name in modules.split(","):
                 importlib.import_module(name)
         elif self.source is not None:
             for name, members in first_imports(self.source, self.package):
                 __import__(name, {}, {}, members)
+            import_when_used()
 
     def run(self) -> None:
         """Run it, in ``__main__``."""
@@ -165,6 +188,15 @@ def first_imports(source: str | bytes, package: str) -> list[tuple[str, list[str
 def _does_nothing(node: ast.stmt) -> bool:
     """A docstring, or a constant that is given a name."""
     return isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Constant)
+
+
+def import_when_used() -> None:
+    """Import what the libraries that are there will import when they are used."""
+    for library, modules in WHEN_USED.items():
+        if library in sys.modules:
+            for name in modules:
+                with contextlib.suppress(Exception):  # the program will meet it, if it comes to that
+                    importlib.import_module(name)
 
 
 # --- what a fork would break ------------------------------------------------------------------------------------------
