@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bridge.children.ahead import Ahead
@@ -23,7 +24,8 @@ class Child:
     started: float
     ready: asyncio.Future[None]
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    is_stopping: bool = False  # somebody has asked for its end
+    on_stop: Callable[[], None] | None = None  # tells its owner, as long as that waits for anything else
     state: ChildState = ChildState.STARTING
     holders: int = 0
     used: bool = False
@@ -40,14 +42,17 @@ class Child:
 
     def stop(self) -> None:
         """Ask for its end; its owner task does the rest."""
-        self.ends_by_itself = self.connection.closed and not self.stopping.is_set()
-        self.stopping.set()
+        self.ends_by_itself = self.connection.closed and not self.is_stopping
+        self.is_stopping = True
+        on_stop, self.on_stop = self.on_stop, None
+        if on_stop is not None:
+            on_stop()
 
     @property
     def lives(self) -> bool:
         """Whether it has not begun to end."""
         alive = self.state in (ChildState.STARTING, ChildState.GREETING, ChildState.READY)
-        return alive and not self.connection.closed and not self.stopping.is_set()
+        return alive and not self.connection.closed and not self.is_stopping
 
     @property
     def is_free(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.children.ahead import Ahead
@@ -89,8 +89,7 @@ class Owner:
         """Start the child and see it to its end."""
         proven = asyncio.get_running_loop().call_later(PROVEN, self._prove)
         try:
-            if await self._unless_stopped(self._bring_up()):
-                await self._unless_stopped(self._closed.wait())
+            await self._live()
             self._fail_start(ChildUnavailable(self._config.id, "it was stopped while it started"))
         except OtherEra as verdict:  # no mistake: most servers are of the other era
             log.info("%s", verdict)
@@ -124,20 +123,20 @@ class Owner:
         else:
             self._attempt.undecided()
 
-    async def _unless_stopped(self, work: Coroutine[None, None, object]) -> bool:
-        """Do something unless the child's end is asked for; True when it was done."""
-        doing = asyncio.create_task(work)
-        stopping = asyncio.create_task(self.child.stopping.wait())
+    async def _live(self) -> None:
+        """Bring the child up and wait for its end, or until that is asked for, which is a deadline that comes then."""
+        if self.child.is_stopping:
+            return
         try:
-            await asyncio.wait([doing, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done():
-                return False
-            doing.result()
-            return True
+            async with asyncio.timeout(None) as until:
+                self.child.on_stop = lambda: until.reschedule(0)
+                await self._bring_up()
+                await self._closed.wait()
+        except TimeoutError:
+            if not until.expired():
+                raise
         finally:
-            stopping.cancel()
-            doing.cancel()
-            await asyncio.gather(doing, stopping, return_exceptions=True)
+            self.child.on_stop = None
 
     def _connect(self, hearing: Hearing) -> Transport:
         config = self._config
@@ -215,7 +214,7 @@ class Owner:
 
     def _fail_ahead(self) -> None:
         """Its client's greeting came to nothing before that client came: by itself, unless its end was asked for."""
-        if not self.child.stopping.is_set():
+        if not self.child.is_stopping:
             self.child.is_no_good = True
             self.child.stop()
 

@@ -81,7 +81,7 @@ class Lease:
 
     async def gone(self) -> None:
         """Wait for the end of the child, if the release has made one."""
-        if self.child.stopping.is_set():
+        if self.child.is_stopping:
             await self.child.ended.wait()
 
 

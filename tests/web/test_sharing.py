@@ -119,7 +119,7 @@ async def test_the_last_session_ends_a_shared_child(start_bridge: StartBridge) -
     one, two = await bridge.session(), await bridge.session()
     [child] = bridge.service.core.registry.children()
     async with one.delete():
-        assert not child.stopping.is_set()
+        assert not child.is_stopping
     async with two.delete():
         await child.ended.wait()
 
