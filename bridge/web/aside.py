@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Coroutine, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.http import HttpRequestParser, RawRequestMessage
 
 from bridge.web.heads import UNKNOWN, Head, is_plain, rest_of
-from bridge.web.rest import BEGUN, MANY, Rest
+from bridge.web.partial import Partial, Whole
+from bridge.web.waiting import Body, Direct, Waiting
 
 #: Seconds for which a connection is kept between two requests: longer than proxies keep theirs (the longest known to
 #: us does so for ten minutes), because a request that crosses with the end of its connection is lost.
@@ -39,74 +40,6 @@ _HEAD, _LATE, _BODY, _ANSWER, _NOTHING = Waits
 _COUNTS = hasattr(HttpRequestParser, "message_consumed")
 
 
-class Waiting(Protocol):
-    """A request that is answered without a task: by :meth:`Aside.send` as often as it wants, and then either by
-    :meth:`Aside.answer`, or in a task by :meth:`Aside.go_on`.
-    """
-
-    def begin(self) -> None:
-        """The connection waits for it now."""
-        ...
-
-    def lost(self) -> None:
-        """The connection has ended before it was answered."""
-        ...
-
-    async def rest(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer the rest of it in a task, after :meth:`Aside.go_on`."""
-        ...
-
-
-class Body(Protocol):
-    """The body of a request, which has come as a whole, of ``total_bytes``."""
-
-    total_bytes: int
-
-    def read_nowait(self) -> bytes | bytearray:
-        """Return it, once."""
-        ...
-
-
-class Direct(Protocol):
-    """Answers requests without a task. ``most`` is the size in bytes of a body that such a request may have."""
-
-    most: int
-
-    def begin(self, connection: Aside, message: RawRequestMessage, body: Body) -> Waiting | None:
-        """Begin to answer; None where that cannot be, and then the body is put back if it was read."""
-        ...
-
-    def may_begin(self, data: bytes) -> bool:
-        """Whether what begins like this may be such a request: a guess, for which nothing is read."""
-        ...
-
-    def lets_in(self, connection: Aside, message: RawRequestMessage) -> bool:
-        """Whether a request with this head may be kept until its body has come: no memory is for strangers."""
-        ...
-
-
-class Never:
-    """No request is answered without a task."""
-
-    most = 0
-
-    def begin(self, *_: object) -> None:
-        """Return None."""
-
-    def may_begin(self, *_: object) -> bool:
-        """Return False."""
-        return False
-
-    def lets_in(self, *_: object) -> bool:
-        """Return False."""
-        return False
-
-
-NEVER: Direct = Never()
-
-_NONE = memoryview(b"")
-
-
 class Directed(web.Server):
     """A server whose connections ask ``direct`` for each request."""
 
@@ -116,19 +49,6 @@ class Directed(web.Server):
 # Not super(), which makes an object for each call of a function that each request calls three times.
 _data_received = web.RequestHandler.data_received
 _finish_response = web.RequestHandler.finish_response
-
-
-class _Whole:
-    """A :class:`Body` that aiohttp does not have."""
-
-    __slots__ = ("_body", "total_bytes")
-
-    def __init__(self, body: bytes | bytearray) -> None:
-        self._body = body
-        self.total_bytes = len(body)
-
-    def read_nowait(self) -> bytes | bytearray:
-        return self._body
 
 
 class Aside(web.RequestHandler):
@@ -143,11 +63,9 @@ class Aside(web.RequestHandler):
         "_early",
         "_head",
         "_idle",
-        "_kept",
         "_left",
-        "_missing",
+        "_partial",
         "_peer",
-        "_rest",
         "_server",
         "waiting",
         "waits",
@@ -159,10 +77,8 @@ class Aside(web.RequestHandler):
         self.waiting: Waiting | None = None
         self._server = server
         self._idle: asyncio.Future[None] | None = None  # what aiohttp waits for while a request is put aside
-        self._kept: list[bytes] = []
+        self._partial = Partial()
         self._early = b""  # what has come while nobody waited yet, for one turn of the loop
-        self._missing = 0  # bytes of what is kept that are still to come
-        self._rest: Rest | None = None  # who receives them in place of this, where they are many
         self._head: Head | None = None  # that of the last request that was given to aiohttp, where it may come again
         self._left = 0  # bytes of that request that are still to come, or UNKNOWN
         self._peer: str | None = None
@@ -177,7 +93,7 @@ class Aside(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Take what has come; on an idle connection a request begins."""
         idle = self._waiter
-        if self._missing:
+        if self._partial.missing:
             self._take_more(data)
         elif idle is not None and not idle.done():
             self._take(data, idle)
@@ -187,7 +103,7 @@ class Aside(web.RequestHandler):
                 self._loop.call_soon(self._take_early)
             self._early += data
         else:
-            self._give_kept()
+            self._give_partial()
             self._give(data)
 
     def _take_early(self) -> None:
@@ -197,7 +113,7 @@ class Aside(web.RequestHandler):
         if idle is not None and not idle.done():
             self._take(early, idle)
         else:
-            self._give_kept()
+            self._give_partial()
             self._give(early)
 
     def resume_reading(self, *args: Any, **options: Any) -> None:
@@ -209,23 +125,22 @@ class Aside(web.RequestHandler):
         """The client has gone."""
         waiting, self.waiting = self.waiting, None
         super().connection_lost(exc)
-        self._end_rest()  # each holds the other, and a body
-        self._kept.clear()
+        self._partial.forget()
         if waiting is not None:
             waiting.lost()
 
     def close(self) -> None:
         """Take no more requests, nor the rest of one that is coming."""
-        if self._missing:
+        if self._partial.missing:
             assert self._idle is not None
             self._idle.cancel()
         else:
-            self._give_kept()  # before aiohttp takes nothing any more
+            self._give_partial()  # before aiohttp takes nothing any more
         super().close()
 
     def put_back(self, body: bytes | bytearray) -> None:
         """The body of the request that has come was read, and is to be read again."""
-        if self._kept:
+        if self._partial.pieces:
             return
         message, content = self._messages[0]
         content = StreamReader(self, len(body), loop=self._loop)
@@ -244,8 +159,8 @@ class Aside(web.RequestHandler):
         """Send the rest of the answer of the request that was put aside, and let the next one come."""
         self.send(pieces)
         self.waiting = None
-        if self._kept:
-            self._kept.clear()
+        if self._partial.pieces:
+            self._partial.pieces.clear()
         else:
             self._messages.popleft()
             if _COUNTS and self._parser is not None:
@@ -256,10 +171,10 @@ class Aside(web.RequestHandler):
         """Let aiohttp make a task for the request that was put aside, to answer what is not answered of it yet."""
         idle, self._idle = self._idle, None
         assert idle is not None
-        self._missing = 0
+        self._partial.missing = 0
         self.waits = _ANSWER
         self._waiter = idle
-        self._give_kept()
+        self._give_partial()
         if self._messages:
             _tell(idle)
         else:  # it is being closed
@@ -287,13 +202,14 @@ class Aside(web.RequestHandler):
         direct = self._server.direct
         if missing < 0 or length > direct.most or (missing and not direct.lets_in(self, head.message)):
             return False
-        self._kept.append(data)
+        partial = self._partial
+        partial.pieces.append(data)
         if missing:
-            self._idle, self._missing = idle, missing
+            self._idle, partial.missing = idle, missing
             self.waits = _BODY
-            self._receive_rest()
-        elif not self._begin(head.message, _Whole(data[start:]), idle):
-            self._kept.clear()
+            self._receive_in_place(head)
+        elif not self._begin(head.message, Whole(data[start:]), idle):
+            partial.pieces.clear()
             return False
         return True
 
@@ -301,45 +217,31 @@ class Aside(web.RequestHandler):
         """The rest of a request that is kept, or some of it."""
         if self._close or self._force_close:
             return
-        self._kept.append(data)
-        self._missing -= len(data)
-        if self._missing < 0:
+        partial, head = self._partial, self._head
+        assert head is not None
+        partial.take(data)
+        if partial.missing < 0:
             self.go_on()
-        elif not self._missing:
-            assert self._head is not None
-            self._is_whole(b"".join(self._head.body(self._kept)))
+        elif not partial.missing:
+            self._is_whole(partial.body(head))
         else:
-            self._receive_rest()
+            self._receive_in_place(head)
 
-    def _receive_rest(self) -> None:
-        """Let the rest of the body come to where it is read, if it is worth it by now."""
-        if self._missing < MANY or sum(map(len, self._kept)) < BEGUN:
-            return
-        assert self._head is not None
+    def _receive_in_place(self, head: Head) -> None:
         assert self.transport is not None
-        self._rest = Rest(self, self._head.body(self._kept), self._missing, self._is_whole)
-        self.transport.set_protocol(self._rest)
+        self._partial.receive_in_place(head, self, self.transport, self._is_whole)
 
     def _is_whole(self, body: bytes | bytearray) -> None:
         """The last of what is kept has come."""
         if self._close or self._force_close:
-            self._end_rest()
+            self._partial.forget()
             return
         head, idle = self._head, self._idle
         assert head is not None
         assert idle is not None
-        self._missing = 0
-        if not self._begin(head.message, _Whole(body), idle):
+        self._partial.missing = 0
+        if not self._begin(head.message, Whole(body), idle):
             self.go_on()
-
-    def _end_rest(self) -> memoryview:
-        """Receive again what comes; return what came to another place."""
-        rest, self._rest = self._rest, None
-        if rest is None:
-            return _NONE
-        if self.transport is not None:
-            self.transport.set_protocol(self)
-        return rest.leave()
 
     def _take_new(self, data: bytes, idle: asyncio.Future[None]) -> bool:
         """Have aiohttp read the request, and have it answered; False where it needs a task."""
@@ -357,11 +259,9 @@ class Aside(web.RequestHandler):
         waiting = self._server.direct.begin(self, message, body)
         if waiting is None:
             return False
-        if self._kept:  # the body is not needed any more, and may be large
+        if self._partial.pieces:
             assert self._head is not None
-            self._kept = [self._head.without_body]
-            if self._rest is not None:
-                self._end_rest()
+            self._partial.drop_body(self._head)
         self.waiting = waiting
         self.waits = _ANSWER
         self._idle = idle
@@ -384,12 +284,10 @@ class Aside(web.RequestHandler):
         if self._left == UNKNOWN:
             self._head = None  # which would mean nothing any more
 
-    def _give_kept(self) -> None:
-        kept, self._kept = self._kept, []
-        if self._rest is not None:
-            kept.append(bytes(self._end_rest()))
-        for data in filter(None, kept):
-            self._give(data)
+    def _give_partial(self) -> None:
+        if self._partial.pieces:
+            for data in self._partial.take_out():
+                self._give(data)
 
     def _wait_for_the_next(self) -> None:
         """What aiohttp does behind each request."""

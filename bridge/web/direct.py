@@ -26,7 +26,6 @@ from bridge.protocol.messages import Message, Request
 from bridge.protocol.versions import is_handshake
 from bridge.sessions.streamable import StreamableSession
 from bridge.web.around import Around
-from bridge.web.aside import Aside, Body, Waiting
 from bridge.web.body import ENOUGH, LARGE
 from bridge.web.direct_answer import ModernDirectAnswer, SessionAnswer, Taken
 from bridge.web.front import named
@@ -34,6 +33,7 @@ from bridge.web.mcp import VERSION_HEADER, hand_on
 from bridge.web.modern import ModernFace
 from bridge.web.prebuilt import fits_a_head
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER
+from bridge.web.waiting import Asker, Body, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class DirectCalls:
         self._calls = around.calls
         self._silence = around.silence
 
-    def begin(self, connection: Aside, message: RawRequestMessage, body: Body) -> Waiting | None:
+    def begin(self, connection: Asker, message: RawRequestMessage, body: Body) -> Waiting | None:
         """Send what a client says to its child; None where it has to go the usual way, and nothing has happened."""
         asker = self._asker(connection, message)
         if asker is None:
@@ -111,11 +111,11 @@ class DirectCalls:
         """Whether this may be the beginning of a call, by its method and path."""
         return data[: data.find(b" ", _PATH_AT)] in self._beginnings
 
-    def lets_in(self, connection: Aside, message: RawRequestMessage) -> bool:
+    def lets_in(self, connection: Asker, message: RawRequestMessage) -> bool:
         """Whether whoever sends such a request may, so that it can be kept until it is whole."""
         return self._asker(connection, message) is not None
 
-    def _asker(self, connection: Aside, message: RawRequestMessage) -> tuple[str, Principal] | None:
+    def _asker(self, connection: Asker, message: RawRequestMessage) -> tuple[str, Principal] | None:
         """The server that is asked, and who asks; None where the usual way has to say that."""
         server = self._servers.get(message.path) or self._named(message.path)
         if (
@@ -137,7 +137,7 @@ class DirectCalls:
 
     def _in_session(
         self,
-        connection: Aside,
+        connection: Asker,
         session: StreamableSession,
         version: str | None,
         called: Message,
@@ -162,7 +162,7 @@ class DirectCalls:
 
     def _modern(
         self,
-        connection: Aside,
+        connection: Asker,
         server: str,
         owner: str,
         headers: CIMultiDictProxy[str],

@@ -18,11 +18,11 @@ from bridge.children.stream import Kind, RequestStream, Stream, StreamEnded
 from bridge.sessions.backlog import Track
 from bridge.sessions.modern import ModernAnswer
 from bridge.sessions.streamable import StreamableSession
-from bridge.web.aside import Aside
 from bridge.web.drain import Drain
 from bridge.web.modern import ModernFace, status_of_answer
 from bridge.web.prebuilt import bare_answer, json_answer, session_lines, sharing_lines, stream_head, stream_pieces
 from bridge.web.reply import as_events, next_event, opening, plain_event
+from bridge.web.waiting import Asker
 
 
 class Taken:
@@ -30,7 +30,7 @@ class Taken:
 
     __slots__ = ("_connection", "_origin")
 
-    def __init__(self, connection: Aside, origin: str | None) -> None:
+    def __init__(self, connection: Asker, origin: str | None) -> None:
         self._connection = connection
         self._origin = origin
 
@@ -53,7 +53,7 @@ class DirectAnswer(abc.ABC):
 
     def __init__(
         self,
-        connection: Aside,
+        connection: Asker,
         stream: RequestStream,
         origin: str | None,
         drain: Drain,
@@ -177,7 +177,7 @@ class SessionAnswer(DirectAnswer):
 
     def __init__(
         self,
-        connection: Aside,
+        connection: Asker,
         session: StreamableSession,
         exchange: Exchange,
         origin: str | None,
@@ -225,7 +225,7 @@ class ModernDirectAnswer(DirectAnswer):
 
     def __init__(
         self,
-        connection: Aside,
+        connection: Asker,
         face: ModernFace,
         answer: ModernAnswer,
         origin: str | None,

@@ -21,7 +21,6 @@ from bridge.web.admin import AdminFace, Restart
 from bridge.web.aggregate import AggregateFace, AggregateModernFace
 from bridge.web.around import Around
 from bridge.web.arrivals import has_arrived
-from bridge.web.aside import NEVER, Direct
 from bridge.web.bridge import BridgeFace
 from bridge.web.calls import Calls
 from bridge.web.cluster import Cluster
@@ -47,6 +46,7 @@ from bridge.web.status import StatusFace
 from bridge.web.stays import Stays
 from bridge.web.tools import ToolsFace
 from bridge.web.variables import ClientVariables
+from bridge.web.waiting import NEVER, Direct
 
 if TYPE_CHECKING:
     from bridge.auth.oauth import OAuth

@@ -21,24 +21,29 @@ GROWTH = 4
 class Rest(asyncio.BufferedProtocol):
     """Takes the ``missing`` bytes of a body that has ``begun``; ``on_whole`` is called with all of it.
 
-    ``usual`` is the protocol of the connection, and hears all else that happens to it.
+    ``usual`` is the protocol of the connection, and hears all else that happens to it. It stands in for it at
+    ``transport``, until :meth:`leave`.
     """
 
     def __init__(
         self,
         usual: asyncio.Protocol,
+        transport: asyncio.Transport,
         begun: Sequence[memoryview],
         missing: int,
         on_whole: Callable[[bytearray], None],
     ) -> None:
         self._usual = usual
+        self._transport = transport
         self._first = self._come = sum(map(len, begun))
         self._length = self._come + missing
         self._on_whole = on_whole
         self._body, self._view = self._more_room(begun)
+        transport.set_protocol(self)
 
     def leave(self) -> memoryview:
         """Return what has come of the rest, and hold nothing any more: a loop may keep who has received for it."""
+        self._transport.set_protocol(self._usual)
         found = self._view[self._first : self._come]
         self._body, self._view = bytearray(), memoryview(b"")
         return found

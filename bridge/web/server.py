@@ -16,8 +16,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
 from bridge.protocol.errors import Fault, Rejection
-from bridge.web.aside import KEEP_ALIVE, NEVER, Aside, Direct, Directed, Waits
+from bridge.web.aside import KEEP_ALIVE, Aside, Directed, Waits
 from bridge.web.errors import refusal
+from bridge.web.waiting import NEVER, Direct
 
 log = logging.getLogger(__name__)
 

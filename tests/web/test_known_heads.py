@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bridge.children.connection import LARGE
-from bridge.web import aside, reply
+from bridge.web import aside, partial, reply
 from bridge.web.aside import Waits
 from bridge.web.rest import BEGUN, GROWTH, MANY, Rest
 from bridge.web.server import Connection
@@ -29,8 +29,8 @@ __all__ = ["ways"]
 def rests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How the rest of a body is received, however small it is."""
     if request.param != "as it is":
-        monkeypatch.setattr(aside, "MANY", 1 if request.param == "in place" else LARGE)
-        monkeypatch.setattr(aside, "BEGUN", 0)
+        monkeypatch.setattr(partial, "MANY", 1 if request.param == "in place" else LARGE)
+        monkeypatch.setattr(partial, "BEGUN", 0)
     return str(request.param)
 
 
@@ -207,18 +207,18 @@ async def test_there_is_memory_for_what_has_come_and_not_for_what_is_said_to_com
     async with wired(bridge, session) as wire:
         await in_pieces(wire, data[: BEGUN - 1])
         [connection] = [each for each in connections(bridge) if each.waits is Waits.BODY]
-        assert connection._rest is None
+        assert connection._partial._rest is None
         await in_pieces(wire, data[BEGUN - 1 : BEGUN])
-        assert connection._rest is not None
-        assert len(connection._rest._body) <= GROWTH * BEGUN
+        assert connection._partial._rest is not None
+        assert len(connection._partial._rest._body) <= GROWTH * BEGUN
 
 
 async def test_what_has_come_goes_with_its_connection(bridge: Running, half: Half) -> None:
-    rest, before = half.connection._rest, len(connections(bridge))
+    rest, before = half.connection._partial._rest, len(connections(bridge))
     half.wire.writer.transport.abort()
     await until(lambda: len(connections(bridge)) < before)
-    assert not half.connection._kept
-    assert half.connection._rest is None
+    assert not half.connection._partial.pieces
+    assert half.connection._partial._rest is None
     assert rest is None or not rest._body
 
 
@@ -254,7 +254,7 @@ async def test_of_a_large_one_that_waits_nothing_is_kept(
         data = request(session, tool("never", 1, x="y" * 1000))
         await in_pieces(wire, data[:-500], data[-500:])
         await taken(ways)
-        assert sum(map(len, waiting(bridge)._kept)) < len(data) - 1000
+        assert sum(map(len, waiting(bridge)._partial.pieces)) < len(data) - 1000
 
 
 @pytest.mark.parametrize(("limit", "status"), [(2 * LARGE, 200), (1_000_000, 413)])
