@@ -7,12 +7,10 @@ for the next exchange where the policy lends it for exchanges.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from bridge.children.ahead import Expected
 from bridge.children.child import Child
 from bridge.children.connection import ChildConnection
 from bridge.children.guard import Guard
@@ -21,6 +19,7 @@ from bridge.children.owner import ChildLimits, Owner
 from bridge.children.policy import Sharing
 from bridge.children.queue import LeaseQueue
 from bridge.children.restart import FIRST_DELAY, Restarts
+from bridge.children.spares import Spares
 from bridge.children.starts import Starts
 from bridge.children.traffic import Traffic
 from bridge.children.watch import Watch
@@ -29,12 +28,8 @@ from bridge.protocol import messages
 from bridge.protocol.errors import AtCapacity, ChildUnavailable, Resting
 from bridge.protocol.mux import Undirected
 
-log = logging.getLogger(__name__)
-
 #: Seconds for which a spare child of a pool waits for the next exchange.
 LINGER = 30.0
-#: Seconds until a warm child that has been taken is replaced: a new session's first answer comes first.
-REFILL = 0.1
 #: Seconds that an exchange waits for a child of a pool to come back.
 LEASE_PATIENCE = 30.0
 
@@ -109,12 +104,11 @@ class ChildPool:
         self.restarts = Restarts(config.id, config.max_restarts, first)
         self._closing = False
         self._retiring = False
-        self._refilling: set[Sharing] = set()
-        self._expected = Expected()
         self._leaving: asyncio.Task[None] | None = None
         self._queue = LeaseQueue(self._hold, self._may_wait, self.returned, self._make_room)
         self._watches: WeakValueDictionary[Sharing, Watch] = WeakValueDictionary()  # as long as anyone has a use for it
         self.children: list[Child] = []
+        self._spares = Spares(self.children, self._start_spare)
         self._past = Traffic()  # of children that have ended
 
     def _new_launcher(self) -> Launcher:
@@ -140,37 +134,14 @@ class ChildPool:
         except BaseException:
             self.returned(child)
             raise
-        if sharing.warm:
-            self._expected.hear(sharing.words)
-            self._refill_soon(sharing)
+        self._spares.taken(sharing)
         return Lease(self, child)
 
     def keep_warm(self, sharing: Sharing) -> None:
         """Start what the policy wants ready before anyone asks, as far as there is room for children."""
         if not (self._closing or self._retiring):
             self._launcher.prepare()
-        free = [child for child in self.children if child.sharing == sharing and child.is_free]
-        for child in free:
-            if not child.suits(self._expected.words):
-                child.stop()
-        try:
-            for words in self._expected.missing([child.sharing.words for child in free if child.lives], sharing.warm):
-                if self._closing or self._retiring:
-                    break
-                self._check_room(sharing)
-                self._start(replace(sharing, words=words))
-        except ChildUnavailable as full:
-            log.debug("%s", full)
-
-    def _refill_soon(self, sharing: Sharing) -> None:
-        """Replace a warm child that has been taken, when its holder has had the processor for a moment."""
-        if sharing not in self._refilling:
-            self._refilling.add(sharing)
-            asyncio.get_running_loop().call_later(REFILL, self._refill, sharing)
-
-    def _refill(self, sharing: Sharing) -> None:
-        self._refilling.remove(sharing)
-        self.keep_warm(sharing)
+        self._spares.keep(sharing)
 
     def returned(self, child: Child) -> None:
         """A holder has gone. A child that nobody holds is stopped, or kept for the next exchange if it is clean."""
@@ -300,6 +271,12 @@ class ChildPool:
         if most is not None and len(self.children) >= most:
             raise AtCapacity(self.config.id, f"all {most} of its children are in use (maxChildren)", of_server=True)
 
+    def _start_spare(self, sharing: Sharing) -> None:
+        """Start one for nobody yet, unless there are to be no more."""
+        if not (self._closing or self._retiring):
+            self._check_room(sharing)
+            self._start(sharing)
+
     def _start(self, sharing: Sharing) -> Child:
         self._capacity.take(self.config.id)
         try:
@@ -330,8 +307,7 @@ class ChildPool:
             await owner.run()
         finally:
             self.children.remove(owner.child)
-            if owner.child.refutes and owner.child.sharing.words == self._expected.words:
-                self._expected.forget()
+            self._spares.ended(owner.child)
             self._past += owner.child.connection.traffic
             self._capacity.give_back()
             self._queue.serve()

@@ -225,7 +225,7 @@ Start = Callable[..., Awaitable[Running]]
 
 @pytest.fixture(params=["warm", "sharing"])
 def start(request: pytest.FixtureRequest, start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch) -> Start:
-    monkeypatch.setattr("bridge.children.pool.REFILL", 0)
+    monkeypatch.setattr("bridge.children.spares.REFILL", 0)
     warm = {"warm": {"warm": 2}, "sharing": {"sharing": {"holders": 1, "hold": "session", "warm": 2}}}[request.param]
 
     async def begin(settings: dict[str, object] | None = None, **entry: object) -> Running:
@@ -289,7 +289,7 @@ async def test_a_child_greeted_for_somebody_else_makes_room_at_the_limit(start: 
 async def test_a_child_greeted_for_somebody_else_makes_room_at_the_limit_of_the_policy(
     start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.children.pool.REFILL", 0)
+    monkeypatch.setattr("bridge.children.spares.REFILL", 0)
     bridge = await start_bridge({"peer": peer(sharing={"holders": 1, "hold": "session", "warm": 2, "limit": 4})})
     for _ in range(2):
         await bridge.session()
@@ -306,7 +306,7 @@ async def test_a_child_that_ends_while_it_waits_is_nothing_to_expect(bridge: Run
     pool = bridge.service.core.registry.pool("peer")
     child.connection.transport.kill()
     await child.ended.wait()
-    assert pool._expected.words == b""
+    assert pool._spares.expected.words == b""
 
 
 TALKER = """
@@ -398,7 +398,7 @@ SILENT = FUSSY.replace('sys.exit("I have been greeted often enough")', "continue
 
 async def _greeted_often_enough(start: Start, program: str, enough: Path, patch: pytest.MonkeyPatch) -> Running:
     """A bridge with two sessions that starts another child of the program, from now on, and greets it ahead."""
-    patch.setattr("bridge.children.pool.REFILL", 1000)
+    patch.setattr("bridge.children.spares.REFILL", 1000)
     bridge = await start(args=["-I", "-S", "-c", program, str(enough)])
     for _ in range(2):
         await bridge.session()
@@ -413,7 +413,7 @@ async def test_nothing_is_expected_any_more_when_it_was_no_good(
     bridge = await _greeted_often_enough(start, FUSSY, tmp_path / "enough", monkeypatch)
     pool = bridge.service.core.registry.pool("peer")
     await until(lambda: "often enough" in pool.restarts.last_error, "none has failed")
-    await until(lambda: pool._expected.words == b"", "it is expected still")
+    await until(lambda: pool._spares.expected.words == b"", "it is expected still")
 
 
 async def test_one_that_is_stopped_before_it_answers_says_nothing_of_what_is_expected(
@@ -424,4 +424,4 @@ async def test_one_that_is_stopped_before_it_answers_says_nothing_of_what_is_exp
     [child] = [child for child in _waiting(bridge) if child.ahead]
     child.stop()
     await child.ended.wait()
-    assert bridge.service.core.registry.pool("peer")._expected.words == child.sharing.words != b""
+    assert bridge.service.core.registry.pool("peer")._spares.expected.words == child.sharing.words != b""

@@ -132,7 +132,7 @@ async def test_a_few_children_start_at_a_time() -> None:
 
 
 async def test_a_warm_child_that_waits_to_start_is_next_when_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.children.pool.REFILL", 1000)
+    monkeypatch.setattr("bridge.children.spares.REFILL", 1000)
     pool = _pool(command="cat", args=[], starts=Starts(1, silence=1000, patience=1000))
     warm = Sharing(holders=1, hold="session", warm=2)
     pool.keep_warm(warm)
@@ -146,7 +146,7 @@ async def test_a_warm_child_that_waits_to_start_is_next_when_it_is_wanted(monkey
 
 
 async def test_a_warm_child_that_was_taken_is_replaced_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.children.pool.REFILL", 0)
+    monkeypatch.setattr("bridge.children.spares.REFILL", 0)
     pool = _pool(warm=1)
     warm = Sharing(holders=1, hold="session", warm=1)
     pool.keep_warm(warm)

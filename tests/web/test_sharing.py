@@ -209,7 +209,7 @@ async def test_the_end_of_a_session_ends_what_pooled_children_were_subscribed_to
 async def test_warm_children_wait_for_sessions(
     start_bridge: StartBridge, entry: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.children.pool.REFILL", 0)
+    monkeypatch.setattr("bridge.children.spares.REFILL", 0)
     bridge = await start_bridge({"peer": peer(**entry)})
     children = bridge.service.core.registry.children()
     await asyncio.gather(*(child.ready for child in children))
