@@ -6,18 +6,15 @@ Messages name the line and never repeat it, because what it holds may be a secre
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
 from bridge.config.errors import ConfigError
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Return the variables of a file; a name without ``=`` is none. Raises :class:`ConfigError`."""
+    """Return the variables of a file. Raises :class:`ConfigError`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -32,9 +29,8 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def _is_bad(binding: Binding) -> bool:
-    """Whether nothing can be made of a line, or what looks like a name and is more (``PORT:3000``)."""
-    is_name = binding.key is None or binding.value is not None or _NAME.fullmatch(binding.key) is not None
-    return binding.error or not is_name
+    """Whether nothing can be made of a line, or it has no ``=``, as a token without its name."""
+    return binding.error or (binding.key is not None and binding.value is None)
 
 
 def _line(binding: Binding) -> int:

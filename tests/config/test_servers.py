@@ -661,7 +661,7 @@ def test_the_values_of_the_environment_are_not_in_the_repr() -> None:
 
 def test_an_env_file_lies_beside_the_servers_file_and_env_wins_over_it(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
-    (tmp_path / "keys" / "git.env").write_text("# keys\nA=file\nexport B='file'\nPATH=/file\nEMPTY\n")
+    (tmp_path / "keys" / "git.env").write_text("# keys\nA=file\nexport B='file'\nPATH=/file\n")
     (tmp_path / "servers.json").write_text(
         '{"git":{"command":"x","envFile":"keys/${NO:-git}.env","env":{"A":"entry"}}}'
     )

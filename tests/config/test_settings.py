@@ -433,7 +433,7 @@ def test_dot_env_of_the_working_directory_is_read_and_may_be_absent(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert "PORT" not in load_environment({}, None)
-    (tmp_path / ".env").write_text("# ours\nexport PORT=1\nHOST='::1'\nEMPTY\nACCESS_TOKEN=\"a ${b} $c #d\" # e\n")
+    (tmp_path / ".env").write_text("# ours\nexport PORT=1\nHOST='::1'\nACCESS_TOKEN=\"a ${b} $c #d\" # e\n")
     environ = load_environment({"HOME": "/home/me"}, None)
     assert environ == {
         "HOME": "/home/me",
@@ -464,6 +464,7 @@ def test_an_env_file_that_is_no_text_is_an_error_that_names_it(tmp_path: Path) -
         ('PORT=1\n\n  \n# more\n\nACCESS_TOKEN="a-secret\n', "6"),
         ("PORT=1\r\nACCESS_TOKEN: a-secret\r\n", "2"),
         ("ACCESS_TOKEN:a-secret", "1"),
+        ("PORT=1\nasecret\n", "2"),
         ("ACCESS_TOKEN a-secret\nPORT=1\nset HOST=a-secret\n", "1, 3"),
         ("ACCESS_TOKEN='a-secret' more\n", "1"),
         ('ACCESS_TOKEN="a-secret\nKEY="value"\n', "1"),  # the quote of the second line closes that of the first
