@@ -7,7 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 
-from bridge.protocol.framing import LineSplitter, Oversized
+from bridge.protocol.framing import LineSplitter, Oversized, text_of
 
 #: Longest line that is kept whole, in bytes; a longer one is cut.
 LONGEST_LINE = 64 * 1024
@@ -17,6 +17,8 @@ TAIL, TAIL_LINE = 30, 500
 _BEHIND = re.compile(r"at |\d+: |[}\]]|Node\.js v\d")
 #: What tells one, as in "TypeError: ", "Error [ERR_X]: ", "[Error: " and "FATAL ERROR: ".
 _ERROR = re.compile(r"\W*(\w+ )?\w*(error|exception|rejection)\b[^:]*: ", re.IGNORECASE)
+#: What frames, rules and logos are drawn with, with which some servers introduce themselves.
+_DRAWN = "".join(map(chr, range(0x2500, 0x25A0))) + " \t"
 
 
 class Stderr(asyncio.Protocol):
@@ -26,7 +28,7 @@ class Stderr(asyncio.Protocol):
         self, loop: asyncio.AbstractEventLoop, on_line: Callable[[bytes], None], on_ended: Callable[[], None]
     ) -> None:
         self._loop = loop
-        self._splitter = LineSplitter(LONGEST_LINE)
+        self._splitter = LineSplitter(LONGEST_LINE, text_of)
         self._on_line = on_line
         self._on_ended = on_ended
         self.is_open = True
@@ -40,10 +42,16 @@ class Stderr(asyncio.Protocol):
         """The last one that is not blank, or the error before it where it is only what stands behind one; empty where
         there is none.
         """
-        lines = [line.strip() for line in reversed(self.tail) if line.strip()]
-        if not lines or not _BEHIND.match(lines[0]):
-            return lines[0] if lines else ""
-        return next((line for line in lines if _ERROR.match(line)), lines[0])
+        lines = self.words[::-1]
+        if lines and _BEHIND.match(lines[0]):
+            return next((line for line in lines if _ERROR.match(line)), lines[0])
+        begun = [line.strip(_DRAWN) for line in reversed(self.tail) if not line[:1].isspace()]  # the others go on
+        return next(filter(None, begun + lines), "")
+
+    @property
+    def words(self) -> list[str]:
+        """The last lines that say anything, without what is drawn around them."""
+        return list(filter(None, (line.strip(_DRAWN) for line in self.tail)))
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""

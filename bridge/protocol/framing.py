@@ -10,6 +10,7 @@ limit is dropped as it arrives, reported once, and reading goes on behind it: on
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -28,16 +29,36 @@ HEAD_BYTES = 1024
 BUFFERED = 8 * 1024 * 1024
 
 
+def message_of(line: bytes) -> bytes:
+    """Return a line without a carriage return (Windows children), surrounding blanks, which JSON does not mind either,
+    and the byte order mark with which .NET begins (RFC 8259, 8.1: a parser may ignore it).
+    """
+    if line and line[0] not in _TRIMMED and line[-1] not in _TRIMMED:
+        return line
+    return line.strip(_BLANKS).removeprefix(_MARK)
+
+
+def text_of(line: bytes) -> bytes:
+    """Return a line for people as it was written, without the blanks at its end."""
+    return line.rstrip(_BLANKS)
+
+
+_MARK = b"\xef\xbb\xbf"
+_BLANKS = b" \t\r"
+_TRIMMED = _BLANKS + _MARK[:1]
+
+
 class LineSplitter:
     """Cuts a byte stream into lines without their line ends; blank lines are left out.
 
-    ``limit`` is the longest line in bytes.
+    ``limit`` is the longest line in bytes, ``trim`` takes from a line what is not meant.
     """
 
-    __slots__ = ("_buffer", "_parts", "_size", "limit")
+    __slots__ = ("_buffer", "_parts", "_size", "_trim", "limit")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, trim: Callable[[bytes], bytes] = message_of) -> None:
         self.limit = limit
+        self._trim = trim
         self._parts: list[bytes] = []
         self._buffer: io.BytesIO | None = None
         self._size = 0
@@ -54,7 +75,7 @@ class LineSplitter:
             self._keep(data)
             return []
         if end == len(data) - 1 and not self._size and end <= self.limit:  # one line in one piece, as most come
-            line = _trim(data[:end])
+            line = self._trim(data[:end])
             return [line] if line else []
         first, *rest = data.split(b"\n")
         self._keep(first)
@@ -86,7 +107,7 @@ class LineSplitter:
     def _take(self) -> bytes | Oversized:
         size, line = self._size, self._joined()
         self._size = 0
-        return _oversized(line, size) if size > self.limit else _trim(line)
+        return _oversized(line, size) if size > self.limit else self._trim(line)
 
     def _joined(self) -> bytes:
         """Return what has been kept, and forget it."""
@@ -99,7 +120,7 @@ class LineSplitter:
     def _measured(self, line: bytes) -> bytes | Oversized:
         if len(line) > self.limit:
             return _oversized(line, len(line))
-        return _trim(line)
+        return self._trim(line)
 
 
 def _ends(line: bytes) -> bytes:
@@ -109,17 +130,3 @@ def _ends(line: bytes) -> bytes:
 
 def _oversized(ends: bytes, size: int) -> Oversized:
     return Oversized(ends[:HEAD_BYTES], size, ends[HEAD_BYTES:][-HEAD_BYTES:])
-
-
-def _trim(line: bytes) -> bytes:
-    """Without a carriage return (Windows children), surrounding blanks, which JSON does not mind either, and the byte
-    order mark with which .NET begins (RFC 8259, 8.1: a parser may ignore it).
-    """
-    if line and line[0] not in _TRIMMED and line[-1] not in _TRIMMED:
-        return line
-    return line.strip(_BLANKS).removeprefix(_MARK)
-
-
-_MARK = b"\xef\xbb\xbf"
-_BLANKS = b" \t\r"
-_TRIMMED = _BLANKS + _MARK[:1]

@@ -100,6 +100,12 @@ async def test_stderr_is_drained_and_its_end_is_remembered(start: Start) -> None
     assert it.child.last_words == " | ".join(str(number) for number in range(71, 101))
 
 
+async def test_lines_of_stderr_stay_as_they_were_written(start: Start) -> None:
+    it = await start("printf 'a:\\n  - 1  \\r\\n\\tb\\n' >&2")
+    await it.ended.wait()
+    assert it.errors == ["a:", "  - 1", "\tb"]
+
+
 FRAMES = "\n".join(f"{number:2}: 0x195e476 [npm exec server]" for number in range(1, 19))
 
 
@@ -121,6 +127,12 @@ FRAMES = "\n".join(f"{number:2}: 0x195e476 [npm exec server]" for number in rang
         ("[Error: ENOENT: gone] {\n  errno: -2\n}\n\nNode.js v24.1.0", "[Error: ENOENT: gone] {"),
         ('UnhandledPromiseRejection: This error is "x".\n    at x:1', 'UnhandledPromiseRejection: This error is "x".'),
         ("1: x.js:1:9\n2: y.js:1:9", "2: y.js:1:9"),
+        (
+            "[12:35:33] INFO  Starting server 'x' with   x.py:241\n                 transport 'stdio'\n",
+            "[12:35:33] INFO  Starting server 'x' with   x.py:241",
+        ),
+        ("╭───╮\n│ no config │\n│ ▄▀ █│\n╰───╯\n", "no config"),
+        ("  only this", "only this"),
     ],
 )
 async def test_the_last_words_are_the_error_and_not_its_stack(start: Start, said: str, last: str) -> None:
