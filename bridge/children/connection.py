@@ -42,9 +42,11 @@ question_numbers = itertools.count(1)
 #: Lines of a child that are no JSON-RPC are logged up to this many characters.
 SHOWN = 200
 
-#: So many lines that are skipped are shown one by one, then one of so many: some servers write their log there.
+#: So many lines that are skipped are shown one by one, then one whenever their number has doubled: some servers write
+#: their log there, and some programs write as fast as they can.
 SAID = 20
-SAID_EVERY = 1000
+#: So many of them before a program has answered its greeting, and it is none that ever will.
+MOST_BABBLE = 100_000
 #: What stands before such a line in the log of its server.
 NO_MESSAGE = b"on stdout, no JSON-RPC: "
 #: What the log says of it, with server, count, reason and line; ``doctor`` listens for it.
@@ -290,12 +292,16 @@ class ChildConnection:
     def _echoed(self, question: int, method: str) -> None:
         """What was started sends back what it is sent: nobody but a client asks this. It is no server to wait for."""
         why = f"it sends back what it is sent ({method}), so it is no MCP server; look at its command and args"
+        if not self._is_no_server(why):
+            self.refuse(question, f"{method} is for clients to ask")
+
+    def _is_no_server(self, why: str) -> bool:
+        """End what greets a program that will never answer; False where it has answered already."""
         greetings = [exchange for exchange in self._mux.exchanges if exchange.greets]
         for exchange in greetings:
             self._mux.close(exchange.number)
             self._lose(exchange, NoServer(self.server, why))
-        if not greetings:
-            self.refuse(question, f"{method} is for clients to ask")
+        return bool(greetings)
 
     def _broken(self, line: bytes, rejection: Rejection) -> None:
         """A line that is no message. What it is meant to answer would wait for ever; the rest is skipped."""
@@ -304,11 +310,13 @@ class ChildConnection:
                 self._line(item)
             return
         self.skipped += 1
-        if self.skipped <= SAID or self.skipped % SAID_EVERY == 0:
+        if self.skipped <= SAID or not self.skipped & (self.skipped - 1):
             shown = ascii(line[:SHOWN].decode(errors="replace"))
             log.warning(SKIPPED, self.server, self.skipped, rejection, shown)
             self._first_skipped = self._first_skipped or shown
             self._log_line(NO_MESSAGE + line[:SHOWN])
+        if self.skipped == MOST_BABBLE and self._is_no_server(f"it is no MCP server{self._babble()}"):
+            return
         why = f'server "{self.server}" answered with what cannot be passed on: {rejection}'
         self._fail(messages.id_in_broken(line), why)
 
@@ -370,6 +378,7 @@ class ChildConnection:
             self._watch(seconds).start(exchange)
             return
         why = f'server "{self.server}" gave neither answer nor progress for {seconds:g} s (requestTimeout)'
+        log.warning("%s; its %s is given up", why, exchange.request.method)
         self.abandon(exchange, Rejection(Fault.TIMED_OUT, why))
 
     def _slow_start(self, exchange: Exchange, seconds: float) -> None:

@@ -97,7 +97,7 @@ class ChildProcess:
     @property
     def last_words(self) -> str:
         """The last lines of its stderr, in one line."""
-        return " | ".join(self._stderr.tail)
+        return " | ".join(self._stderr.words)
 
     @property
     def stderr_at(self) -> float:
@@ -158,6 +158,7 @@ class ChildProcess:
     def kill(self) -> None:
         """SIGKILL to the group, now: for a bridge that has no time left."""
         if self._process is not None and not self.exited.done():
+            self._asked_to_end = True
             self._signal_group(signal.SIGKILL)
 
     def _was_the_last(self) -> bool:

@@ -120,12 +120,23 @@ def _read(data: bytes | bytearray) -> _Envelope | Request | Notification:
         raise Rejection(Fault.NOT_JSON, f"parse error: not UTF-8 at byte {error.start}") from None
     except msgspec.ValidationError as error:
         if data.lstrip()[:1] == b"[":
-            raise Rejection(Fault.BATCH, "batches are not supported; send one message") from None
+            raise _refused_array(data) from None
         raise Rejection(Fault.NOT_A_MESSAGE, f"not a JSON-RPC message: {_lower(error)}") from None
     except msgspec.DecodeError as error:
         raise Rejection(Fault.NOT_JSON, f"parse error: {_lower(error)}") from None
     except RecursionError:
         raise Rejection(Fault.NOT_JSON, "parse error: nested too deeply") from None
+
+
+def _refused_array(data: bytes | bytearray) -> Rejection:
+    """Why an array is no message; a line of a log may begin like one (``[INFO] ready``)."""
+    try:
+        _items.decode(data)
+    except msgspec.DecodeError as error:
+        return Rejection(Fault.NOT_JSON, f"parse error: {_lower(error)}")
+    except RecursionError:
+        return Rejection(Fault.NOT_JSON, "parse error: nested too deeply")
+    return Rejection(Fault.BATCH, "batches are not supported; send one message")
 
 
 def parse_batch(data: bytes, most: int) -> list[Message | Rejection]:

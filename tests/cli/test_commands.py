@@ -49,6 +49,7 @@ async def test_a_second_signal_kills(serve: Serve, http: aiohttp.ClientSession) 
         [child] = below_of(served)
         assert await served.stop() == 1
         assert not child.is_running() or child.status() == "zombie"
+        assert "ended by itself" not in "".join(served.lines)
 
 
 @pytest.mark.slow

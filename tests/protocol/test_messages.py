@@ -189,11 +189,16 @@ def test_an_id_stays_the_text_it_was_written_in(id_: bytes) -> None:
     assert messages.response_line(Response(message.id, result=b"{}")) == b'{"jsonrpc":"2.0","id":%b,"result":{}}' % id_
 
 
-@pytest.mark.parametrize("data", [b"[]", b"  [1]", b'[{"jsonrpc":"2.0","id":1,"method":"x"}]', b"[" * DEEP])
+@pytest.mark.parametrize("data", [b"[]", b"  [1]", b'[{"jsonrpc":"2.0","id":1,"method":"x"}]'])
 def test_a_batch_is_refused_by_name(data: bytes) -> None:
     rejection = refusal(data)
     assert rejection.fault is Fault.BATCH
     assert str(rejection) == "batches are not supported; send one message"
+
+
+def test_what_only_begins_like_a_batch_is_no_json() -> None:
+    assert str(refusal(b"[INFO] ready")).startswith("parse error: JSON is malformed: ")
+    assert refusal(b"[INFO] ready").fault is refusal(b"[" * DEEP).fault is Fault.NOT_JSON
 
 
 @pytest.mark.parametrize(

@@ -243,11 +243,14 @@ async def test_a_megabyte_passes_both_ways_untouched(bridge: Running) -> None:
     assert (await session.call("echo", text=text))["result"] == {"text": text}
 
 
-async def test_silence_beyond_the_request_timeout_ends_the_call_and_cancels_it(start_bridge: StartBridge) -> None:
+async def test_silence_beyond_the_request_timeout_ends_the_call_and_cancels_it(
+    start_bridge: StartBridge, caplog: pytest.LogCaptureFixture
+) -> None:
     bridge = await start_bridge(REQUEST_TIMEOUT_MS=500)
     session = await bridge.session()
     answer = await session.call("never", 5)
     assert "neither answer nor progress for 0.5 s" in answer["error"]["message"]
+    assert "for 0.5 s (requestTimeout); its tools/call is given up" in caplog.text
     assert len((await session.call("cancelled"))["result"]["cancelled"]) == 1
 
 
