@@ -38,10 +38,14 @@ class Flights(Generic[K, V]):
         """Wait until all that is asked has an answer."""
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def close(self) -> None:
+    def cancel(self) -> None:
         """Ask nothing more."""
         for task in self._tasks.values():
             task.cancel()
+
+    async def close(self) -> None:
+        """Ask nothing more, and wait for the end of that."""
+        self.cancel()
         await self.settle()
 
     def _answered(self, key: K, task: asyncio.Task[V]) -> None:

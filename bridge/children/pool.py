@@ -184,10 +184,12 @@ class ChildPool:
         self._launcher = self._new_launcher()
 
     def retire(self) -> None:
-        """Serve only who holds a child; when the last one has ended, nothing is left. The configuration has changed."""
+        """Serve only who holds a child that is ready; when the last one has ended, nothing is left. The configuration
+        has changed: who waits for a start may ask the pool that came after this one.
+        """
         self._retiring = True
         for child in self.children:
-            if child.holders == 0:
+            if child.holders == 0 or not child.ready.done():
                 child.stop()
         if not self.children:
             self._retired()

@@ -18,7 +18,7 @@ from bridge.children.upseat import UpSeat
 from bridge.children.variables import OwnVariables
 from bridge.config.server import ALL_SERVERS, ServerConfig
 from bridge.process.pressure import Reading
-from bridge.protocol.errors import AtCapacity, Fault, OtherEra, Rejection
+from bridge.protocol.errors import AtCapacity, BridgeError, Fault, OtherEra, Rejection
 from bridge.protocol.states import ChildState
 
 
@@ -142,10 +142,15 @@ class Registry:
         while True:
             pool = self.pool(server)
             sharing = with_variables(choose(self.entries[server], need, owner, words), variables)
-            seat = await self._seat(pool, server, sharing, asker or owner)
+            try:
+                seat = await self._seat(pool, server, sharing, asker or owner)
+            except BridgeError:
+                if self._pools.get(server) is pool:
+                    raise
+                continue  # the configuration has changed meanwhile
             if self._pools.get(server) is pool:
                 return seat
-            seat.release()  # the configuration has changed meanwhile
+            seat.release()
 
     async def _seat(self, pool: ChildPool, server: str, sharing: Sharing, asker: str) -> Seat:
         modern = with_variables(MODERN, sharing.variables)

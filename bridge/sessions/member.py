@@ -132,6 +132,7 @@ class Member:
     def release(self) -> None:
         """Give the child back."""
         self.is_released = True
+        self._opening.cancel()
         if self._seat is not None:
             self._seat.on_closed = _nothing
             self._seat.release()

@@ -254,3 +254,23 @@ async def test_a_call_that_waits_for_its_user_goes_on_though_its_server_is_of_an
     answer = await client.ask("tools/call", 2, name="ask", arguments={}, **retry)
     assert answer.get("result", {}).get("answer") == {"action": "decline"}, answer
     await until(lambda: len(bridge.service.core.registry.children()) == 1)  # that of before has ended
+
+
+@pytest.mark.parametrize("face", ["bridge", "modern"])
+async def test_who_waits_for_a_start_gets_the_server_of_the_new_configuration(
+    start_bridge: StartBridge, face: str
+) -> None:
+    never: dict[str, Any] = {"command": "sleep", "args": ["1000"], "childEra": "handshake"}
+    bridge = await start_bridge({"a": never, "b": never})
+
+    async def ping(server: str) -> Any:
+        if face == "bridge":
+            return await bridge.bridge_call(server, "ping")
+        return await ModernClient(bridge, server).ask("tools/list")
+
+    waiting, hopeless = asyncio.create_task(ping("a")), asyncio.create_task(ping("b"))
+    await until(lambda: len(bridge.service.core.registry.children()) == 2)
+    bridge.service.reload(read(a=peer()))
+    assert "error" not in await waiting
+    assert 'no server "b" is served' in (await hopeless)["error"]["message"]
+    await has_ended(bridge, "b")

@@ -14,7 +14,20 @@ import pytest
 from bridge.auth import tokens
 from bridge.config.servers import Servers, parse_servers
 from bridge.observe import audit
-from tests.conftest import ACCEPT, INITIALIZE, PEERS, Running, Session, StartBridge, events, last, message, peer, tool
+from tests.conftest import (
+    ACCEPT,
+    INITIALIZE,
+    PEERS,
+    Running,
+    Session,
+    StartBridge,
+    events,
+    in_time,
+    last,
+    message,
+    peer,
+    tool,
+)
 
 BROKEN = {"command": sys.executable, "args": ["-c", "raise SystemExit(3)"]}
 
@@ -318,6 +331,19 @@ async def test_a_slow_server_is_announced_when_it_is_there(start_bridge: StartBr
         assert "list_changed" in (await anext(stream))["method"]
         while await names(session) != ["slow__t", "b__t"]:
             assert "list_changed" in (await anext(stream))["method"]
+
+
+NEVER_READY = {"command": "sleep", "args": ["1000"]}
+
+
+async def test_a_start_that_nobody_waits_for_any_more_ends_with_its_session(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"slow": NEVER_READY}, AGGREGATE_PATIENCE_MS=100)
+    session = await everything(bridge)
+    [child] = bridge.service.core.registry.children()
+    async with session.delete() as response:
+        assert response.status == 204
+    async with in_time():
+        await child.ended.wait()
 
 
 async def test_without_initialize_and_in_batches(start_bridge: StartBridge) -> None:
