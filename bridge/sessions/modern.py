@@ -126,7 +126,7 @@ class ModernCalls:
                 self._registry.learn(server, modern=True)
                 return entry
         entry = await self._clients.client(server, principal)
-        if self._registry.speaks_modern(server) is False:
+        if self._registry.speaks_handshake(server):
             return entry
         entry = await self._clients.client(server, "", Need.MODERN, principal)  # it has refused initialize just now
         self._registry.learn(server, modern=True)
