@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -281,7 +282,15 @@ class Forked:
 
 
 def _pipes() -> tuple[tuple[IO[bytes], IO[bytes], IO[bytes]], tuple[int, int, int]]:
-    """Return our ends of three pipes, and the child's."""
-    stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
+    """Return our ends of three pipes, and the child's. Raises :class:`ZygoteError`."""
+    made: list[tuple[int, int]] = []
+    try:
+        for _ in range(3):
+            made.append(os.pipe())
+    except OSError as error:
+        for fd in itertools.chain(*made):
+            os.close(fd)
+        raise ZygoteError(f"there are no pipes for its child: {error.strerror}") from None
+    stdin, stdout, stderr = made
     ours = (FileIO(stdin[1], "w"), FileIO(stdout[0], "r"), FileIO(stderr[0], "r"))
     return ours, (stdin[0], stdout[1], stderr[1])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from bridge.process.foreign.zygote import first_imports
+from bridge.process.foreign.zygote import changes_nothing, first_imports
 from bridge.process.spawn import Command
+from bridge.process.zygote import ZygoteError
 from tests.process.conftest import Grow, Watch, python
 from tests.process.watched import Watched
 
@@ -218,6 +222,60 @@ async def test_asyncio_runs_in_a_child(tmp_path: Path, watch: Watch, grow: Grow)
 )
 def test_what_a_program_imports_first(source: str, package: str, found: list[tuple[str, list[str]]]) -> None:
     assert first_imports(source, package) == found
+
+
+@pytest.mark.parametrize(
+    ("source", "nothing"),
+    [
+        ("", True),
+        ("from a import main\n\nmain()\n", True),
+        ("import a\nX: int = 1\nmcp = a.Server()\n@mcp.tool\ndef f(): a.b = 1\nclass C: pass\nmcp.run()", True),
+        ("import a\nif __name__ == '__main__':\n    a.patch()\n    a.run()", True),
+        ("import a\na.patch()\na.run()", False),
+        ("import a\na.b = 1\na.run()", False),
+        ("import a\na.b: int = 1\na.run()", False),
+        ("import a\nif a: a.patch()\na.run()", False),
+        ("import a\nfor x in a: x.patch()\na.run()", False),
+    ],
+)
+def test_what_a_program_does_between_its_imports_and_its_last_line(source: str, nothing: bool) -> None:
+    assert changes_nothing(source) is nothing
+
+
+async def test_what_a_program_patches_is_patched_in_what_its_libraries_import_when_they_are_used(
+    folder: Path, watch: Watch, grow: Grow
+) -> None:
+    (folder / "s.py").write_text(
+        "import anyio, asyncio\n"
+        "asyncio.current_task = print\n"
+        "import anyio._backends._asyncio\n"
+        "print(anyio._backends._asyncio.current_task is print)\n"
+    )
+    assert await (await watch(python(folder), await grow(python(folder)))).line() == "True"
+
+
+async def test_no_descriptor_is_lost_where_there_are_none_for_all_pipes(
+    tmp_path: Path, watch: Watch, grow: Grow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s.py").write_text("print(1)\n")
+    zygote = await grow(python(tmp_path))
+    made = [os.pipe(), os.pipe()]
+    pipes = iter(made)
+
+    def pipe() -> tuple[int, int]:
+        found = next(pipes, None)
+        if found is None:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pipe", pipe)
+        with pytest.raises(ZygoteError, match="there are no pipes for its child: Too many open files"):
+            await zygote.fork()
+    for fd in itertools.chain(*made):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    assert await (await watch(python(tmp_path), zygote)).line() == "1"
 
 
 async def test_a_list_of_modules_is_imported_instead(folder: Path, watch: Watch, grow: Grow) -> None:

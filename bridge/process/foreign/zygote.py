@@ -115,7 +115,8 @@ class Program:
         elif self.source is not None:
             for name, members in first_imports(self.source, self.package):
                 __import__(name, {}, {}, members)
-            import_when_used()
+            if changes_nothing(self.source):
+                import_when_used()
 
     def run(self) -> None:
         """Run it, in ``__main__``."""
@@ -188,6 +189,28 @@ def first_imports(source: str | bytes, package: str) -> list[tuple[str, list[str
 def _does_nothing(node: ast.stmt) -> bool:
     """A docstring, or a constant that is given a name."""
     return isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Constant)
+
+
+def changes_nothing(source: str | bytes) -> bool:
+    """Whether nothing between a program's imports and its last line could change a library that it has imported.
+
+    What is called there may patch one (``nest_asyncio.apply()``), and what is imported before that would not know.
+    """
+    *before, last = ast.parse(source).body or [ast.Pass()]
+    return all(map(_only_defines, before)) and (isinstance(last, ast.Expr) or _only_defines(last))
+
+
+def _only_defines(node: ast.stmt) -> bool:
+    """An import, a definition, a name that is given to a value, or what is done where the program is the main one."""
+    if isinstance(node, ast.Assign):
+        return all(isinstance(target, ast.Name) for target in node.targets)
+    if isinstance(node, ast.AnnAssign):
+        return isinstance(node.target, ast.Name)
+    if isinstance(node, ast.If):
+        asked = getattr(node.test, "left", None)
+        return isinstance(asked, ast.Name) and asked.id == "__name__"
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Pass)
+    return isinstance(node, kinds) or _does_nothing(node)
 
 
 def import_when_used() -> None:
