@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Callable
 from time import perf_counter
 
@@ -36,8 +37,9 @@ from bridge.protocol.subscriptions import named, wants
 
 log = logging.getLogger(__name__)
 
-#: Ids under which the questions of all children reach clients.
-question_numbers = itertools.count(1)
+#: Ids under which the questions of all children reach clients. A session that outlives its bridge must not hear one of
+#: them again (specification, basic protocol: ids are used once), so each bridge begins where its time does.
+question_numbers = itertools.count(time.time_ns() // 1000)
 
 #: Lines of a child that are no JSON-RPC are logged up to this many characters.
 SHOWN = 200
