@@ -137,12 +137,16 @@ class ChildProcess:
         """End the child and everything it started: ask, wait, insist.
 
         End-of-file, ``patience`` seconds, SIGTERM to the group, ``patience`` seconds, SIGKILL to the whole tree. What
-        the child leaves behind in its group, or had started outside of it, is ended too.
+        the child leaves behind in its group, or had started outside of it, is ended too; of one that was forked and has
+        ended by itself only what is in its group.
         """
         if self._process is None:
             return
         tree = ProcessTree(self._process.pid)
-        if may_have_children(self._process.pid):
+        if self.exited.done():
+            if self._process.mark:
+                await self._loop.run_in_executor(None, tree.look_for, self._process.mark)
+        elif may_have_children(self._process.pid):
             await self._loop.run_in_executor(None, tree.look)
         self.close_stdin()
         if not await self._exits_within(patience):

@@ -14,7 +14,7 @@ from typing import IO, Protocol
 
 from bridge.process.limits import NO_LIMITS, Limits
 from bridge.process.sandbox import FREE, Confinement, confined, tools_of
-from bridge.process.watchdog import marked
+from bridge.process.watchdog import mark_of_child, marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,12 @@ class SpawnError(Exception):
 class Process(Protocol):
     """A program that has been started, whoever is its parent. It leads a session and a process group.
 
-    ``pipes`` are our ends of its stdin, stdout and stderr.
+    ``pipes`` are our ends of its stdin, stdout and stderr. ``mark`` is what its environment holds and that of all that
+    it has started, and nobody else's; empty where there is no such thing.
     """
 
     pid: int
+    mark: str
     pipes: tuple[IO[bytes], IO[bytes], IO[bytes]]
 
     @property
@@ -75,12 +77,13 @@ Start = Callable[[Command], Awaitable[Process]]
 class Spawned:
     """A program whose parent we are."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], mark: str) -> None:
         assert popen.stdin is not None
         assert popen.stdout is not None
         assert popen.stderr is not None
         self.pid = popen.pid
         self.pipes: tuple[IO[bytes], IO[bytes], IO[bytes]] = (popen.stdin, popen.stdout, popen.stderr)
+        self.mark = mark
         self.is_ours = self.keeps_number = True
         self._popen = popen
 
@@ -125,24 +128,24 @@ def spawn(command: Command) -> Spawned:
     however large the bridge is.
     """
     argv = command.argv if command.confinement is FREE else _confined(command)
+    mark = mark_of_child()
     try:
-        return Spawned(
-            subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=marked(command.env),
-                cwd=command.cwd,
-                pass_fds=command.fds,
-                start_new_session=True,
-                bufsize=0,
-            )
+        popen = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=marked(command.env, mark),
+            cwd=command.cwd,
+            pass_fds=command.fds,
+            start_new_session=True,
+            bufsize=0,
         )
     except OSError as error:
         raise SpawnError(_why(command, error)) from None
     except ValueError as error:  # a NUL byte in an argument or in the environment
         raise SpawnError(f"cannot start {command.argv[0]!r}: {error}") from None
+    return Spawned(popen, mark)
 
 
 def program_file(command: Command) -> Path | None:

@@ -13,6 +13,8 @@ import time
 
 import psutil
 
+from bridge.process.foreign.watchdog import left_behind
+
 #: Seconds between two looks at whether they have ended.
 POLL = 0.01
 
@@ -115,6 +117,12 @@ class ProcessTree:
         """Find what descends from the child now."""
         with contextlib.suppress(*_UNREADABLE):
             self._known.update(psutil.Process(self.pid).children(recursive=True))
+
+    def look_for(self, mark: str) -> None:
+        """Find what carries the mark of a child that has ended: nobody knows any more what descended from it."""
+        for pid in left_behind(lambda found: found == mark):
+            with contextlib.suppress(*_UNREADABLE):
+                self._known.add(psutil.Process(pid))
 
     def refresh(self) -> bool:
         """Add what is in the child's group or below a known process by now; tell whether anything lives."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import os
 import secrets
@@ -17,25 +18,31 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bridge.process.foreign import watchdog
-from bridge.process.foreign.watchdog import MARK
+from bridge.process.foreign.watchdog import MARK, is_of
 
 log = logging.getLogger(__name__)
 
 #: Seconds for the watchdog to end, after everything it could look for has.
 PATIENCE = 2.0
 
+_children = itertools.count(1)
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @functools.cache
 def mark() -> str:
-    """Return what the environment of every child of this process holds as :data:`MARK`."""
+    """Return what begins the :data:`MARK` that the environment of every child of this process holds."""
     return f"{os.getpid()}.{_start_of(os.getpid())}.{_numbering()}.{secrets.token_hex(8)}"
 
 
-def marked(env: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment with the mark in it."""
-    return {**env, MARK: mark()}
+def mark_of_child() -> str:
+    """Return the mark of one more child."""
+    return f"{mark()}.{next(_children)}"
+
+
+def marked(env: Mapping[str, str], own: str) -> dict[str, str]:
+    """Return an environment with a mark in it."""
+    return {**env, MARK: own}
 
 
 def sweep() -> int:
@@ -51,7 +58,7 @@ def orphans() -> set[int]:
 def _is_orphaned(found: str) -> bool:
     pid, _, rest = found.partition(".")
     start, _, rest = rest.partition(".")
-    if found == mark() or not pid.isdecimal() or rest.partition(".")[0] != _numbering():
+    if is_of(mark(), found) or not pid.isdecimal() or rest.partition(".")[0] != _numbering():
         return False
     return start != _start_of(int(pid))
 

@@ -26,7 +26,7 @@ from bridge.process.child import ChildProcess
 from bridge.process.limits import NO_LIMITS
 from bridge.process.program import python_program
 from bridge.process.python import NotPython
-from bridge.process.spawn import Command, SpawnError
+from bridge.process.spawn import Command, Process, SpawnError, spawn
 from bridge.process.tree import open_pidfd, wait_by_looking
 from bridge.protocol.framing import Oversized
 
@@ -170,6 +170,7 @@ class Zygote:
             self._process = ChildProcess(
                 replace(self._command, argv=argv, fds=(number,), limits=NO_LIMITS),
                 limit=_MESSAGE,
+                start=_start_unmarked,
                 on_line=self._printed,
                 on_stderr=self._on_print,
                 on_end=self._gone,
@@ -255,6 +256,7 @@ class Forked:
     """A child of a zygote."""
 
     is_ours = False
+    mark = ""
 
     def __init__(self, zygote: Zygote, pid: int, pipes: tuple[IO[bytes], IO[bytes], IO[bytes]]) -> None:
         self.pid = pid
@@ -279,6 +281,13 @@ class Forked:
         """Let the system forget it."""
         self._reaped = True
         self._zygote.reap(self.pid)
+
+
+async def _start_unmarked(command: Command) -> Process:
+    """Start a zygote. Its mark is that of its children too, who go on without it."""
+    process = spawn(command)
+    process.mark = ""
+    return process
 
 
 def _pipes() -> tuple[tuple[IO[bytes], IO[bytes], IO[bytes]], tuple[int, int, int]]:

@@ -225,6 +225,24 @@ async def test_a_grandchild_that_ignores_sigterm_is_gone_when_the_stop_is_over(s
     assert not lives(grandchild)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells the environment of a process")
+@pytest.mark.usefixtures("kernel")
+async def test_what_a_child_that_has_ended_by_itself_had_started_elsewhere_ends_too(start: Start) -> None:
+    program = (
+        "import subprocess, sys; p = subprocess.Popen(['sleep', '1000'], start_new_session=True); "
+        "print(p.pid, flush=True); sys.stdin.readline(); sys.exit(7)"
+    )
+    it, other = await start(program, python=True), await start(program, python=True)
+    left, others = int(await it.line()), int(await other.line())
+    it.child.write(b"end")
+    await it.ended.wait()
+    assert lives(left)
+    await it.child.stop(5)
+    assert it.child.returncode == 7
+    assert not lives(left)
+    assert lives(others)
+
+
 @pytest.mark.usefixtures("kernel")
 async def test_a_grandchild_that_a_thread_has_started_ends_too(start: Start) -> None:
     it = await start(
@@ -247,7 +265,7 @@ async def test_a_child_that_has_started_nothing_is_stopped_without_a_look_at_oth
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     it = await start("exec cat")
-    for name in ("look", "refresh"):
+    for name in ("look", "look_for", "refresh"):
         monkeypatch.setattr(ProcessTree, name, lambda _tree: pytest.fail("it was looked for what is not there"))
     await it.child.stop(60)
     assert it.child.returncode == 0

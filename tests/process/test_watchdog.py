@@ -11,13 +11,14 @@ import psutil
 import pytest
 
 from bridge.process.foreign.watchdog import mark_of
-from bridge.process.watchdog import mark, marked, orphans
+from bridge.process.watchdog import mark, mark_of_child, marked, orphans
 
 #: A bridge's child whose bridge has ended, or waits for the end of its input like one that lives.
 BRIDGE = """
 import os, subprocess, sys
-from bridge.process.watchdog import marked
-child = subprocess.Popen(["sleep", "60"], env=marked(os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+from bridge.process.watchdog import mark_of_child, marked
+env, quiet = marked(os.environ, mark_of_child()), subprocess.DEVNULL
+child = subprocess.Popen(["sleep", "60"], env=env, stdin=quiet, stdout=quiet)
 print("up", child.pid, flush=True)
 if sys.argv[1] == "lives":
     sys.stdin.read()
@@ -71,12 +72,14 @@ def test_the_children_of_a_bridge_are_orphans_when_it_has_ended(state: str) -> N
 
 
 def test_what_carries_our_own_mark_is_no_orphan() -> None:
-    program = ["sh", "-c", "echo up; read end"]
-    with subprocess.Popen(program, env=marked(os.environ), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    program, env = ["sh", "-c", "echo up; read end"], marked(os.environ, mark_of_child())
+    with subprocess.Popen(program, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == b"up\n"  # before that it may have no environment yet
-            assert mark_of(child.pid) == mark()
+            found = mark_of(child.pid)
+            assert found is not None
+            assert found.startswith(f"{mark()}.")
             assert child.pid not in orphans()
         finally:
             child.kill()

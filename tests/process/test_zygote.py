@@ -41,7 +41,7 @@ facts = {
     "main's": [type(__builtins__).__name__, globals().get("__cached__"), type(__loader__).__name__,
                getattr(__loader__, "name", None), __spec__ and [__spec__.name, __spec__.origin]],
     "cwd": os.getcwd(),
-    "env": dict(os.environ),
+    "env": {name: value for name, value in os.environ.items() if name != "MCP_BRIDGE_RUN"},  # each has its own
     "streams": [stream(sys.stdin), stream(sys.stdout), stream(sys.stderr), sys.stdin is sys.__stdin__],
     "signals": [repr(signal.getsignal(n)) for n in range(1, 32)],
     "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),

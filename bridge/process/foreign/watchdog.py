@@ -40,6 +40,11 @@ def mark_of(pid: int) -> str | None:
     return found[0][len(_PREFIX) :].decode(errors="replace") if found else None
 
 
+def is_of(bridge: str, found: str) -> bool:
+    """Whether a mark is that of a bridge, or of one of its children."""
+    return found == bridge or found.startswith(bridge + ".")
+
+
 def parent_and_start(pid: int) -> tuple[int, str] | None:
     """Return the parent of a process and when it began, in ticks since boot; None when it has ended."""
     try:
@@ -97,7 +102,7 @@ def main() -> None:
     mark = sys.argv[1]
     while os.read(0, 4096):
         pass
-    end_all(lambda: left_behind(lambda found: found == mark))
+    end_all(lambda: left_behind(lambda found: is_of(mark, found)))
 
 
 if __name__ == "__main__":
