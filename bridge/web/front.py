@@ -24,6 +24,7 @@ from bridge.web.prebuilt import Prebuilt
 from bridge.web.principal import Challenge, name_of
 from bridge.web.proxy import client_of
 from bridge.web.server import Handler
+from bridge.web.strangers import Strangers
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Front:
         self._limits = limits
         self._guards = guards
         self._is_audited = audit.is_on()
+        self._strangers = Strangers()
         self._base = base + "/"
         self._posts = posts
         self._servers = servers
@@ -113,8 +115,11 @@ class Front:
             response = answer_to(self._guards.challenge(challenge, request), request)
         except Exception as error:
             response = answer_to(error, request)
-        if self._is_audited and response.status >= 400 and WHY in response:
-            _record(request, response)
+        if response.status >= 400 and WHY in response:
+            if response.status in (401, 403):
+                self._strangers.refused(client_of(request), response.status, response[WHY])
+            if self._is_audited:
+                _record(request, response)
         if origin is not None and self._guards.lets_in(request, origin):  # a refusal too is for its page to see
             if isinstance(response, Prebuilt):
                 response.share(origin)

@@ -233,6 +233,9 @@ class SessionsFace:
                 return alike[0]
             if alike:
                 raise Rejection(Fault.CONFLICT, f"{len(alike)} sessions begin like that; give more of the id")
+            if any(session_id in (each.key, each.session.label) for pool in self._pools for each in pool.entries()):
+                why = "this is a client of the bridge's own: it ends when it has idled for its TTL, and with its server"
+                raise Rejection(Fault.UNKNOWN_SESSION, why)
         raise Rejection(Fault.UNKNOWN_SESSION, "there is no such session, or no longer")
 
     def _row(self, pool: AnyPool, entry: Entry[Any], principal: Principal) -> dict[str, Any]:

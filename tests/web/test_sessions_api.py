@@ -289,3 +289,11 @@ async def test_the_beginning_of_an_id_is_enough_for_who_administers(start_bridge
         assert await status_of(bridge, "DELETE", f"{API}/{begins}") == 409
     assert await status_of(bridge, "DELETE", f"{API}/b14b8ba3-o") == 204
     assert await status_of(bridge, "DELETE", f"{API}/b14b8ba3") == 204
+
+
+async def test_the_bridges_own_clients_are_told_from_what_is_not_there(bridge: Running) -> None:
+    await bridge.bridge_call("peer", "ping")
+    [label] = [row["session_id"] for row in await bridge.get("/sessions") if row["pool"] == "bridge"]
+    for name, why in ((label, "a client of the bridge's own"), ("client_none", "there is no such session")):
+        async with bridge.http.get(f"{bridge.url}{API}/{name}") as response:
+            assert (response.status, why in await response.text()) == (404, True)
