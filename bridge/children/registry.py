@@ -13,6 +13,7 @@ from bridge.children.policy import MODERN, Need, Sharing, choose, with_variables
 from bridge.children.pool import Capacity, ChildPool, no_room
 from bridge.children.restart import Restarts
 from bridge.children.seat import Seat, take_seat
+from bridge.children.startable import why_not
 from bridge.children.traffic import Traffic
 from bridge.children.upseat import UpSeat
 from bridge.children.variables import OwnVariables
@@ -83,7 +84,9 @@ class Registry:
 
     def _new_pool(self, config: ServerConfig) -> ChildPool:
         guard = guard_of(config, None if self._pins is None else self._pins.of(config))
-        return ChildPool(config, self._limits, self._capacity, self._stderr_sink(config.id), guard)
+        pool = ChildPool(config, self._limits, self._capacity, self._stderr_sink(config.id), guard)
+        pool.restarts.last_error = why_not(config)
+        return pool
 
     def speaks_modern(self, server: str) -> bool | None:
         """Whether children of a server speak the modern era; None as long as nobody has asked one.

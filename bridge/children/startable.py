@@ -12,8 +12,13 @@ from bridge.process.spawn import missing_tools, program_file, whole_line
 
 def unstartable(servers: Iterable[ServerConfig]) -> list[str]:
     """Return a line for each of these servers that would not start."""
-    found = ((server.id, unconfined(server) or absent(server)) for server in servers)
+    found = ((server.id, why_not(server)) for server in servers)
     return [f"server {server} will not start: {why}" for server, why in found if why]
+
+
+def why_not(server: ServerConfig) -> str:
+    """Why a server would not start; nothing when it would."""
+    return unconfined(server) or absent(server)
 
 
 def absent(server: ServerConfig) -> str:

@@ -83,3 +83,11 @@ async def test_all_but_health_want_the_token(start_bridge: StartBridge, path: st
     bridge = await start_bridge(ACCESS_TOKEN="sesame")
     async with bridge.http.get(bridge.url + path) as response:
         assert response.status == 401
+
+
+async def test_a_server_whose_program_is_not_there_is_known_to_fail_before_anyone_asks(
+    start_bridge: StartBridge,
+) -> None:
+    bridge = await start_bridge({"gone": {"command": "no-such-thing"}, "peer": peer()})
+    told = {row["id"]: row["last_error"] for row in await bridge.get("/servers")}
+    assert told == {"gone": "command 'no-such-thing' not found on the PATH of its environment", "peer": None}
