@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_address(parser)
     actions = ("ls", "start", "stop", "restart", "reload")
     parser.add_argument("action", nargs="?", choices=actions, default="ls", help="default: ls; reload reads the file")
-    parser.add_argument("ids", nargs="*", metavar="ID", help="server id, for start, stop and restart")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="server id; without one ls lists all")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what the words say; return the exit code. Raises what :meth:`Client.ask` raises."""
     client = Client(options)
     if options.action == "ls":
-        return _list(client, as_json=options.json)
+        return _list(client, options)
     if options.action == "reload":
         return _reload(client, options)
     if not options.ids:
@@ -69,9 +69,13 @@ def _reload(client: Client, options: argparse.Namespace) -> int:
     return 0
 
 
-def _list(client: Client, *, as_json: bool) -> int:
+def _list(client: Client, options: argparse.Namespace) -> int:
     rows = client.ask("GET", "/api/v1/servers")
-    if as_json:
+    if options.ids:
+        if unknown := sorted(set(options.ids) - {row["id"] for row in rows}):
+            raise UsageError(f"servers ls: there is no server {', '.join(unknown)}")
+        rows = [row for row in rows if row["id"] in options.ids]
+    if options.json:
         print(json.dumps(rows, indent=2))
         return 0
     for row in rows:

@@ -49,7 +49,7 @@ class Settings:
     oauth_client_secret: str | None = _setting("OAUTH_CLIENT_SECRET", None, values.text, secret=True)
     allow_unauthenticated: bool = _setting("ALLOW_UNAUTHENTICATED", False, values.flag)
     allowed_origins: tuple[str, ...] = _setting("ALLOWED_ORIGINS", (), values.origins)
-    allowed_hosts: tuple[str, ...] = _setting("ALLOWED_HOSTS", (), values.names)
+    allowed_hosts: tuple[str, ...] = _setting("ALLOWED_HOSTS", (), values.hosts)
     rate_limit: values.Rate | None = _setting("RATE_LIMIT", None, values.rate)
     trust_proxy: tuple[values.Network, ...] = _setting("TRUST_PROXY", (), values.networks)
     base_path: str = _setting("BASE_PATH", "", values.base_path)

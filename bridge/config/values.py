@@ -191,6 +191,15 @@ def origins(value: Any) -> tuple[str, ...]:
     return found
 
 
+def hosts(value: Any) -> tuple[str, ...]:
+    """Read a list of hosts, as the ``Host`` header has them, or ``*``."""
+    found = names(value)
+    if url := next((each for each in found if "/" in each), None):
+        host = url.partition("://")[2].partition("/")[0] or url.strip("/")
+        raise Wanted(f"hosts without scheme and path, such as {host}")
+    return found
+
+
 def globs(value: Any) -> tuple[str, ...]:
     """Read a list of globs of names (``*``, ``?``, ``[abc]``)."""
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):

@@ -243,6 +243,10 @@ async def test_servers_of_a_running_bridge_are_listed_stopped_and_started(tmp_pa
         ["peer", "idle"],
         ["wrong", "invalid"],
     ]
+    code, out, _ = await run(tmp_path, "servers", "ls", "wrong", *where)
+    assert (code, [line.split()[0] for line in out.splitlines()]) == (0, ["SERVER", "wrong"])
+    code, _, err = await run(tmp_path, "servers", "ls", "peer", "none", *where)
+    assert (code, "there is no server none" in err) == (2, True)
     for action, state in (("stop", "stopped"), ("start", "idle"), ("restart", "idle")):
         code, _, _ = await run(tmp_path, "servers", action, "peer", *where)
         assert code == 0

@@ -211,6 +211,8 @@ BAD: list[tuple[str, str, str]] = [
     ("PORT", "65536", whole(0, 65535)),
     ("PORT", "3000.5", whole(0, 65535)),
     ("TOKENS_FILE", " ", "a text that is not empty"),
+    ("ALLOWED_HOSTS", "a,https://b.example:1/x", "hosts without scheme and path, such as b.example:1"),
+    ("ALLOWED_HOSTS", "b.example/", "hosts without scheme and path, such as b.example"),
     ("OAUTH_ISSUER", "https://as.example?x=1", "the https:// address that the server calls itself, which has no ?"),
     *(
         (name, text, URL_WISH)
