@@ -300,7 +300,6 @@ def test_the_tables_hold_every_setting() -> None:
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
         "OTEL_TRACES_EXPORTER",
         "ALLOWED_ORIGINS",
-        "ALLOWED_HOSTS",
         "OAUTH_AUDIENCE",
         "OAUTH_SCOPES",
         "OAUTH_CLIENT_SECRET",
