@@ -94,7 +94,7 @@ class Crowd:
         elif self._audience.hear(message) or (message.method == LOG_MESSAGE and self._attribute(message)):
             pass
         else:
-            log.info("server %s: %s", self._connection.server, message.message[:SHOWN].decode(errors="replace"))
+            note(self._connection.server, message)
 
     def _attribute(self, message: Undirected) -> bool:
         """Hand a log line to the one request that asked for any; with more of them nobody knows whose it is."""
@@ -104,6 +104,11 @@ class Crowd:
         if is_heard(message.message, wanting[0].log_level):
             wanting[0].put(message.message, Kind.NOTE)
         return True
+
+
+def note(server: str, message: Undirected) -> None:
+    """Show our log what no client may hear, because it may be about another client's call."""
+    log.info("server %s: %s", server, message.message[:SHOWN].decode(errors="replace"))
 
 
 def accept(exchange: Exchange) -> None:

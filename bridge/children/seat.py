@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bridge.children.audience import uri_of
-from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_granted
+from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_granted, note
 from bridge.children.exchange import Exchange
 from bridge.children.policy import Greeting, Sharing
 from bridge.children.pool import ChildPool, Lease
-from bridge.children.stream import Kind
 from bridge.children.waiting import while_wanted
 from bridge.protocol.messages import Response
 from bridge.protocol.mux import Undirected
@@ -297,16 +296,15 @@ class PooledSeat:
             if message.question is not None:  # the child was offered no capabilities
                 connection.refuse(message.question, f"no client of a pooled server answers {message.method}")
             else:
-                exchange.put(message.message, Kind.NOTE)
+                note(connection.server, message)
 
         def ended(_: Exchange) -> None:
-            connection.on_undirected = None
             if request.method == SUBSCRIBE and is_granted(exchange):
                 self._watch.subscribe(self, uri_of(request.params), connection)
             lease.release()
 
         exchange.before_end(ended)
-        connection.on_undirected = hear
+        connection.on_undirected = hear  # until the next one: it may speak between them too
         try:
             connection.exchange(exchange, silence)
         except BaseException:

@@ -70,6 +70,10 @@ def call(id_: object, name: str, arguments: dict[str, object], meta: dict[str, o
         case "log":
             send({"method": "notifications/message", "params": {"level": "info", "data": arguments["text"]}})
             return {}
+        case "log_late":  # about a call that has its answer
+            send({"id": id_, "result": {}})
+            send({"method": "notifications/message", "params": {"level": "info", "data": arguments["text"]}})
+            return ANSWERED_LATER
         case "list_changed":
             send({"method": "notifications/tools/list_changed"})
             return {}

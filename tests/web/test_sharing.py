@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import INITIALIZE, Running, Session, StartBridge, events, in_time, last, message, peer, tool
+from tests.modern_client import ModernClient
 
 
 async def _shared(start_bridge: StartBridge, sharing: Any, **settings: Any) -> Running:
@@ -174,6 +175,22 @@ async def test_the_death_of_a_pooled_child_fails_its_request_only(start_bridge: 
     session = await bridge.session()
     assert "exited with code 3" in (await session.call("die", code=3))["error"]["message"]
     assert (await session.call("echo", a=1))["result"] == {"a": 1}
+
+
+@pytest.mark.parametrize("name", ["log", "log_late"])
+async def test_what_a_pooled_child_logs_goes_to_our_log_only(
+    start_bridge: StartBridge, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    caplog.set_level("INFO")
+    bridge = await _shared(start_bridge, {"holders": 1, "hold": "exchange", "limit": 1})
+    one, two = await bridge.session(), await bridge.session()
+    for session in (one, two):
+        async with session.post(tool(name, 1, text="secret of someone")) as response:
+            assert response.content_type == "application/json"
+    modern = ModernClient(bridge, "peer")
+    async with modern.send(modern.body("tools/call", name=name, arguments={"text": "secret of someone"})) as response:
+        assert len([event async for event in events(response)]) == 1
+    await _until(lambda: caplog.text.count("secret of someone") == 3)
 
 
 async def test_what_pooled_children_announce_reaches_whom_it_concerns(start_bridge: StartBridge) -> None:
