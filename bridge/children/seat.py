@@ -11,6 +11,7 @@ from bridge.children.exchange import Exchange
 from bridge.children.policy import Greeting, Sharing
 from bridge.children.pool import ChildPool, Lease
 from bridge.children.waiting import while_wanted
+from bridge.protocol.capabilities import without
 from bridge.protocol.messages import Response
 from bridge.protocol.mux import Undirected
 from bridge.protocol.states import ChildEvent, ChildState
@@ -235,7 +236,7 @@ class PooledSeat:
         self._pool = pool
         self._asker = asker
         self._sharing = sharing
-        self._greeting = greeting
+        self._greeting = without(greeting, "tasks")  # the child that is asked for one is hardly the one that has it
         self._listener: Listener = _nothing
         self._watch = pool.watch(sharing)
         self._watch.join(self)
@@ -243,7 +244,7 @@ class PooledSeat:
 
     @property
     def greeting(self) -> bytes:
-        """InitializeResult of the child that was asked first."""
+        """InitializeResult of the child that was asked first, as far as it holds for a child per request."""
         return self._greeting
 
     @property

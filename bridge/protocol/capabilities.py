@@ -40,3 +40,11 @@ def declares(greeting: bytes, group: str, flag: str) -> bool:
     """Whether a server's InitializeResult or DiscoverResult has a flag set, as ``listChanged`` of ``tools``."""
     declared = jsontext.fields(jsontext.member(greeting, "capabilities"))
     return jsontext.member(bytes(declared.get(group, b"")), flag) == b"true"
+
+
+def without(greeting: bytes, group: str) -> bytes:
+    """Return a server's InitializeResult without a capability, where it declares that one."""
+    declared = jsontext.fields(jsontext.member(greeting, "capabilities"))
+    if declared.pop(group, None) is None:
+        return greeting
+    return jsontext.replaced(greeting, "capabilities", jsontext.encode(declared))

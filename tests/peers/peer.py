@@ -14,6 +14,9 @@ ANSWERED_LATER = object()
 CAPABILITIES: dict[str, object] = {"tools": {}}
 if "--changes" in sys.argv:
     CAPABILITIES = {"tools": {"listChanged": True}, "resources": {"subscribe": True}}
+for declared in ("tasks",):
+    if f"--{declared}" in sys.argv:
+        CAPABILITIES[declared] = {}
 
 waiting: dict[str, tuple[object, object]] = {}
 asked: dict[str, object] = {}

@@ -1,10 +1,10 @@
-"""What a client may be asked."""
+"""What a client may be asked, and what it is told that a server does."""
 
 from __future__ import annotations
 
 import pytest
 
-from bridge.protocol.capabilities import may_ask
+from bridge.protocol.capabilities import may_ask, without
 
 FORM = b'{"method":"elicitation/create","params":{"mode":"form"}}'
 URL = b'{"method":"elicitation/create","params":{"mode":"url"}}'
@@ -35,3 +35,15 @@ URL = b'{"method":"elicitation/create","params":{"mode":"url"}}'
 )
 def test_a_client_is_asked_what_it_offered(capabilities: bytes, question: bytes, may: bool) -> None:
     assert may_ask(capabilities, question) is may
+
+
+@pytest.mark.parametrize(
+    ("greeting", "told"),
+    [
+        (b'{"a": 1.0,"capabilities":{"tools":{},"tasks":{"list":{}}}}', b'{"a": 1.0,"capabilities":{"tools":{}}}'),
+        (b'{"a": 1.0,"capabilities":{ "tools":{}}}', b'{"a": 1.0,"capabilities":{ "tools":{}}}'),
+        (b'{"a": 1.0}', b'{"a": 1.0}'),
+    ],
+)
+def test_a_capability_is_left_out_and_all_else_stays_as_it_was(greeting: bytes, told: bytes) -> None:
+    assert without(greeting, "tasks") == told

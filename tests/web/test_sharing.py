@@ -177,6 +177,16 @@ async def test_the_death_of_a_pooled_child_fails_its_request_only(start_bridge: 
     assert (await session.call("echo", a=1))["result"] == {"a": 1}
 
 
+@pytest.mark.parametrize(("sharing", "told"), [("session", True), ("shared", True), ("pooled", False)])
+async def test_clients_of_pooled_children_are_told_of_no_tasks(
+    start_bridge: StartBridge, sharing: str, told: bool
+) -> None:
+    bridge = await start_bridge({"peer": peer(args=[*peer()["args"], "--tasks"], sharing=sharing)})
+    session = await bridge.session(protocolVersion="2025-11-25")
+    capabilities = session.greeting["result"]["capabilities"]
+    assert capabilities == ({"tools": {}, "tasks": {}} if told else {"tools": {}})
+
+
 @pytest.mark.parametrize("name", ["log", "log_late"])
 async def test_what_a_pooled_child_logs_goes_to_our_log_only(
     start_bridge: StartBridge, caplog: pytest.LogCaptureFixture, name: str
