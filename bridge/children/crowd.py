@@ -14,7 +14,7 @@ from bridge.children.connection import ChildConnection
 from bridge.children.exchange import Exchange
 from bridge.children.stream import Kind
 from bridge.protocol import jsontext, messages
-from bridge.protocol.errors import BridgeError
+from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.mux import Undirected
 from bridge.protocol.subscriptions import listen_to_all
@@ -114,6 +114,12 @@ def note(server: str, message: Undirected) -> None:
 def accept(exchange: Exchange) -> None:
     """Answer a request with an empty result, without asking the child."""
     exchange.finish(messages.response_line(Response(exchange.request.id, result=b"{}")))
+
+
+def refuse_level(exchange: Exchange) -> None:
+    """Refuse ``logging/setLevel`` where no client hears a log, and so none was told that there is one."""
+    text = f"method {SET_LEVEL} is not for a server whose processes several clients use: none of them hears its log"
+    exchange.finish(messages.error_line(exchange.request.id, METHOD_NOT_FOUND, text))
 
 
 def is_granted(exchange: Exchange) -> bool:

@@ -221,7 +221,7 @@ class Owner:
     def _ask_for_logs(self) -> None:
         """A handshake child for modern calls is asked for every log line: each request says what it wants of them."""
         child = self.child
-        if child.sharing.greeting is Greeting.HANDSHAKE and child.sharing.hold == "exchange":
+        if child.sharing.logs:
             capabilities = jsontext.fields(jsontext.member(child.greeting, "capabilities", b"{}"))
             if "logging" in capabilities:
                 level = Exchange(Request(b"0", SET_LEVEL, b'{"level":"debug"}'))

@@ -28,7 +28,8 @@ class Sharing:
     ``warm``: children kept ready before anyone asks. ``limit``: most children of one server under this policy, None for
     as many as ``MAX_CHILDREN`` allows. ``greeting``: who speaks first. ``capabilities``: what the bridge offers a child
     that it initializes itself, as JSON text; nothing where many hold it, because what one client declares must not bind
-    another. ``owner``: digest of the one principal whose requests reach the child, empty where that does not matter.
+    another. ``logs``: whether a child is asked for all of its log, because each request says what it wants of that.
+    ``owner``: digest of the one principal whose requests reach the child, empty where that does not matter.
     ``variables``: what its one client has put into its environment. ``words``: the params with which its client greets
     a child; one that is kept ready has heard them already, or nothing (:mod:`bridge.children.ahead`).
     """
@@ -39,6 +40,7 @@ class Sharing:
     limit: int | None = None
     greeting: Greeting = Greeting.CLIENT
     capabilities: bytes = b"{}"
+    logs: bool = False
     owner: str = ""
     variables: OwnVariables | None = None
     words: bytes = field(default=b"", compare=False)  # what is said to a child is no policy
@@ -67,6 +69,7 @@ def interactive(capabilities: bytes, owner: str) -> Sharing:
         limit=INTERACTIVE_CHILDREN,
         greeting=Greeting.HANDSHAKE,
         capabilities=capabilities,
+        logs=True,
         owner=owner,
     )
 

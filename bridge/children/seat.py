@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bridge.children.audience import uri_of
-from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_granted, note
+from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_granted, note, refuse_level
 from bridge.children.exchange import Exchange
 from bridge.children.policy import Greeting, Sharing
 from bridge.children.pool import ChildPool, Lease
@@ -279,7 +279,7 @@ class PooledSeat:
         """Lease a child for this request."""
         request = exchange.request
         if request.method == SET_LEVEL:
-            accept(exchange)  # it would hold for another client's next request
+            refuse_level(exchange)  # it would hold for another client's next request
             return
         if request.method == UNSUBSCRIBE:
             self._watch.unsubscribe(self, uri_of(request.params))

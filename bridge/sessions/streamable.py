@@ -13,12 +13,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bridge.children.exchange import Exchange
-from bridge.children.seat import Seat
+from bridge.children.seat import PooledSeat, Seat
 from bridge.children.stream import Kind, RequestStream, Stream
 from bridge.children.variables import OwnVariables
 from bridge.observe.ids import shorten
 from bridge.protocol import jsontext, messages
-from bridge.protocol.capabilities import may_ask
+from bridge.protocol.capabilities import may_ask, without
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.mux import CANCELLED, Undirected
@@ -92,8 +92,9 @@ class StreamableSession:
 
     @property
     def greeting(self) -> bytes:
-        """The child's InitializeResult, where the bridge asked for it."""
-        return self._seat.greeting
+        """The child's InitializeResult, where the bridge asked for it: without logs where no client hears any."""
+        greeting = self._seat.greeting
+        return without(greeting, "logging") if isinstance(self._seat, PooledSeat) else greeting
 
     @property
     def obituary(self) -> str:

@@ -14,7 +14,7 @@ ANSWERED_LATER = object()
 CAPABILITIES: dict[str, object] = {"tools": {}}
 if "--changes" in sys.argv:
     CAPABILITIES = {"tools": {"listChanged": True}, "resources": {"subscribe": True}}
-for declared in ("tasks",):
+for declared in ("logging", "tasks"):
     if f"--{declared}" in sys.argv:
         CAPABILITIES[declared] = {}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bridge.protocol.modern import LOG_LEVEL
 from tests.conftest import INITIALIZE, Running, Session, StartBridge, events, in_time, last, message, peer, tool
 from tests.modern_client import ModernClient
 
@@ -185,6 +186,22 @@ async def test_clients_of_pooled_children_are_told_of_no_tasks(
     session = await bridge.session(protocolVersion="2025-11-25")
     capabilities = session.greeting["result"]["capabilities"]
     assert capabilities == ({"tools": {}, "tasks": {}} if told else {"tools": {}})
+
+
+async def test_clients_of_pooled_children_are_told_of_no_logs_except_those_whose_calls_say_what_they_want(
+    start_bridge: StartBridge,
+) -> None:
+    bridge = await start_bridge({"peer": peer(args=[*peer()["args"], "--logging"], sharing="pooled")})
+    session, modern = await bridge.session(), ModernClient(bridge, "peer")
+    assert session.greeting["result"]["capabilities"] == {"tools": {}}
+    assert (await _ask(session, "logging/setLevel", level="error"))["error"]["code"] == -32601
+    assert (await session.call("seen"))["result"]["levels"] == []
+    assert (await modern.ask("server/discover"))["result"]["capabilities"] == {"tools": {}, "logging": {}}
+    assert (await modern.call("seen"))["result"]["levels"] == []
+    body = modern.body("tools/call", 1, {LOG_LEVEL: "info"}, name="log", arguments={"text": "hear me"})
+    async with modern.send(body) as response:
+        assert (await anext(events(response)))["params"]["data"] == "hear me"
+    assert (await modern.call("seen", 1, {LOG_LEVEL: "info"}))["result"]["levels"] == ["debug"]
 
 
 @pytest.mark.parametrize("name", ["log", "log_late"])
