@@ -225,8 +225,10 @@ class SharedSeat(OwnSeat):
     def release(self) -> None:
         """Leave the others alone with it, who may hold it for months; the last one's release ends it."""
         self._connection.on_closed.pop(self._closed, None)
-        self._crowd.part(self)
-        self._lease.release()
+        try:
+            self._crowd.part(self)
+        finally:  # a lease that nobody gives back keeps the child for ever
+            self._lease.release()
 
 
 class PooledSeat:

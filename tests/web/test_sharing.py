@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -307,6 +309,27 @@ async def test_the_calls_of_a_session_that_ends_end_on_its_shared_child_too(star
     assert child.connection.exchanges == []
     [seen] = (await staying.call("cancelled"))["result"]["cancelled"]
     assert "session ended" in seen["reason"]
+
+
+async def test_a_subscribed_session_ends_although_its_shared_child_reads_nothing(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = await _shared(start_bridge, "shared")
+    ending, staying = await bridge.session(), await bridge.session()
+    [child] = bridge.service.core.registry.children()
+    assert child.pid is not None
+    await _ask(ending, "resources/subscribe", uri="a://b")
+    os.kill(child.pid, signal.SIGSTOP)
+    calls = [asyncio.create_task(staying.call("echo", number, text="x" * 500_000)) for number in range(4)]
+    await _until(lambda: child.connection.open_exchanges == 4)
+    monkeypatch.setattr("bridge.process.stdin.BACKLOG", 0)
+    async with ending.delete() as response:
+        assert response.status == 204
+    assert child.holders == 1
+    os.kill(child.pid, signal.SIGCONT)
+    assert all("result" in answer for answer in await asyncio.gather(*calls))
+    async with staying.delete(), in_time():
+        await child.ended.wait()
 
 
 async def test_an_initialize_whose_session_ends_is_not_cancelled(start_bridge: StartBridge, tmp_path: Path) -> None:
