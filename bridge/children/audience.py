@@ -49,8 +49,9 @@ class Audience:
         return [uri for uri in self.subscriptions if self.unsubscribe(member, uri)]
 
     def subscribe(self, member: Member, uri: str) -> None:
-        """A member wants to hear of updates of a resource."""
-        self._subscribers.setdefault(uri, set()).add(member)
+        """A member wants to hear of updates of a resource; nothing where it has gone meanwhile."""
+        if member in self._members:
+            self._subscribers.setdefault(uri, set()).add(member)
 
     def unsubscribe(self, member: Member, uri: str) -> bool:
         """A member does not want them any more; whether nobody does now."""

@@ -75,6 +75,8 @@ class Crowd:
         def ended(exchange: Exchange) -> None:
             if is_granted(exchange):
                 self._audience.subscribe(member, uri)
+                if uri not in self._audience.subscriptions:  # the member has gone before this answer came
+                    self._end_on_child(uri)
 
         exchange.before_end(ended)
 
@@ -85,7 +87,10 @@ class Crowd:
         return True
 
     def _end_on_child(self, uri: str) -> None:
-        if len(self._audience) and not self._connection.closed:
+        """End what nobody is subscribed to any more; not while somebody else's request for it is under way."""
+        requests = [exchange.request for exchange in self._connection.exchanges]
+        is_coming = any(each.method == SUBSCRIBE and uri_of(each.params) == uri for each in requests)
+        if len(self._audience) and not self._connection.closed and not is_coming:
             with contextlib.suppress(BridgeError):  # one that reads nothing goes on to announce, and nobody hears it
                 self._connection.exchange(subscription(UNSUBSCRIBE, uri))
 

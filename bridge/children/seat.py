@@ -302,9 +302,9 @@ class PooledSeat:
                 note(connection.server, message)
 
         def ended(_: Exchange) -> None:
+            lease.release()  # before the child may be asked for more: it is clean now
             if request.method == SUBSCRIBE and is_granted(exchange):
                 self._watch.subscribe(self, uri_of(request.params), connection)
-            lease.release()
 
         exchange.before_end(ended)
         connection.on_undirected = hear  # until the next one: it may speak between them too

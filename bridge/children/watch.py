@@ -50,6 +50,9 @@ class Watch:
         if by in self._children:
             self._children[by].add(uri)
         self._audience.subscribe(member, uri)
+        if uri not in self._audience.subscriptions:  # the member has gone while that one was asked
+            self._end(uri)
+            return
         for child in list(self._children):
             self._want(child, uri)
 

@@ -68,6 +68,7 @@ def test_who_has_gone_hears_nothing_and_leaves_what_only_it_had_subscribed_to() 
     assert audience.part(one) == []
     for change in (CHANGED, updated("a://both"), updated("a://one")):
         audience.hear(change)
+    audience.subscribe(one, "a://one")  # its child has answered only now
     assert one.heard == []
     assert len(two.heard) == 2
     assert audience.subscriptions == ["a://both"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from bridge.children.child import Child
 from bridge.protocol.modern import CAPABILITIES, CLIENT_INFO, LOG_LEVEL, SERVER_INFO, SUBSCRIPTION_ID, VERSION
 from bridge.sessions import parking
 from tests.conftest import INITIALIZE, PEERS, Running, StartBridge, events, in_time, message, peer
+from tests.faults.conftest import until
 from tests.modern_client import ModernClient
 
 SERVERS = {
@@ -501,6 +505,57 @@ async def test_all_children_that_calls_may_hold_are_subscribed_as_long_as_anybod
     # A child that is just being told so may have been replaced by one that never heard of it.
     while (found := await seen()) not in ([["subscribe", "a://1"], ["unsubscribe", "a://1"]], []):
         assert found == [["subscribe", "a://1"]]
+
+
+@contextlib.asynccontextmanager
+async def frozen(child: Child) -> AsyncIterator[None]:
+    """A child that gives no answer for a while."""
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGSTOP)
+    yield
+    os.kill(child.pid, signal.SIGCONT)
+    await until(lambda: child.connection.open_exchanges == 0, "it answers what it was asked")
+
+
+@pytest.mark.parametrize("sharing", ["session", "shared", {"holders": 1, "hold": "exchange", "limit": 1}])
+async def test_a_subscription_that_is_closed_before_the_child_has_answered_ends_on_it(
+    start_bridge: StartBridge, sharing: Any
+) -> None:
+    bridge = await start_bridge({"old": {**CHANGING, "sharing": sharing}})
+    client, listens = ModernClient(bridge, "old"), bridge.service.core.modern._listens
+    assert (await client.call("seen"))["result"]["subscriptions"] == []
+    [child] = [each for each in bridge.service.core.registry.children() if each.lives]
+    async with frozen(child):
+        opening = asyncio.create_task(
+            client.ask("subscriptions/listen", notifications={"resourceSubscriptions": ["a://1"]})
+        )
+        await until(lambda: child.connection.open_exchanges == 1, "the child is asked")
+        opening.cancel()
+        await until(lambda: not listens, "it is closed")
+    seen = (await client.call("seen"))["result"]["subscriptions"]
+    assert seen == [["subscribe", "a://1"], ["unsubscribe", "a://1"]]
+
+
+async def test_a_subscription_that_is_closed_before_the_child_has_answered_ends_no_other(
+    start_bridge: StartBridge,
+) -> None:
+    bridge = await start_bridge({"old": CHANGING})
+    client, listens = ModernClient(bridge, "old"), bridge.service.core.modern._listens
+    await client.call("seen")
+    [child] = [each for each in bridge.service.core.registry.children() if each.lives]
+    body = client.body("subscriptions/listen", notifications={"resourceSubscriptions": ["a://1"]})
+    async with frozen(child):
+        opening, other = (asyncio.create_task(client.send(body).__aenter__()) for _ in range(2))
+        await until(lambda: child.connection.open_exchanges == 2, "the child is asked twice")
+        opening.cancel()
+        await until(lambda: len(listens) == 1, "the first one is closed")
+    async with await other as response:
+        await anext(stream := events(response))
+        await client.call("updated", uri="a://1")
+        assert (await anext(stream))["params"]["uri"] == "a://1"
+        assert (await client.call("seen"))["result"]["subscriptions"] == [["subscribe", "a://1"]] * 2
+    await until(lambda: not listens, "it is closed too")
+    assert (await client.call("seen"))["result"]["subscriptions"][-1] == ["unsubscribe", "a://1"]
 
 
 @pytest.mark.parametrize("server", ["old", "new"])
