@@ -16,7 +16,7 @@ from bridge.children.stream import Kind
 from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError
 from bridge.protocol.messages import Request, Response
-from bridge.protocol.mux import Undirected
+from bridge.protocol.mux import PROGRESS, Undirected
 from bridge.protocol.subscriptions import listen_to_all
 from bridge.protocol.translate import is_heard
 
@@ -99,6 +99,8 @@ class Crowd:
             self._connection.refuse(message.question, f"no client of a shared server answers {message.method}")
         elif self._audience.hear(message) or (message.method == LOG_MESSAGE and self._attribute(message)):
             pass
+        elif message.method == PROGRESS:  # of a task, and nobody here knows whose
+            log.debug("server %s: dropped progress of a task", self._connection.server)
         else:
             note(self._connection.server, message)
 

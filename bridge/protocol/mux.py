@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from bridge.protocol import jsontext, messages
+from bridge.protocol import jsontext, messages, tasks
 from bridge.protocol.envelope import LARGE
 from bridge.protocol.errors import INTERNAL_ERROR, Rejection
 from bridge.protocol.jsontext import Raw
@@ -101,13 +101,14 @@ class Mux(Generic[E]):
     makes a late answer to a dead child's question name no question of its successor.
     """
 
-    __slots__ = ("_last", "_numbers", "_open", "_questions")
+    __slots__ = ("_last", "_numbers", "_open", "_questions", "_tasks")
 
     def __init__(self, numbers: Iterator[int]) -> None:
         self._last = 0
         self._numbers = numbers
         self._open: dict[int, _Open[E]] = {}
         self._questions: dict[int, bytes] = {}
+        self._tasks: tasks.Tokens[Raw] = tasks.Tokens()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -175,6 +176,8 @@ class Mux(Generic[E]):
         entry = None if number is None else self._open.pop(number, None)
         if entry is None:
             return Drop(f"an answer to id {_shown(response.id)}, which is not open")
+        if entry.token is not None and number is not None and len(entry.token) <= tasks.LONGEST_TOKEN:
+            self._tasks.answered(number, response.result, entry.token)
         if entry.is_listen and response.result:
             response = Response(response.id, _renamed(response.result, entry.id))
         return Deliver(entry.exchange, messages.response_line(response, entry.id), final=True)
@@ -204,6 +207,8 @@ class Mux(Generic[E]):
             return self._progressed(note)
         if note.method == CANCELLED:
             return self._withdrawn(note)
+        if note.method == tasks.STATUS:
+            self._tasks.told(note.params)
         # A name may be written with escapes (PHP writes "\\/"); where there is any, only reading tells.
         if note.params.find(_SUBSCRIPTION_ID) >= 0 or _BACKSLASH in note.params:
             meta = jsontext.fields(jsontext.member(note.params, "_meta"))
@@ -214,12 +219,14 @@ class Mux(Generic[E]):
     def _progressed(self, note: Notification) -> Decision[E]:
         members = jsontext.fields(note.params)
         named = bytes(members.get("progressToken", b""))
-        number = messages.number(named)
-        entry = None if number is None else self._open.get(number)
-        if entry is None or entry.token is None:
+        number = messages.number(named) or 0  # which no request has
+        entry = self._open.get(number)
+        token = self._tasks.get(number) if entry is None else entry.token
+        if token is None:
             return Drop(f"progress for token {_shown(named)}, which no open request carries")
-        members["progressToken"] = entry.token
-        return Deliver(entry.exchange, messages.notification_line(PROGRESS, jsontext.encode(members)))
+        members["progressToken"] = token
+        line = messages.notification_line(PROGRESS, jsontext.encode(members))
+        return Undirected(PROGRESS, line) if entry is None else Deliver(entry.exchange, line)
 
     def _published(self, note: Notification, named: bytes) -> Decision[E]:
         """Something that a client subscribed to (specification 2026-07-28, subscriptions/listen)."""

@@ -1,6 +1,7 @@
 """An MCP server of the handshake era whose tools misbehave on demand. Standard library only, so that it starts at once.
 
-Nothing in it waits by the clock: ``wait`` answers when ``release`` is called with the same key.
+Nothing in it waits by the clock: ``wait`` answers when ``release`` is called with the same key, and what ``begin`` has
+begun, a task, works until ``finish`` is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ for declared in ("logging", "tasks"):
         CAPABILITIES[declared] = {}
 
 waiting: dict[str, tuple[object, object]] = {}
+tasks: dict[str, dict[str, object]] = {}
 asked: dict[str, object] = {}
 cancelled: list[object] = []
 subscriptions: list[object] = []
@@ -96,7 +98,23 @@ def call(id_: object, name: str, arguments: dict[str, object], meta: dict[str, o
         case "release":
             send({"id": waiting.pop(str(arguments["key"]))[0], "result": {"released": arguments["key"]}})
             return {}
-        case "say":  # progress of a call that waits
+        case "begin":  # a task, whatever its request says, with so many steps at once
+            waiting[str(arguments["key"])] = (None, meta.get("progressToken"))
+            tasks[str(arguments["key"])] = {
+                "taskId": arguments["key"],
+                "status": "working",
+                "ttl": arguments.get("ttl"),
+            }
+            send({"id": id_, "result": {"task": tasks[str(arguments["key"])]}})
+            for step in range(int(str(arguments.get("steps", 0)))):
+                call(None, "say", {"key": arguments["key"], "progress": step + 1}, {})
+            return ANSWERED_LATER
+        case "finish":
+            tasks[str(arguments["key"])]["status"] = arguments.get("status", "completed")
+            if not arguments.get("quietly"):
+                send({"method": "notifications/tasks/status", "params": tasks[str(arguments["key"])]})
+            return {}
+        case "say":  # progress of a call that waits, or of a task
             token = waiting[str(arguments["key"])][1]
             send(
                 {

@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from bridge.protocol import messages
+from bridge.protocol import messages, tasks
 from bridge.protocol.envelope import LARGE
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.modern import LISTEN, SUBSCRIPTION_ID
@@ -209,6 +209,69 @@ def test_progress_without_a_token_reaches_nobody(params: str) -> None:
     mux = new_mux()
     mux.open("alice", call("7", token="7"))
     assert isinstance(says(mux, f'{{"jsonrpc":"2.0","method":"{PROGRESS}"{params}}}'), Drop)
+
+
+def begins(mux: Mux, number: int, task: str = "t", status: str = "working") -> None:
+    """The child answers with a task."""
+    answers(mux, str(number), f'{{"task":{{"taskId":"{task}","status":"{status}","ttl":null}}}}')
+
+
+def changes(mux: Mux, task: str, status: str) -> None:
+    """The child tells the state of a task, and its client hears that."""
+    params = f'{{"taskId":"{task}","status":"{status}"}}'
+    line = f'{{"jsonrpc":"2.0","method":"{tasks.STATUS}","params":{params}}}'
+    assert says(mux, line) == Undirected(tasks.STATUS, line.encode())
+
+
+def test_progress_of_a_task_goes_on_behind_its_answer_until_it_has_ended() -> None:
+    mux = new_mux()
+    first, _ = mux.open("alice", call("7", token='"p"'))
+    second, _ = mux.open("alice", call("8", token="8"))
+    begins(mux, first, "one")
+    begins(mux, second, "two")
+    line = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%b,"progress":1}}'
+    for status in ("working", "input_required"):
+        changes(mux, "one", status)
+        assert progresses(mux, str(first)) == Undirected(PROGRESS, line % b'"p"')
+    changes(mux, "one", "completed")
+    assert isinstance(progresses(mux, str(first)), Drop)
+    assert progresses(mux, str(second)) == Undirected(PROGRESS, line % b"8")
+
+
+@pytest.mark.parametrize("status", sorted(tasks.FINAL))
+def test_a_task_that_has_ended_already_makes_no_progress(status: str) -> None:
+    mux = new_mux()
+    number, _ = mux.open("alice", call("7", token='"p"'))
+    begins(mux, number, status=status)
+    assert isinstance(progresses(mux, str(number)), Drop)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        '{"taskId":"t","status":"working"}',
+        '{"task":{"taskId":7,"status":"working"}}',
+        '{"task":{"taskId":"t"}}',
+        '["taskId"]',
+        '{"a":' + "[" * 100_000 + "]" * 100_000 + ',"task":{"taskId":"t","status":"working"}}',
+    ],
+)
+def test_what_only_looks_like_a_task_keeps_nothing(result: str) -> None:
+    mux = new_mux()
+    number, _ = mux.open("alice", call("7", token='"p"'))
+    assert isinstance(mux.receive(Response(b"%d" % number, result=result.encode())), Deliver)
+    assert isinstance(progresses(mux, str(number)), Drop)
+
+
+def test_tokens_of_so_many_tasks_and_no_more_are_kept() -> None:
+    mux = new_mux()
+    for _ in range(tasks.MOST + 1):
+        begins(mux, mux.open("alice", call("7", token='"p"'))[0])
+    assert isinstance(progresses(mux, "1"), Drop)
+    assert isinstance(progresses(mux, "2"), Undirected)
+    number, _ = mux.open("alice", call("7", token=f'"{"p" * tasks.LONGEST_TOKEN}"'))
+    begins(mux, number)
+    assert isinstance(progresses(mux, str(number)), Drop)
 
 
 def test_nothing_reaches_an_exchange_after_close() -> None:

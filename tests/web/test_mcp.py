@@ -55,6 +55,23 @@ async def test_progress_comes_before_the_answer_as_sse_with_the_clients_own_toke
     assert got[-1]["id"] == "id"
 
 
+async def test_progress_of_a_task_comes_behind_its_answer(bridge: Running) -> None:
+    session = await bridge.session(protocolVersion="2025-11-25")
+
+    async def heard(name: str, **arguments: Any) -> list[Any]:
+        async with session.post(tool(name, 2, key="t", **arguments)) as response:
+            return [event["params"] async for event in events(response) if "method" in event]
+
+    async with session.get() as response, in_time():
+        stream = events(response)
+        assert (await session.call("begin", token="mine", key="t", steps=2))["result"]["task"]["taskId"] == "t"
+        coming = [(await anext(stream))["params"] for _ in range(2)]
+    assert coming == [{"progressToken": "mine", "progress": step} for step in (1, 2)]
+    assert await heard("say", progress=3) == [{"progressToken": "mine", "progress": 3}]
+    assert await heard("finish") == [{"taskId": "t", "status": "completed", "ttl": None}]
+    assert await heard("say", progress=4) == []
+
+
 async def test_twenty_clients_with_the_same_ids_and_tokens_each_get_their_own(bridge: Running) -> None:
     sessions = await asyncio.gather(*(bridge.session() for _ in range(20)))
 

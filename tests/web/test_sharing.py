@@ -173,6 +173,15 @@ async def test_a_pooled_child_that_may_still_work_for_someone_is_not_lent_on(sta
     assert await _pid(session) != before
 
 
+@pytest.mark.parametrize("sharing", ["shared", {"holders": 1, "hold": "exchange", "limit": 1}])
+async def test_progress_of_a_task_does_not_reach_another_client(start_bridge: StartBridge, sharing: Any) -> None:
+    bridge = await _shared(start_bridge, sharing)
+    one, two = await bridge.session(), await bridge.session()
+    await one.call("begin", token="p", key="t")
+    async with two.post(tool("say", 7, token="p", key="t", progress=1)) as response:
+        assert [event async for event in events(response)] == [{"jsonrpc": "2.0", "id": 7, "result": {}}]
+
+
 async def test_the_death_of_a_pooled_child_fails_its_request_only(start_bridge: StartBridge) -> None:
     bridge = await _shared(start_bridge, "pooled")
     session = await bridge.session()
