@@ -17,7 +17,7 @@ from bridge.children.seat import PooledSeat, Seat
 from bridge.children.stream import Kind, RequestStream, Stream
 from bridge.children.variables import OwnVariables
 from bridge.observe.ids import shorten
-from bridge.protocol import jsontext, messages
+from bridge.protocol import jsontext, messages, tasks
 from bridge.protocol.capabilities import may_ask, without
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Message, Notification, Request, Response
@@ -26,6 +26,7 @@ from bridge.protocol.subscriptions import LIST_CHANGED, UPDATED
 from bridge.protocol.versions import PRIMED_SINCE
 from bridge.sessions.backlog import Backlog, Track
 from bridge.sessions.recording import RECORDED, Recording
+from bridge.sessions.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class StreamableSession:
         self.variables: OwnVariables | None = None
         self.metadata: dict[str, Any] = {}
         self.recording = Recording()
+        self._work = Work()
         self._tasks: set[asyncio.Task[None]] = set()
         self.version = ""
         self.capabilities = b"{}"  # of the client, as JSON text
@@ -148,6 +150,8 @@ class StreamableSession:
         if exchange.request.method in RECORDED:
             self.recording.hear(exchange)
             self.on_recorded()
+        else:
+            self._work.answered(exchange)
         if self._left:
             self._settle(exchange.carrier)
         self.leave()
@@ -192,6 +196,7 @@ class StreamableSession:
         self._seat.on_closed = _nothing
         self._seat.release()
         self._seat = seat
+        self._work = Work()  # the other child does none of it
         self.hear(seat)
 
     def hear(self, seat: Seat) -> None:
@@ -212,8 +217,11 @@ class StreamableSession:
 
     @property
     def needs_child(self) -> bool:
-        """Whether a child that is stopped now would be missed: by a call, a question, or a stream of updates."""
-        return bool(self._calls or self._questions or (self._streams and self.recording.subscriptions))
+        """Whether a child that is stopped now would be missed: by a call, a question, a stream of updates, or for its
+        work at a task.
+        """
+        heard = self._streams and self.recording.subscriptions
+        return bool(self._calls or self._questions or heard) or self._work.goes_on()
 
     @property
     def is_busy(self) -> bool:
@@ -349,6 +357,8 @@ class StreamableSession:
                 self._seat.refuse(message.question, f"the client does not offer what {message.method} needs")
                 return
             self._count_question(message, message.question)
+        elif message.method == tasks.STATUS:
+            self._work.told(message)
         self._stream_for(message).put(message.message, Kind.NOTE if message.question is None else Kind.QUESTION)
 
     def _stream_for(self, message: Undirected) -> Stream:

@@ -114,6 +114,9 @@ def call(id_: object, name: str, arguments: dict[str, object], meta: dict[str, o
             if not arguments.get("quietly"):
                 send({"method": "notifications/tasks/status", "params": tasks[str(arguments["key"])]})
             return {}
+        case "forget":
+            del tasks[str(arguments["key"])]
+            return {}
         case "say":  # progress of a call that waits, or of a task
             token = waiting[str(arguments["key"])][1]
             send(
@@ -169,6 +172,14 @@ def request(id_: object, method: str, params: dict[str, object]) -> None:
         case "logging/setLevel":
             levels.append(params["level"])
             result = {}
+        case "tasks/get" | "tasks/cancel" | "tasks/result":
+            task = tasks.get(str(params["taskId"]))
+            if task is None:
+                send({"id": id_, "error": {"code": -32602, "message": "no such task"}})
+                return
+            if method == "tasks/cancel":
+                task["status"] = "cancelled"
+            result = {"content": []} if method == "tasks/result" else task
         case "tools/list":
             named = (
                 {"name": "echo", "inputSchema": {"type": "object"}},

@@ -251,7 +251,7 @@ def test_a_task_that_has_ended_already_makes_no_progress(status: str) -> None:
     [
         '{"taskId":"t","status":"working"}',
         '{"task":{"taskId":7,"status":"working"}}',
-        '{"task":{"taskId":"t"}}',
+        '{"task":{"status":"working"},"taskId":"t"}',
         '["taskId"]',
         '{"a":' + "[" * 100_000 + "]" * 100_000 + ',"task":{"taskId":"t","status":"working"}}',
     ],

@@ -75,6 +75,48 @@ async def test_a_question_keeps_the_process(bridge: Running) -> None:
     assert pass_time(bridge, session) == 0
 
 
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+async def test_a_task_keeps_the_process_until_its_end_is_told(bridge: Running, status: str) -> None:
+    session = await bridge.session(protocolVersion="2025-11-25")
+    for key in ("one", "two"):
+        await session.call("begin", key=key, ttl=3_600_000)
+    for key, stopped in (("one", 0), ("two", 1)):
+        await session.call("finish", key=key, status="input_required")
+        assert pass_time(bridge, session) == 0
+        await session.call("finish", key=key, status=status)
+        assert pass_time(bridge, session) == stopped
+
+
+@pytest.mark.parametrize(
+    ("tool", "method"),
+    [("finish", "tasks/get"), ("finish", "tasks/result"), ("echo", "tasks/cancel"), ("forget", "tasks/get")],
+)
+async def test_a_task_keeps_the_process_until_its_end_is_asked_for(bridge: Running, tool: str, method: str) -> None:
+    session = await bridge.session(protocolVersion="2025-11-25")
+    await session.call("begin", key="t")
+    await session.ask("tasks/get", taskId="t")
+    await session.call(tool, key="t", quietly=True)
+    assert pass_time(bridge, session) == 0
+    await session.ask(method, taskId="t")
+    assert pass_time(bridge, session) == 1
+
+
+async def test_a_task_that_its_server_may_have_forgotten_does_not_keep_the_process(bridge: Running) -> None:
+    session = await bridge.session(protocolVersion="2025-11-25")
+    await session.call("begin", key="t", ttl=1)
+    async with in_time():
+        while not pass_time(bridge, session):
+            await bridge.get("/sessions")
+
+
+async def test_a_task_of_an_earlier_process_does_not_keep_the_next(bridge: Running) -> None:
+    session = await bridge.session(protocolVersion="2025-11-25")
+    await session.call("begin", key="t")
+    bridge.service.core.sessions.seating.park(entry_of(bridge, session), "memory is short")
+    assert (await session.call("count"))["result"]["count"] == 1
+    assert pass_time(bridge, session) == 1
+
+
 async def test_a_stream_that_waits_for_nothing_does_not_keep_the_process(bridge: Running) -> None:
     """Clients keep one open all the time; it goes on when the session has a process again."""
     session = await bridge.session(protocolVersion="2025-11-25")
