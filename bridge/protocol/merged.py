@@ -14,9 +14,10 @@ from itertools import count
 from typing import Any
 
 from bridge.protocol import jsontext, messages
-from bridge.protocol.errors import INVALID_PARAMS, METHOD_NOT_FOUND
+from bridge.protocol.errors import INVALID_PARAMS, METHOD_NOT_FOUND, Rejection
 from bridge.protocol.jsontext import Raw
 from bridge.protocol.messages import Request
+from bridge.protocol.mux import swap_token
 from bridge.protocol.prefix import Prefixes, public_uri, split_uri
 from bridge.protocol.subscriptions import CHANGED, UPDATED
 
@@ -211,6 +212,21 @@ def updated(line: bytes, respelled: Callable[[str], str]) -> bytes:
     if uri is None or (public := respelled(uri)) == uri:
         return line
     return messages.notification_line(UPDATED, jsontext.replaced(params, "uri", jsontext.encode(public)))
+
+
+def question(line: bytes, number: int) -> tuple[bytes, Raw | None]:
+    """Return a question of a server that is known by a number, and its progress token, None where it wants no progress.
+
+    The number takes the place of the token: two servers may use the same one.
+    """
+    try:
+        asked = messages.parse(line)
+    except Rejection:  # nested too deeply to be read from here
+        return line, None
+    if not isinstance(asked, Request) or not asked.meta:
+        return line, None
+    params, token = swap_token(asked, b"%d" % number)
+    return messages.request_line(asked.id, asked.method, params), token
 
 
 def capabilities(greetings: Iterable[bytes]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class Mux(Generic[E]):
         """Give an exchange its number; return that and the line for the child."""
         self._last = number = self._last + 1
         wire = b"%d" % number
-        params, token = _swap_token(request, wire) if request.meta else (request.params, None)
+        params, token = swap_token(request, wire) if request.meta else (request.params, None)
         self._open[number] = _Open(exchange, request.id, token, request.method == LISTEN)
         make = messages.request_line if len(params) < LARGE else messages.large_request
         return number, make(wire, request.method, params)
@@ -248,7 +248,7 @@ class Mux(Generic[E]):
         return Undirected(CANCELLED, messages.notification_line(CANCELLED, jsontext.encode(members)), number)
 
 
-def _swap_token(request: Request, wire: bytes) -> tuple[bytes, Raw | None]:
+def swap_token(request: Request, wire: bytes) -> tuple[bytes, Raw | None]:
     """Replace ``_meta.progressToken``; return the new params and the client's own token, None if it has none."""
     meta = jsontext.read(_meta, request.meta)
     token = b"" if meta is None else bytes(meta.token)

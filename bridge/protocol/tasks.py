@@ -6,6 +6,7 @@ behind, which takes half as long.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -105,3 +106,7 @@ class Tokens(Generic[T]):
         """Return what the token of a request stands for; None unless a task goes on with it."""
         kept = self._kept.get(number)
         return None if kept is None else kept[1]
+
+    def drop(self, unwanted: Callable[[T], bool]) -> None:
+        """Forget what some tokens stand for."""
+        self._kept = {number: kept for number, kept in self._kept.items() if not unwanted(kept[1])}

@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.children.audience import uri_of
 from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
 from bridge.children.exchange import Exchange
 from bridge.children.seat import Listener, Seat
 from bridge.children.variables import OwnVariables
-from bridge.protocol import jsontext, merged, messages
+from bridge.protocol import jsontext, merged, messages, tasks
 from bridge.protocol.errors import INVALID_PARAMS, BridgeError, Fault, client_gone
 from bridge.protocol.jsontext import Raw
 from bridge.protocol.merged import LISTINGS, NO_CURSOR, NO_RESOURCE, Index, Listing
 from bridge.protocol.messages import Request, Response
-from bridge.protocol.mux import CANCELLED, Undirected
+from bridge.protocol.mux import CANCELLED, PROGRESS, Undirected
 from bridge.protocol.subscriptions import LIST_CHANGED, UPDATED
 from bridge.protocol.translate import LEVELS
 from bridge.protocol.versions import LATEST_HANDSHAKE, is_handshake
@@ -42,6 +42,13 @@ class Routed(Request, frozen=True, gc=False):
 
     server: str = ""
     public: str = ""
+
+
+class _Question(NamedTuple):
+    """Who asked it, and the token under which that wants to hear of progress."""
+
+    member: Member
+    token: Raw | None
 
 
 class AggregateSeat:
@@ -73,7 +80,8 @@ class AggregateSeat:
         self._level: str | None = None
         self._members: dict[str, Member] = {}
         self._retired: list[Member] = []
-        self._asked: dict[int, Member] = {}
+        self._asked: dict[int, _Question] = {}
+        self._taken: tasks.Tokens[_Question] = tasks.Tokens()  # questions that are tasks of the client
         self._index = Index()
         self._spelled: dict[tuple[str, str], str] = {}  # resources as the client subscribed to them
         self._listener: Listener = _nothing
@@ -165,20 +173,39 @@ class AggregateSeat:
 
     def tell(self, line: bytes) -> None:
         """Pass a notification on; each child has been told by itself that it is initialized."""
-        if jsontext.member(line, "method") != b'"notifications/initialized"':
+        method, params = jsontext.string(jsontext.member(line, "method")), jsontext.member(line, "params")
+        if method == PROGRESS:
+            self._progressed(jsontext.fields(params))
+            return
+        if method == tasks.STATUS:
+            self._taken.told(params)
+        if method != "notifications/initialized":
             for member in self._members.values():
                 member.tell(line)
 
+    def _progressed(self, params: dict[str, Raw]) -> None:
+        """How far the client is with a question is for the server that asked."""
+        number = messages.number(bytes(params.get("progressToken", b""))) or 0
+        question = self._asked.get(number) or self._taken.get(number)
+        if question is not None and question.token is not None:
+            params["progressToken"] = question.token
+            question.member.tell(messages.notification_line(PROGRESS, jsontext.encode(params)))
+
     def answer(self, response: Response) -> bool:
         """Hand an answer to the server that asked."""
-        member = self._asked.pop(messages.number(response.id) or 0, None)
-        return member is not None and member.answer(response)
+        number = messages.number(response.id) or 0
+        question = self._asked.pop(number, None)
+        if question is None:
+            return False
+        if question.token is not None and len(question.token) <= tasks.LONGEST_TOKEN:
+            self._taken.answered(number, response.result, question)
+        return question.member.answer(response)
 
     def refuse(self, question: int, why: str) -> None:
         """Answer a question with an error."""
-        member = self._asked.pop(question, None)
-        if member is not None:
-            member.refuse(question, why)
+        asked = self._asked.pop(question, None)
+        if asked is not None:
+            asked.member.refuse(question, why)
 
     def change(self, concerned: frozenset[str], gone: frozenset[str]) -> None:
         """Servers have come, gone or changed; children of those that are ``gone`` serve what they are at."""
@@ -287,7 +314,9 @@ class AggregateSeat:
             if message.method == CANCELLED:
                 self._asked.pop(message.question, None)
             else:
-                self._asked[message.question] = member
+                line, token = merged.question(message.message, message.question)
+                self._asked[message.question] = _Question(member, token)
+                message = Undirected(message.method, line, message.question)
         elif message.method in LIST_CHANGED:
             self._changed(message.method)
         elif message.method == UPDATED:
@@ -300,7 +329,8 @@ class AggregateSeat:
 
     def _lost(self, member: Member) -> None:
         """What its child wanted to know, nobody wants to know any more."""
-        for number in [number for number, asking in self._asked.items() if asking is member]:
+        self._taken.drop(lambda question: question.member is member)
+        for number in [number for number, question in self._asked.items() if question.member is member]:
             del self._asked[number]
             params = jsontext.encode({"requestId": number})
             self._listener(Undirected(CANCELLED, messages.notification_line(CANCELLED, params), number))

@@ -65,7 +65,8 @@ def request(id_: Any, method: str, params: dict[str, Any]) -> None:
             send({"method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
         if name == "asks":
             asked["q1"] = id_
-            send({"id": "q1", "method": params["arguments"]["method"], "params": {"message": HAS["id"]}})
+            given = {key: value for key, value in params["arguments"].items() if key == "_meta"}
+            send({"id": "q1", "method": params["arguments"]["method"], "params": {"message": HAS["id"], **given}})
             return
         if name == "waits":
             asked["waits"] = id_

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -233,6 +235,73 @@ async def test_servers_ask_the_client(start_bridge: StartBridge, method: str) ->
 
     for server in ("a", "b"):  # both with the same id of their own
         assert await one(server) == {"server": server, "answer": {"to": server}}
+
+
+async def asked(session: Session, stack: AsyncExitStack, server: str) -> tuple[Any, AsyncIterator[dict[str, Any]]]:
+    """A question of a server that wants to hear of progress, and what follows it."""
+    call = tool(f"{server}__asks", server, method="roots/list", _meta={"progressToken": "p", "x": 1.0})
+    stream = events(await stack.enter_async_context(session.post(call)))
+    return await anext(stream), stream
+
+
+async def posted(session: Session, body: dict[str, Any]) -> None:
+    async with session.post(body) as taken:
+        assert taken.status == 202
+
+
+async def progressed(session: Session, question: Any, text: str) -> None:
+    token = question["params"]["_meta"]["progressToken"]
+    await posted(session, message("notifications/progress", progressToken=token, progress=1, message=text))
+
+
+async def progress_of(session: Session, server: str) -> list[Any]:
+    """What a server has heard of the progress of the client."""
+    heard = (await said(session, f"{server}__heard"))["heard"]
+    return [(params["progressToken"], params["message"]) for method, params in heard if method.endswith("/progress")]
+
+
+async def test_progress_of_the_client_goes_to_the_server_that_asked(start_bridge: StartBridge) -> None:
+    session = await everything(await start_bridge(FULL))
+    async with AsyncExitStack() as stack:
+        calls = {server: await asked(session, stack, server) for server in ("a", "b")}
+        for server, (question, _) in calls.items():
+            assert question["params"] == {"message": server, "_meta": {"progressToken": question["id"], "x": 1.0}}
+            await progressed(session, question, f"for {server}")
+        await posted(session, message("notifications/progress", progressToken="p", progress=1, message="for nobody"))
+        for question, stream in calls.values():
+            await posted(session, {"jsonrpc": "2.0", "id": question["id"], "result": {"roots": []}})
+            assert "result" in await anext(stream)
+            await progressed(session, question, "too late")
+    for server in calls:
+        assert await progress_of(session, server) == [("p", f"for {server}")]
+
+
+async def test_progress_of_a_task_of_the_client_goes_on_until_that_has_ended(start_bridge: StartBridge) -> None:
+    session = await everything(await start_bridge(FULL), protocolVersion="2025-11-25")
+    async with AsyncExitStack() as stack:
+        question, stream = await asked(session, stack, "a")
+        task = {"taskId": "t", "status": "working", "ttl": None}
+        await posted(session, {"jsonrpc": "2.0", "id": question["id"], "result": {"task": task}})
+        assert "result" in await anext(stream)
+    for status in ("working", "completed"):
+        await progressed(session, question, status)
+        await posted(session, message("notifications/tasks/status", **{**task, "status": status}))
+    await progressed(session, question, "too late")
+    assert await progress_of(session, "a") == [("p", "working"), ("p", "completed")]
+    assert await progress_of(session, "b") == []
+
+
+async def test_progress_does_not_reach_a_process_that_has_not_asked(start_bridge: StartBridge) -> None:
+    session = await everything(await start_bridge({"a": many("a", tools=["asks", "die", "heard"])}))
+    async with AsyncExitStack() as stack:
+        question, stream = await asked(session, stack, "a")
+        result = {"task": {"taskId": "t", "status": "working", "ttl": None}}
+        await posted(session, {"jsonrpc": "2.0", "id": question["id"], "result": result})
+        assert "result" in await anext(stream)
+    await session.call("a__die")
+    assert await progress_of(session, "a") == []  # which starts another one
+    await progressed(session, question, "for the first")
+    assert await progress_of(session, "a") == []
 
 
 async def test_a_question_of_a_server_that_crashes_is_withdrawn(start_bridge: StartBridge) -> None:
