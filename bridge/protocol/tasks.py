@@ -1,7 +1,7 @@
 """Tasks (specification 2025-11-25): a request may be answered with a task that goes on behind that answer. Pure.
 
-Nearly no result is one, and many are looked at: each is searched for a name that must be in it before it is read, from
-behind, which takes half as long.
+Nearly no result is one, and many are looked at: each is searched for a name that must be in it before it is read, and
+not even that where it is too large to tell of nothing but a task.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from bridge.protocol.envelope import LARGE
 from bridge.protocol.jsontext import ABSENT, Raw
 
 STATUS = "notifications/tasks/status"
@@ -19,6 +18,8 @@ STATUS = "notifications/tasks/status"
 FINAL = frozenset({"completed", "failed", "cancelled"})
 #: Tasks of one child that are known at once; the oldest goes for one more.
 MOST = 1000
+#: Bytes of a line that may be about a task. From behind a search takes half as long: 3 microseconds for so many.
+LONGEST = 4 * 1024
 #: Characters of such a token; it is whatever a client has written, and SDKs write numbers and UUIDs.
 LONGEST_TOKEN = 1000
 
@@ -55,7 +56,7 @@ _task = msgspec.json.Decoder(Task)
 
 def created(result: bytes) -> Task | None:
     """Return the task that a request was answered with; None for any other result."""
-    found = _read(_created, result) if result.rfind(_NAME) >= 0 else None
+    found = _read(_created, result) if len(result) <= LONGEST and result.rfind(_NAME) >= 0 else None
     return None if found is None else found.task
 
 
@@ -66,7 +67,7 @@ def shown(raw: bytes) -> Task | None:
 
 def inside(line: bytes) -> bytes:
     """Return the result or the params in a line; empty where they name no task, or are too large to be about one."""
-    found = _read(_line, line) if len(line) < LARGE and line.rfind(_NAME) >= 0 else None
+    found = _read(_line, line) if len(line) <= LONGEST and line.rfind(_NAME) >= 0 else None
     return b"" if found is None else bytes(found.result) or bytes(found.params)
 
 
