@@ -54,9 +54,14 @@ _created = msgspec.json.Decoder(_Created)
 _task = msgspec.json.Decoder(Task)
 
 
+def may_be_in(text: bytes) -> bool:
+    """Whether a line, or a result, may be about a task."""
+    return len(text) <= LONGEST and text.rfind(_NAME) >= 0
+
+
 def created(result: bytes) -> Task | None:
     """Return the task that a request was answered with; None for any other result."""
-    found = _read(_created, result) if len(result) <= LONGEST and result.rfind(_NAME) >= 0 else None
+    found = _read(_created, result) if may_be_in(result) else None
     return None if found is None else found.task
 
 
@@ -67,7 +72,7 @@ def shown(raw: bytes) -> Task | None:
 
 def inside(line: bytes) -> bytes:
     """Return the result or the params in a line; empty where they name no task, or are too large to be about one."""
-    found = _read(_line, line) if len(line) <= LONGEST and line.rfind(_NAME) >= 0 else None
+    found = _read(_line, line) if may_be_in(line) else None
     return b"" if found is None else bytes(found.result) or bytes(found.params)
 
 

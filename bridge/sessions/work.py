@@ -37,8 +37,10 @@ class Work:
         if exchange.request.method in ABOUT:
             if self._until and _shows_end(exchange):
                 self._end(tasks.shown(exchange.request.params))
-            return
-        task = tasks.created(tasks.inside(exchange.answer))
+        elif tasks.may_be_in(exchange.answer):
+            self._began(tasks.created(tasks.inside(exchange.answer)))
+
+    def _began(self, task: tasks.Task | None) -> None:
         if task is not None and task.works:
             if len(self._until) >= tasks.MOST:
                 del self._until[next(iter(self._until))]
