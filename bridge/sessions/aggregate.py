@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from bridge.children.audience import uri_of
 from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
@@ -35,6 +35,11 @@ from bridge.sessions.timing import Timing
 from bridge.version import __version__
 
 log = logging.getLogger(__name__)
+
+#: Seconds for servers that were waited for in vain the last time: enough for one that is there again.
+LATE_PATIENCE = 0.5
+
+T = TypeVar("T")
 
 
 class Routed(Request, frozen=True, gc=False):
@@ -242,8 +247,8 @@ class AggregateSeat:
 
     async def _initialize(self, exchange: Exchange) -> None:
         asked = jsontext.string(jsontext.member(exchange.request.params, "protocolVersion")) or ""
-        members = [self._member(server) for server in self._roster.servers(self.view)]
-        await self._gathering.all([member.ready() for member in members], lambda: self._announce(LIST_CHANGED))
+        members = {server: self._member(server) for server in self._roster.servers(self.view)}
+        await self._all({server: member.ready() for server, member in members.items()}, LIST_CHANGED)
         result = self._initialized(asked if is_handshake(asked) else LATEST_HANDSHAKE)
         exchange.finish(messages.response_line(Response(exchange.request.id, result)))
 
@@ -281,16 +286,34 @@ class AggregateSeat:
         """Ask every server for a list, and learn from it."""
         servers = self._roster.servers(self.view)
         self._index.stale.discard(listing)  # before: what is announced meanwhile counts
-        reading = [self._items(self._member(server), listing) for server in servers]
-        lists = await self._gathering.all(reading, lambda: self._announce([listing.changed]))
-        found = {server: items for server, items in zip(servers, lists, strict=True) if items is not None}
+        reading = {server: self._items(self._member(server), listing) for server in servers}
+        found = await self._all(reading, [listing.changed])
+        self._roster.late |= {server for server in servers if server not in found and self._members[server].is_coming}
+        found = {server: found[server] for server in servers if server in found}  # in the order of the configuration
         return self._index.learn(listing, found, self._roster.prefixes)
+
+    async def _all(self, work: Mapping[str, Coroutine[Any, Any, T | None]], methods: Iterable[str]) -> dict[str, T]:
+        """Do this at all servers, and return what came of it in time. ``methods`` announce what comes later; for those
+        who were late the last time it does not wait.
+        """
+        late = [server for server in work if server in self._roster.late]
+        prompt = [server for server in work if server not in late]
+
+        def announce() -> None:
+            self._announce(methods)
+
+        some, most = await asyncio.gather(
+            self._gathering.all([work[server] for server in late], announce, LATE_PATIENCE),
+            self._gathering.all([work[server] for server in prompt], announce),
+        )
+        return {server: each for server, each in zip(late + prompt, some + most, strict=True) if each is not None}
 
     async def _items(self, member: Member, listing: Listing) -> list[bytes] | None:
         """What one server lists; None when it cannot be had."""
         found: list[bytes] = []
         try:
             await member.ready()
+            self._roster.late.discard(member.server)
             if member.has(listing.group):
                 silence = self._timing.bridge_silence(member.server)
                 async for result in pages(member, silence, lambda params: params, listing.method):

@@ -18,7 +18,7 @@ class Gathering:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def all(
-        self, work: Iterable[Coroutine[Any, Any, T]], on_late: Callable[[], object], at_most: float = inf
+        self, work: Iterable[Coroutine[Any, Any, T | None]], on_late: Callable[[], object], at_most: float = inf
     ) -> list[T | None]:
         """Do this at once; None for what fails, or takes too long: ``at_most`` so many seconds. ``on_late`` is called
         when that has an outcome.

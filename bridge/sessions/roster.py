@@ -19,12 +19,15 @@ class View:
 
 
 class Roster:
-    """The servers that are enabled now. ``patience``: seconds that a list waits for one of them."""
+    """The servers that are enabled now. ``patience``: seconds that a list waits for one of them; for those in ``late``
+    it waits no more, because it did so in vain the last time.
+    """
 
     def __init__(self, registry: Registry, separator: str, patience: float) -> None:
         self._registry = registry
         self.separator = separator
         self.patience = patience
+        self.late: set[str] = set()
 
     def servers(self, view: View) -> list[str]:
         """Return the servers that a client sees, in the order of the configuration."""

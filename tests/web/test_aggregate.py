@@ -415,6 +415,19 @@ async def test_a_start_that_nobody_waits_for_any_more_ends_with_its_session(star
         await child.ended.wait()
 
 
+async def test_a_server_that_was_waited_for_in_vain_keeps_no_other_session_waiting(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = await start_bridge({"slow": NEVER_READY, "b": many("b", tools=["t"])}, AGGREGATE_PATIENCE_MS=1500)
+    first = await everything(bridge)
+    assert await names(first) == ["b__t"]
+    monkeypatch.setattr("bridge.sessions.aggregate.LATE_PATIENCE", 0)
+    bridge.service.core.aggregates.roster.patience = 1000
+    async with in_time():
+        second = await everything(bridge)
+        assert await names(second) == ["b__t"]
+
+
 async def test_without_initialize_and_in_batches(start_bridge: StartBridge) -> None:
     bridge = await start_bridge(TWO)
     async with bridge.post("/mcp", message("tools/list", 1)) as response:
