@@ -6,6 +6,7 @@ of an object are taken out, put back and replaced as text, and nothing is made a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,7 +18,17 @@ Raw = msgspec.Raw
 #: A member that is not there.
 ABSENT = Raw(b"")
 
+#: Levels of arrays and objects that any text may have, on every version of Python.
+LEVELS = 500
+#: Bytes in which there can be no more.
+SMALL = 2 * LEVELS
+#: Bytes from which on brackets are not counted: that would take longer than to read further down at once.
+COUNTED = 64 * 1024
+#: Calls that are left to whoever reads it again, deeper in the stack or with more around it: nobody needs half of them.
+SPARE = 100
+
 T = TypeVar("T")
+B = TypeVar("B", bound=bytes | bytearray)
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _items = msgspec.json.Decoder(list[Raw])
@@ -34,6 +45,27 @@ def read(decoder: msgspec.json.Decoder[T], raw: bytes) -> T | None:
         return None
     except RecursionError:
         raise Rejection(Fault.NOT_JSON, "nested too deeply") from None
+
+
+def with_room(reader: Callable[[B], T], raw: B) -> T:
+    """Read what comes in from further down in the stack, so that whatever is taken can be read again by everybody.
+
+    msgspec counts levels and the calls above them against one limit, that of the interpreter. What can only just be
+    read where it comes in is too deep for those who read it later, and they are in the middle of something.
+    """
+    size = len(raw)
+    if size <= SMALL:
+        return reader(raw)
+    # replace() jumps from bracket to bracket, where count() looks at each byte.
+    if size < COUNTED and 2 * size - len(raw.replace(b"[", b"", LEVELS)) - len(raw.replace(b"{", b"", LEVELS)) < LEVELS:
+        return reader(raw)
+    found: T = _further_down(reader, raw, SPARE)
+    return found
+
+
+def _further_down(reader: Callable[[Any], Any], raw: Any, calls: int) -> Any:
+    # By way of C: from Python 3.12 on, calls from Python to Python do not count against the limit that msgspec has.
+    return next(map(_further_down, (reader,), (raw,), (calls - 1,))) if calls else reader(raw)
 
 
 def fields(raw: bytes) -> dict[str, Raw]:

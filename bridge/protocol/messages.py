@@ -15,7 +15,7 @@ from msgspec.structs import force_setattr
 
 from bridge.protocol.envelope import LARGE, PARAMS, split
 from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.jsontext import ABSENT, Raw, encode, read, string
+from bridge.protocol.jsontext import ABSENT, SMALL, Raw, encode, read, string, with_room
 
 _NULL = b"null"
 
@@ -93,9 +93,15 @@ def parse(data: bytes | bytearray) -> Message:
     return _message(found) if isinstance(found, _Envelope) else found
 
 
+def parse_body(data: bytes | bytearray) -> Message:
+    """Decode what a client has sent, as :func:`parse` does, with room for those who read it again."""
+    found = _read(data) if len(data) <= SMALL else with_room(_read, data)
+    return _message(found) if isinstance(found, _Envelope) else found
+
+
 def parse_line(line: bytes) -> Message | LargeResult:
-    """Decode what a child has written, as :func:`parse` does; a large result stays where it is."""
-    found = _read(line)
+    """Decode what a child has written, as :func:`parse_body` does; a large result stays where it is."""
+    found = _read(line) if len(line) <= SMALL else with_room(_read, line)
     if not isinstance(found, _Envelope):
         return found
     if len(line) >= LARGE and _is_plain_result(found) and _CR not in line and _LF not in line:
@@ -156,7 +162,7 @@ def parse_batch(data: bytes, most: int) -> list[Message | Rejection]:
     found: list[Message | Rejection] = []
     for item in items:
         try:
-            found.append(parse(bytes(item)))
+            found.append(parse_body(bytes(item)))
         except Rejection as rejection:
             found.append(rejection)
     return found

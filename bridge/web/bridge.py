@@ -92,7 +92,7 @@ class BridgeFace:
         body = _completed(members)
         if len(body) >= LARGE:
             await others_first()
-        message = messages.parse(body)
+        message = messages.parse_body(body)
         if len(body) >= LARGE:
             await others_first()
         if isinstance(message, Response):

@@ -96,7 +96,7 @@ class DirectCalls:
         data = body.read_nowait()
         answer: Waiting | None = None
         try:
-            called = messages.parse(data)
+            called = messages.parse_body(data)
             if session is not None:
                 answer = self._in_session(connection, session, version, called, origin)
             else:

@@ -91,7 +91,7 @@ class McpFace:
         body = await read_json(request)
         if body.lstrip()[:1] == b"[":
             return await self._batch(request, server, body)
-        message = messages.parse(body)
+        message = messages.parse_body(body)
         if len(body) >= LARGE:
             await others_first()
         try:

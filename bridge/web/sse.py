@@ -71,7 +71,7 @@ class SseFace:
         """Take one message; what answers it comes on the stream."""
         self._session(request)  # who has none is refused before the body is read
         body = await read_json(request)
-        message = messages.parse(body)
+        message = messages.parse_body(body)
         if len(body) >= LARGE:
             await others_first()
         entry = self._session(request)  # it may have ended meanwhile, and its stream with it

@@ -128,7 +128,7 @@ class ToolsFace:
 def _arguments(body: bytes) -> object:
     if not body.strip():
         return {}
-    arguments = jsontext.decode(body)
+    arguments = jsontext.with_room(jsontext.decode, body)
     if arguments is None and body.strip() != b"null":
         raise Rejection(Fault.NOT_JSON, "the body is not JSON in UTF-8, or has a number or a depth that is too large")
     if not isinstance(arguments, dict):

@@ -149,6 +149,33 @@ async def test_a_broken_answer_ends_the_request_that_it_names(bridge: Running, b
     await _still_serves(session, other)
 
 
+DEEP_ONES = {
+    "a result": '{"jsonrpc":"2.0","id":@ID@,"result":{"x":@DEEP@}}\n',
+    "an error": '{"jsonrpc":"2.0","id":@ID@,"error":{"code":-32000,"message":"m","data":@DEEP@}}\n',
+    "a question": '{"jsonrpc":"2.0","id":"q@ID@","method":"elicitation/create","params":{"x":@DEEP@}}\n' + RIGHT,
+    "a notification": '{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"\\u0020","x":@DEEP@}}\n'
+    + RIGHT,
+}
+
+
+@pytest.mark.parametrize("text", DEEP_ONES.values(), ids=DEEP_ONES)
+async def test_what_can_just_be_read_is_passed_on_or_skipped_and_ends_nothing_else(bridge: Running, text: str) -> None:
+    session = await bridge.session("babbler")
+
+    async def passes(depth: int) -> bool:
+        deep = "[" * depth + "]" * depth
+        async with in_time(), session.post(tool("raw", 1, raw=[text.replace("@DEEP@", deep)])) as response:
+            assert response.status == 200
+            return deep in await response.text()
+
+    good, bad = 1, 40_000
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if await passes(middle) else (good, middle)
+    assert {await passes(depth) for depth in range(good - 2, good + 12)} == {True, False}
+    await _still_serves(session)
+
+
 async def test_questions_without_end_are_refused_to_who_asks_them(
     start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.messages import Notification, Request, Response, parse
+from bridge.protocol.messages import Notification, Request, Response, parse, parse_body, parse_line
 
 DEEP = 20_000
 
@@ -214,9 +215,33 @@ def test_nesting_without_end_is_refused_and_the_next_message_is_read(value: byte
     assert parse(with_id(b"1")) == Request(b"1", "x")
 
 
-def test_a_hundred_levels_are_not_too_deep() -> None:
-    params = b'{"a":' * 100 + b"1" + b"}" * 100
-    assert parse(with_params(params)) == Request(b"1", "x", params)
+@pytest.mark.parametrize("beside", [0, 1000, 100_000])  # from 500 brackets on nobody knows how deep they are
+def test_500_levels_are_not_too_deep(beside: int) -> None:
+    params = b'{"b":[%b],"a":%b}' % (b",".join([b"[]"] * beside), b'{"a":' * 498 + b"1" + b"}" * 498)
+    assert parse_body(with_params(params)) == parse_line(with_params(params)) == Request(b"1", "x", params)
+
+
+def further_down(calls: int, data: bytes) -> Any:
+    return next(map(further_down, (calls - 1,), (data,))) if calls else parse(data)
+
+
+@pytest.mark.parametrize("beside", [b"", b"x" * 100_000])
+@pytest.mark.parametrize("first", [parse_body, parse_line])
+def test_what_can_just_be_read_where_it_comes_in_can_be_read_from_further_down(
+    first: Callable[[bytes], object], beside: bytes
+) -> None:
+    def deep(levels: int) -> bytes:
+        return with_params(b'{"b":"%b","a":%b}' % (beside, b"[" * levels + b"]" * levels))
+
+    good, bad = 1, 40_000
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            first(deep(middle))
+            good = middle
+        except Rejection:
+            bad = middle
+    assert further_down(50, deep(good)) == parse(deep(good))
 
 
 def test_the_place_of_a_bad_byte_is_told() -> None:
