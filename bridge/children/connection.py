@@ -239,8 +239,8 @@ class ChildConnection:
         if isinstance(decision, Deliver):  # not in the match, which takes as long as all the mux has done
             exchange, text = decision.exchange, decision.message
             if decision.final:
+                exchange.finish(text)  # before anything that could fail: the mux has forgotten it
                 self._count(exchange, messages.error_in(text, exchange.request.id))
-                exchange.finish(text)
             else:
                 self._pass_on(exchange, text)
             return

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bridge.children.stream import BACKLOG_BYTES
+from bridge.children.traffic import Traffic
 from bridge.protocol import mux
 from tests.conftest import Running, Session, StartBridge, events, in_time, peer, tool
 from tests.faults.conftest import babbler, until
@@ -174,6 +175,13 @@ async def test_what_can_just_be_read_is_passed_on_or_skipped_and_ends_nothing_el
         good, bad = (middle, bad) if await passes(middle) else (good, middle)
     assert {await passes(depth) for depth in range(good - 2, good + 12)} == {True, False}
     await _still_serves(session)
+
+
+async def test_what_cannot_be_counted_is_answered(bridge: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = await bridge.session("babbler")
+    monkeypatch.setattr(Traffic, "error", None)
+    answer = await _say(session, '{"jsonrpc":"2.0","id":@ID@,"error":{"code":1,"message":"m"}}\n')
+    assert answer == {"jsonrpc": "2.0", "id": "mine", "error": {"code": 1, "message": "m"}}
 
 
 async def test_questions_without_end_are_refused_to_who_asks_them(
