@@ -223,9 +223,12 @@ class ModernCalls:
 
     async def _listen_down(self, server: str, asked: ModernRequest, principal: str) -> ModernAnswer:
         seat = await self._registry.seat(server, Need.BRIDGE, principal)
-
-        watch = self._registry.pool(server).watch(children_of(asked, principal))
-        listen = DownListen(asked, seat, watch, lambda: self._listens.pop(listen, None))
+        try:
+            watch = self._registry.pool(server).watch(children_of(asked, principal))
+            listen = DownListen(asked, seat, watch, lambda: self._listens.pop(listen, None))
+        except BaseException:
+            seat.release()
+            raise
         self._listens[listen] = server, listen.finish
         try:
             await listen.open()

@@ -8,7 +8,11 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from bridge.children.child import Child
+from bridge.protocol.errors import Fault, Rejection
+from bridge.sessions import modern
 from tests.conftest import INITIALIZE, Running, StartBridge, in_time, last, message, peer
 from tests.modern_client import ModernClient
 from tests.web.test_direct import until
@@ -105,3 +109,18 @@ async def test_arguments_that_are_nested_too_deeply_leave_no_open_call(start_bri
     async with in_time():
         assert await around(status) >= {200, 400}
         assert [child.connection.open_exchanges for child in children(bridge)] == [0]
+
+
+def refuse(*_: object) -> None:
+    raise Rejection(Fault.NOT_JSON, "nested too deeply")
+
+
+async def test_a_subscription_that_cannot_begin_holds_no_child(
+    bridge: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = ModernClient(bridge, "peer")
+    await client.ask("tools/list")
+    before = holders(bridge)
+    monkeypatch.setattr(modern, "DownListen", refuse)
+    assert (await client.ask("subscriptions/listen", notifications={}))["error"]["message"] == "nested too deeply"
+    assert holders(bridge) == before
