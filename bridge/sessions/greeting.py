@@ -57,7 +57,11 @@ class Greeting:
             raise Rejection(Fault.NOT_A_MESSAGE, why)
         if entry.state is SessionState.DORMANT:  # it was created without a child
             await self._seating.seat_created(entry, words_of(request))
-        session.introduce(request.params)
+        try:
+            session.introduce(request.params)
+        except BaseException:  # it may have a child by now, and nobody would end it
+            self._end(entry, "its initialize failed")
+            raise
         exchange = Exchange(request, session.has_opened, into)
         if session.greeting:  # a child that others hold too was greeted by the bridge
             session.own(self._ended(entry, exchange, self._finish_greeting(entry, exchange, session.greeting)))
@@ -70,12 +74,12 @@ class Greeting:
     async def greeted(self, entry: SessionEntry) -> SessionEntry:
         """A session is open, because the bridge has greeted its child."""
         session = entry.session
-        session.version = _version(session.greeting)
         seat = session.seat
         try:
+            session.version = _version(session.greeting)
             await self._kept.settle(entry)
         except BaseException:
-            self._end(entry, "it could not be written to the store")
+            self._end(entry, "it could not be opened")
             raise
         self._opened(entry, seat)
         return entry

@@ -12,7 +12,8 @@ import pytest
 
 from bridge.children.child import Child
 from bridge.protocol.errors import Fault, Rejection
-from bridge.sessions import modern
+from bridge.sessions import greeting, modern
+from bridge.sessions.streamable import StreamableSession
 from tests.conftest import INITIALIZE, Running, StartBridge, in_time, last, message, peer
 from tests.modern_client import ModernClient
 from tests.web.test_direct import until
@@ -124,3 +125,27 @@ async def test_a_subscription_that_cannot_begin_holds_no_child(
     monkeypatch.setattr(modern, "DownListen", refuse)
     assert (await client.ask("subscriptions/listen", notifications={}))["error"]["message"] == "nested too deeply"
     assert holders(bridge) == before
+
+
+async def test_a_session_that_cannot_be_introduced_ends_with_its_child(
+    bridge: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StreamableSession, "introduce", refuse)
+    async with bridge.post("/api/v1/sessions", {"server": "peer"}) as response:
+        made = (await response.json())["session_id"]
+    async with bridge.post("/mcp/peer", message("initialize", 1, **INITIALIZE), Mcp_Session_Id=made) as response:
+        assert response.status == 400
+    assert bridge.service.core.stream_pool.entries() == []
+    async with in_time():
+        await until(lambda: children(bridge) == [])
+
+
+async def test_a_session_whose_server_greets_with_what_cannot_be_read_ends_with_its_child(
+    bridge: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(greeting, "_version", refuse)
+    async with bridge.post("/mcp/peer", message("tools/list", 1)) as response:
+        assert response.status == 400
+    assert bridge.service.core.stream_pool.entries() == []
+    async with in_time():
+        await until(lambda: children(bridge) == [])
