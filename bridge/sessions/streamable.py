@@ -287,21 +287,30 @@ class StreamableSession:
     def listen(self, stream: Stream | None = None) -> Track:
         """Open a stream for what belongs to no request; what has waited for one comes first."""
         stream = stream or Stream()
-        for message, kind in self._unheard.take_waiting():
-            stream.put(message, kind)
-        self._streams.append(stream)
+        self._take_unheard(stream)
         return self.backlog.open(stream, shown=self.primes)
 
     def resume(self, event_id: str) -> tuple[Track, list[tuple[str, bytes]]]:
-        """Go on with the stream of an event; return it and what followed that event. Raises :class:`Rejection`."""
+        """Go on with the stream of an event, on which comes too what has waited for a stream since; return it and what
+        followed that event. Raises :class:`Rejection`.
+        """
         track, missed = self.backlog.find(event_id)
-        if isinstance(track.stream, RequestStream):
-            track.stream.read = True
-            self._left.pop(track.stream, None)
-        elif track.stream not in self._streams:
+        stream = track.stream
+        if isinstance(stream, RequestStream):
+            stream.read = True
+            self._left.pop(stream, None)
+            if not stream.ended:  # its call may wait for the answer to a question that nobody has heard
+                for message, kind in self._unheard.take_waiting():
+                    (stream if kind is Kind.QUESTION else self._unheard).put(message, kind)
+        elif stream not in self._streams:
             track.idle = False
-            self._streams.append(track.stream)
+            self._take_unheard(stream)
         return track, missed
+
+    def _take_unheard(self, stream: Stream) -> None:
+        for message, kind in self._unheard.take_waiting():
+            stream.put(message, kind)
+        self._streams.append(stream)
 
     def lost(self, track: Track) -> None:
         """The client has lost a stream. It may come back for a call that goes on; other messages go elsewhere."""

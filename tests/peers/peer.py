@@ -216,6 +216,8 @@ def main() -> None:
             request(message["id"], message["method"], message.get("params", {}))
         elif message["method"] == "notifications/cancelled":
             cancelled.append(message["params"])
+        elif message["method"] == "notifications/ask":  # a question of a call that waits, and then answers
+            ask("roots/list", {}, waiting.pop(message["params"]["key"])[0])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.sessions.backlog import KEPT_EMPTY
-from tests.conftest import Running, Session, in_time, sse, tool
+from tests.conftest import Running, Session, in_time, message, sse, tool
 
 
 async def _waiting(session: Session, token: str = "p") -> tuple[Any, Any, str]:
@@ -91,6 +91,61 @@ async def test_a_get_stream_goes_on_after_the_event_that_was_seen_last(bridge: R
         third, message = await anext(stream)
         assert message["method"] == "notifications/tools/list_changed"
         assert third not in (first, second)
+
+
+async def _left(bridge: Running) -> None:
+    """Wait until the bridge knows that the client of its one session reads no stream."""
+    [entry] = bridge.service.core.stream_pool.entries()
+    async with in_time():
+        while entry.session.is_heard or any(each.read for each in entry.session._calls):  # noqa: ASYNC110 - the bridge tells nobody
+            await asyncio.sleep(0.001)
+
+
+async def test_what_came_while_a_client_was_away_follows_what_it_missed_once(bridge: Running) -> None:
+    session = await bridge.session()
+    async with session.get() as response:
+        stream = sse(response)
+        for uri in "ab":
+            await session.call("updated", uri=uri)
+        seen, _ = await anext(stream)
+        await anext(stream)  # was sent, and is said never to have come
+    await _left(bridge)
+    for uri in "cd":
+        await session.call("updated", uri=uri)
+    for _ in range(2):
+        async with in_time(), session.get(seen) as resumed:
+            stream = sse(resumed)
+            found = [await anext(stream) for _ in "bcd"]
+            assert [note["params"]["uri"] for _, note in found] == ["b", "c", "d"]
+            assert [event_id for event_id, _ in found] == ["1-2", "1-3", "1-4"]
+        await _left(bridge)
+    await session.call("updated", uri="e")
+    async with in_time(), session.get("1-4") as resumed:
+        assert (await anext(sse(resumed)))[1]["params"]["uri"] == "e"
+
+
+@pytest.mark.parametrize("way", ["GET", "POST"])
+async def test_a_question_that_came_while_a_client_was_away_waits_for_it(bridge: Running, way: str) -> None:
+    session = await bridge.session(protocolVersion="2025-11-25", capabilities={"roots": {}})
+    async with session.get() as response:
+        get_id, _ = await anext(sse(response))
+        lost, _, post_id = await _waiting(session)
+        lost.close()
+    await _left(bridge)
+    async with session.post(message("notifications/ask", key="k")) as taken:
+        assert taken.status == 202
+    async with in_time():
+        while not (await bridge.get("/children"))[0]["open_questions"]:
+            pass
+    async with in_time(), session.get(get_id if way == "GET" else post_id) as resumed:
+        stream = sse(resumed)
+        question = None
+        while question is None:  # what a stream begins with
+            _, question = await anext(stream)
+        assert question["method"] == "roots/list"
+        async with session.post({"jsonrpc": "2.0", "id": question["id"], "result": {"roots": []}}) as taken:
+            assert taken.status == 202
+        assert (await _rest(session, post_id))[-1]["id"] == "mine"
 
 
 @pytest.mark.parametrize(("version", "most"), [("2025-06-18", 0), ("2025-11-25", KEPT_EMPTY)])
