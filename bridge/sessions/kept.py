@@ -96,8 +96,10 @@ class Kept:
             entry.session.backlog.on_event = lambda track, message: self._append(entry, track, message)
 
     def save(self, entry: SessionEntry) -> None:
-        """Write a session soon, if it is to be kept."""
-        if entry.session.is_kept:
+        """Write a session soon, if it is to be kept. One that has ended is not: calls end with it that change what it
+        remembers, and would bring it back.
+        """
+        if entry.session.is_kept and not entry.session.closed:
             self._follow_clock()  # it may be set back before anybody looks
             self._saved[entry.key] = entry.last_used
             self.keeper.save(entry.key, lambda: self._record(entry))

@@ -167,6 +167,8 @@ def request(id_: object, method: str, params: dict[str, object]) -> None:
             if "refuse" in str(params["uri"]):
                 send({"id": id_, "error": {"code": -32002, "message": "no such resource"}})
                 return
+            if "never" in str(params["uri"]):
+                return
             subscriptions.append((method.rpartition("/")[2], params["uri"]))
             result = {}
         case "logging/setLevel":

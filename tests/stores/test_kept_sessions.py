@@ -159,6 +159,23 @@ async def test_a_deleted_session_stays_deleted(start_bridge: StartBridge, store:
     assert await bridge.get("/api/v1/sessions") == []
 
 
+@pytest.mark.parametrize("method", ["resources/subscribe", "resources/unsubscribe"])
+async def test_a_session_that_is_deleted_while_it_subscribes_stays_deleted(
+    start_bridge: StartBridge, store: dict[str, str], method: str
+) -> None:
+    bridge = await start_bridge(RICH, **store)
+    session = await bridge.session()
+    asking = asyncio.create_task(session.ask(method, uri="file:///never"))
+    async with in_time():
+        while not (await bridge.get("/sessions"))[0]["in_use"]:
+            pass
+    async with session.delete() as response:
+        assert response.status == 204
+    assert "session ended" in (await asking)["error"]["message"]
+    bridge = await again(bridge, start_bridge, RICH, **store)
+    assert await bridge.get("/api/v1/sessions") == []
+
+
 async def test_a_created_session_is_kept_with_its_metadata(start_bridge: StartBridge, store: dict[str, str]) -> None:
     servers = {"peer": peer()}
     bridge = await start_bridge(servers, **store)
