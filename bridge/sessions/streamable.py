@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from bridge.children.exchange import Exchange
 from bridge.children.seat import PooledSeat, Seat
@@ -19,7 +19,7 @@ from bridge.children.variables import OwnVariables
 from bridge.observe.ids import shorten
 from bridge.protocol import jsontext, messages, tasks
 from bridge.protocol.capabilities import may_ask, without
-from bridge.protocol.errors import BridgeError, Fault, Rejection
+from bridge.protocol.errors import BridgeError, Fault, Rejection, client_gone
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.mux import CANCELLED, Undirected
 from bridge.protocol.subscriptions import LIST_CHANGED, UPDATED
@@ -29,6 +29,8 @@ from bridge.sessions.recording import RECORDED, Recording
 from bridge.sessions.work import Work
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds that a question of the child may wait for its client; the slowest reader of a form gets ten minutes.
 QUESTION_TIMEOUT = 600.0
@@ -57,7 +59,7 @@ class StreamableSession:
         self.metadata: dict[str, Any] = {}
         self.recording = Recording()
         self._work = Work()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.version = ""
         self.capabilities = b"{}"  # of the client, as JSON text
         self.enter: Callable[[], None] = _nothing
@@ -111,14 +113,49 @@ class StreamableSession:
         on_end: Callable[[Exchange], None] | None = None,
         into: RequestStream | None = None,
     ) -> Exchange:
-        """Send a request to the child. Raises what :meth:`ChildConnection.exchange` raises."""
+        """Send a request to the child. Where that has to be waited for, it is sent also when whoever waits goes.
+        Raises what :meth:`ChildConnection.exchange` raises.
+        """
         exchange = self._entered(request, on_end, into)
+        is_sent = True
         try:
-            await self._seat.send(exchange, silence)
+            if request.method == "initialize":  # it waits for nobody, and is of no use without its client
+                await self._seat.send(exchange, silence)
+            else:
+                is_sent = self._seat.send_now(exchange, silence)
         except BaseException:
             self._take_back(exchange)
             raise
+        if not is_sent:
+            await self._sent(exchange, silence)
         return exchange
+
+    async def _sent(self, exchange: Exchange, silence: float | None) -> None:
+        try:
+            await self.outlast(self._send(exchange, silence), lambda sending: self._sent_alone(exchange, sending))
+        except asyncio.CancelledError:
+            if exchange.into is None:
+                self.hung_up(exchange)
+            raise
+        except BaseException:
+            self._take_back(exchange)
+            raise
+
+    async def _send(self, exchange: Exchange, silence: float | None) -> None:
+        """Send it, unless it has ended, or was cancelled, before the task of this has begun."""
+        if exchange.is_cancelled:
+            exchange.fail(Rejection(Fault.TIMED_OUT, "the client cancelled the call"))
+        if not exchange.ended:
+            await self._seat.send(exchange, silence)
+
+    def _sent_alone(self, exchange: Exchange, sending: asyncio.Task[None]) -> None:
+        """Whoever waited for it has gone; what went wrong ends it all the same."""
+        error = client_gone() if sending.cancelled() else sending.exception()
+        if error is not None and not isinstance(error, BridgeError):
+            log.error("session %s: a call ended in an unexpected error", self.label, exc_info=error)
+            error = BridgeError("internal error; the log has the details")
+        if error is not None:
+            exchange.fail(error)
 
     def call_now(self, request: Request, *, silence: float | None) -> Exchange | None:
         """Do the same where nothing has to be waited for, else nothing and return None."""
@@ -237,11 +274,25 @@ class StreamableSession:
         """Tell the client what its server has not said itself."""
         self._hear(message)
 
-    def own(self, work: Coroutine[None, None, None]) -> None:
+    def own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run something that ends by itself soon after the session."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def outlast(self, work: Coroutine[Any, Any, T], left: Callable[[asyncio.Task[T]], object] | None = None) -> T:
+        """Wait for something that goes on when whoever waits has gone (specification: a disconnect is no cancellation);
+        ``left`` is called then, when it has ended.
+        """
+        task = self.own(work)
+        try:
+            await asyncio.wait([task])
+            return task.result()
+        except asyncio.CancelledError:
+            if left is not None:
+                task.add_done_callback(left)
+            raise
 
     def introduce(self, params: bytes) -> None:
         """What the client said at ``initialize``."""

@@ -7,6 +7,7 @@ Where none of it is wanted there is nothing to follow, and nothing to pay.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
@@ -156,15 +157,18 @@ class Call:
         else:
             exchange.before_end(ended)
 
-    async def sent(self, sending: Coroutine[Any, Any, T]) -> T:
-        """Wait until a request has been sent. It ends here where it could not be."""
+    async def sent(self, sending: Coroutine[Any, Any, T], *, goes_on: bool = False) -> T:
+        """Wait until a request has been sent. It ends here where it could not be, and where its client leaves before
+        that, unless it ``goes_on`` then: its exchange tells its end.
+        """
         try:
             return await sending
         except BridgeError as error:
             self.answered(messages.error_line(None, error.fault.code, str(error)), error.fault)
             raise
-        except BaseException:
-            self.answered(None)
+        except BaseException as error:
+            if not (goes_on and isinstance(error, asyncio.CancelledError)):
+                self.answered(None)
             raise
 
     async def handled(self, handling: Coroutine[Any, Any, T]) -> T:

@@ -153,12 +153,12 @@ class McpFace:
             raise Rejection(Fault.BATCH, f"batches exist in {BATCH_VERSION} only; send one message")
         found = messages.parse_batch(body, MOST_PARTS)
         if not any(isinstance(each, Request | Rejection) for each in found):
-            await self._take_parts(request, session, Batch([]), found)
+            await session.outlast(self._take_parts(request, session, Batch([]), found))
             return taken()
         with self._drain:
             batch = Batch(found)
             try:
-                await self._take_parts(request, session, batch, found)
+                await session.outlast(self._take_parts(request, session, batch, found))
             except asyncio.CancelledError:
                 session.hung_up(batch)
                 raise
@@ -231,7 +231,8 @@ class McpFace:
         if call is None:
             exchange = await session.call(message, silence=silence)
         else:
-            exchange = await call.sent(session.call(call.message, silence=silence, on_end=call.ended))
+            sending = session.call(call.message, silence=silence, on_end=call.ended)
+            exchange = await call.sent(sending, goes_on=True)
         return await self._follow(request, session, exchange)
 
     async def _open(self, request: web.BaseRequest, server: str, message: Request) -> SessionEntry:

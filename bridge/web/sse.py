@@ -98,7 +98,8 @@ class SseFace:
             if call is None:
                 await session.take(message, silence=silence, into=stream)
             else:
-                await call.sent(session.take(call.message, silence=silence, into=stream, on_end=call.ended))
+                taking = session.take(call.message, silence=silence, into=stream, on_end=call.ended)
+                await call.sent(taking, goes_on=True)
         return taken()
 
     def _session(self, request: web.Request) -> SessionEntry:

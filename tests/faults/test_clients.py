@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from bridge.children.connection import ChildConnection
-from tests.conftest import INITIALIZE, PATIENCE, PEERS, Running, Session, StartBridge, events, last, message, peer, tool
+from bridge.protocol.states import SessionState
+from bridge.sessions.room import SessionEntry
+from tests.conftest import (
+    INITIALIZE,
+    PATIENCE,
+    PEERS,
+    Running,
+    Session,
+    StartBridge,
+    events,
+    in_time,
+    last,
+    message,
+    peer,
+    tool,
+)
 from tests.faults.conftest import babbler, until
 from tests.faults.raw import Raw
 from tests.modern_client import ModernClient
@@ -28,7 +45,7 @@ async def bridge(start_bridge: StartBridge) -> Running:
     )
 
 
-def request(path: str, body: dict[str, Any], **headers: str) -> bytes:
+def request(path: str, body: Any, **headers: str) -> bytes:
     """A POST as it goes over the wire."""
     content = json.dumps(body).encode()
     lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
@@ -115,6 +132,162 @@ async def test_a_client_that_is_reset_during_initialize_leaves_no_session_and_no
         client.reset()
     await until(lambda: children() == [], "none is left")
     assert await bridge.get("/sessions") == []
+
+
+class Gate:
+    """Holds back each start of a server until it is told to go on, or to fail."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self._path = path
+        self.handle = os.open(path, os.O_RDWR)
+
+    def entry(self, **more: Any) -> dict[str, Any]:
+        """A ``servers.json`` entry of the peer behind it."""
+        real = peer(**more)
+        script = 'read word < "$0" && [ "$word" = go ] && exec "$@"'
+        return {**real, "command": "sh", "args": ["-c", script, str(self._path), real["command"], *real["args"]]}
+
+    def tell(self, word: str = "go") -> None:
+        os.write(self.handle, f"{word}\n".encode())
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    made = Gate(tmp_path / "gate")
+    yield made
+    os.close(made.handle)
+
+
+def _parked(bridge: Running) -> SessionEntry:
+    """The one session, which has no process any more."""
+    [entry] = bridge.service.core.stream_pool.entries()
+    bridge.service.core.sessions.seating.park(entry, "a test")
+    return entry
+
+
+async def _lose(bridge: Running, sent: bytes, entry: SessionEntry) -> None:
+    """Send a request that waits for its session to get a process, and lose its connection."""
+    client = await Raw.open(bridge)
+    client.writer.write(sent)
+    await until(lambda: entry.state is SessionState.OPENING, "the session gets a process")
+    client.reset()
+    await until(lambda: bridge.service._drain.running == 0, "the bridge knows that the client has gone")
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+async def test_a_call_is_sent_whose_connection_is_reset_while_its_session_gets_a_process(
+    start_bridge: StartBridge, gate: Gate, calls: int
+) -> None:
+    bridge = await start_bridge({"peer": gate.entry(maxConcurrent=3)})
+    gate.tell()
+    session = await bridge.session(protocolVersion="2025-03-26")
+    entry = _parked(bridge)
+    body = [tool("count", number) for number in range(calls)]
+    await _lose(bridge, request("/mcp/peer", body if calls > 1 else body[0], Mcp_Session_Id=session.id), entry)
+    assert entry.in_use == 1
+    gate.tell()
+    await until(lambda: entry.in_use == 0, "all are answered")
+    for number in (1, 2, 3):  # and hold no place
+        assert (await session.call("count", number))["result"] == {"count": calls + number}
+
+
+async def test_a_call_that_waits_without_its_client_holds_its_place(start_bridge: StartBridge, gate: Gate) -> None:
+    bridge = await start_bridge({"peer": gate.entry(maxConcurrent=1)})
+    gate.tell()
+    session = await bridge.session()
+    entry = _parked(bridge)
+    await _lose(bridge, request("/mcp/peer", tool("count"), Mcp_Session_Id=session.id), entry)
+    async with session.post(tool("count", 2)) as response:
+        assert response.status == 429
+    gate.tell()
+    await until(lambda: entry.in_use == 0, "it is answered")
+    assert (await session.call("count", 3))["result"] == {"count": 2}
+
+
+async def test_a_call_on_http_sse_is_answered_though_its_post_is_reset_while_it_waits(
+    start_bridge: StartBridge, gate: Gate
+) -> None:
+    bridge = await start_bridge({"peer": gate.entry(maxConcurrent=1)})
+    gate.tell()
+    stream = await Raw.open(bridge)
+    stream.writer.write(b"GET /sse/peer HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with in_time():
+        await stream.reader.readuntil(b"data: ")
+        path = (await stream.reader.readline()).decode().strip()
+        async with bridge.post(path, message("initialize", 0, **INITIALIZE)) as response:
+            assert response.status == 202
+        found = _rest(stream)
+        assert (await anext(found))["id"] == 0
+        await _lose(bridge, request(path, tool("echo", "mine", a=1)), _parked(bridge))
+        gate.tell()
+        assert await anext(found) == {"jsonrpc": "2.0", "id": "mine", "result": {"a": 1}}
+
+
+async def test_what_is_asked_for_a_call_without_its_client_comes_on_another_stream(
+    start_bridge: StartBridge, gate: Gate
+) -> None:
+    bridge = await start_bridge({"peer": gate.entry()})
+    gate.tell()
+    session = await bridge.session(capabilities={"elicitation": {}})
+    entry = _parked(bridge)
+    await _lose(bridge, request("/mcp/peer", tool("ask"), Mcp_Session_Id=session.id), entry)
+    gate.tell()
+    async with in_time(), session.get() as stream:
+        question = await anext(events(stream))
+        assert question["method"] == "elicitation/create"
+        async with session.post({"jsonrpc": "2.0", "id": question["id"], "result": {}}) as response:
+            assert response.status == 202
+        await until(lambda: not entry.session.is_busy, "the call is answered")
+
+
+async def test_a_call_without_its_client_ends_when_there_is_no_process_for_it(
+    start_bridge: StartBridge, gate: Gate
+) -> None:
+    bridge = await start_bridge({"peer": gate.entry(restartDelay=1, maxConcurrent=1)})
+    gate.tell()
+    session = await bridge.session()
+    entry = _parked(bridge)
+    await _lose(bridge, request("/mcp/peer", tool("count"), Mcp_Session_Id=session.id), entry)
+    gate.tell("fail")
+    await until(lambda: entry.in_use == 0, "it has ended")
+    gate.tell()
+    assert (await session.call("count"))["result"] == {"count": 1}
+
+
+async def test_a_call_without_its_client_ends_with_its_session(start_bridge: StartBridge, gate: Gate) -> None:
+    bridge = await start_bridge({"peer": gate.entry()})
+    gate.tell()
+    session = await bridge.session()
+    entry = _parked(bridge)
+    await _lose(bridge, request("/mcp/peer", tool("count"), Mcp_Session_Id=session.id), entry)
+    async with session.delete() as response:
+        assert response.status == 204
+    gate.tell()
+    await until(lambda: bridge.service.core.registry.children() == [], "its process is stopped")
+    assert entry.in_use == 0
+
+
+async def test_a_call_is_sent_whose_connection_is_reset_while_it_waits_for_a_pooled_process(
+    start_bridge: StartBridge,
+) -> None:
+    bridge = await start_bridge({"peer": peer(sharing={"holders": 1, "hold": "exchange", "limit": 1})})
+    holder, session = await bridge.session(), await bridge.session()
+    async with holder.post(tool("wait", 1, key="a")) as response:
+        await response.content.readany()
+        client = await Raw.open(bridge)
+        client.writer.write(request("/mcp/peer", tool("wait", 2, key="b"), Mcp_Session_Id=session.id))
+        entry = bridge.service.core.stream_pool.find(session.id)
+        assert entry is not None
+        await until(lambda: entry.in_use == 1, "the second call waits")
+        client.reset()
+        await until(lambda: bridge.service._drain.running == 1, "the bridge knows that the client has gone")
+        async with holder.delete() as deleted:  # its process is not clean, and another one comes
+            assert deleted.status == 204
+        await response.read()
+    await until(lambda: [each.open_exchanges for each in connections(bridge, "peer")] == [1], "the second is sent")
+    async with session.delete() as deleted:
+        assert deleted.status == 204
 
 
 # Readers that do not read

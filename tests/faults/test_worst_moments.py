@@ -13,8 +13,10 @@ from aiohttp import web
 
 from bridge.config.servers import parse_servers
 from bridge.process.spawn import Command
+from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault
-from bridge.protocol.messages import Request
+from bridge.protocol.messages import Notification, Request
+from bridge.protocol.mux import CANCELLED
 from bridge.protocol.states import SessionState
 from bridge.sessions.directory import SessionEntry
 from bridge.web import sse
@@ -46,18 +48,41 @@ async def test_a_child_that_dies_while_its_session_is_written_costs_no_answer(
         assert response.status == 204
 
 
-async def test_a_session_that_is_deleted_as_a_request_wakes_it_refuses_that_request(start_bridge: StartBridge) -> None:
+@pytest.mark.parametrize("turns", [1, 2])
+async def test_a_session_that_is_deleted_as_a_request_wakes_it_refuses_that_request(
+    start_bridge: StartBridge, turns: int
+) -> None:
     bridge = await start_bridge()
     await bridge.session()
     sessions = bridge.service.core.sessions
     [entry] = sessions.pool.entries()
     sessions.seating.park(entry, "a test")
     calling = asyncio.create_task(entry.session.call(Request(b"1", "ping", b"{}"), silence=None))
-    await asyncio.sleep(0)  # it has asked for a child, and nobody has begun to look for one
+    for _ in range(turns):
+        await asyncio.sleep(0)  # it is about to ask for a child; it has asked, and nobody has begun to look for one
     sessions.delete(entry)
     exchange = await calling
     assert exchange.failure is not None
     assert exchange.failure.fault is Fault.UNKNOWN_SESSION
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+async def test_a_call_that_is_cancelled_as_it_wakes_its_session_is_not_sent(
+    start_bridge: StartBridge, turns: int
+) -> None:
+    bridge = await start_bridge()
+    session = await bridge.session()
+    sessions = bridge.service.core.sessions
+    [entry] = sessions.pool.entries()
+    sessions.seating.park(entry, "a test")
+    params = jsontext.encode({"name": "count", "arguments": {}})
+    calling = asyncio.create_task(entry.session.call(Request(b"1", "tools/call", params), silence=None))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    entry.session.tell(Notification(CANCELLED, b'{"requestId":1}'))
+    exchange = await calling
+    assert "cancelled" in str(exchange.failure)
+    assert (await session.call("count"))["result"] == {"count": 1}
 
 
 @pytest.mark.parametrize("turns", range(1, 12))

@@ -69,6 +69,9 @@ class FakeSeat:
         return 1
 
     async def send(self, exchange: Exchange, silence: float | None) -> None:
+        self.send_now(exchange, silence)
+
+    def send_now(self, exchange: Exchange, silence: float | None) -> bool:
         assert not self.released, "a request went to a child that was given back"
         if self.closed:
             raise ConnectionClosed("x", self.obituary)
@@ -78,6 +81,7 @@ class FakeSeat:
         else:
             result = RESULT if exchange.request.method == "initialize" else b"{}"
             exchange.finish(messages.response_line(Response(exchange.request.id, result)))
+        return True
 
     def die(self) -> None:
         self.closed = True
