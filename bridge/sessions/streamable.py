@@ -26,6 +26,7 @@ from bridge.protocol.subscriptions import LIST_CHANGED, UPDATED
 from bridge.protocol.versions import PRIMED_SINCE
 from bridge.sessions.backlog import Backlog, Track
 from bridge.sessions.recording import RECORDED, Recording
+from bridge.sessions.streams import Streams
 from bridge.sessions.work import Work
 
 log = logging.getLogger(__name__)
@@ -67,11 +68,9 @@ class StreamableSession:
         self.on_recorded: Callable[[], None] = _nothing
         self.on_end: Callable[[str], None] = _nothing
         self._calls: dict[Exchange, None] = {}
-        self._streams: list[Stream] = []
         self.opening: Exchange | None = None  # the client's initialize, until it is answered
-        self._unheard = Stream()
-        self._left: dict[Stream, Track] = {}  # calls that go on although their client lost the stream
         self.backlog = Backlog()
+        self.streams = Streams(self.backlog)
         self._questions: dict[int, asyncio.TimerHandle] = {}
         self.closed = False
         self.hear(seat)
@@ -135,7 +134,7 @@ class StreamableSession:
             await self.outlast(self._send(exchange, silence), lambda sending: self._sent_alone(exchange, sending))
         except asyncio.CancelledError:
             if exchange.into is None:
-                self.hung_up(exchange)
+                self.streams.hung_up(exchange)
             raise
         except BaseException:
             self._take_back(exchange)
@@ -189,8 +188,8 @@ class StreamableSession:
             self.on_recorded()
         else:
             self._work.answered(exchange)
-        if self._left:
-            self._settle(exchange.carrier)
+        if self.streams.left:
+            self.streams.settle(exchange.carrier)
         self.leave()
 
     def _take_back(self, exchange: Exchange) -> None:
@@ -198,13 +197,6 @@ class StreamableSession:
         if exchange in self._calls:
             del self._calls[exchange]
             self.leave()
-
-    def _settle(self, stream: Stream) -> None:
-        """What a stream that has ended still holds can be fetched later, if its client had lost it."""
-        track = self._left.get(stream)
-        if track is not None and stream.ended:
-            del self._left[stream]
-            self.backlog.settle(track)
 
     async def take(
         self,
@@ -257,7 +249,7 @@ class StreamableSession:
         """Whether a child that is stopped now would be missed: by a call, a question, a stream of updates, or for its
         work at a task.
         """
-        heard = self._streams and self.recording.subscriptions
+        heard = self.streams and self.recording.subscriptions
         return bool(self._calls or self._questions or heard) or self._work.goes_on()
 
     @property
@@ -268,7 +260,7 @@ class StreamableSession:
     @property
     def is_heard(self) -> bool:
         """Whether its client listens to what belongs to no request."""
-        return bool(self._streams)
+        return bool(self.streams)
 
     def announce(self, message: Undirected) -> None:
         """Tell the client what its server has not said itself."""
@@ -337,53 +329,7 @@ class StreamableSession:
 
     def listen(self, stream: Stream | None = None) -> Track:
         """Open a stream for what belongs to no request; what has waited for one comes first."""
-        stream = stream or Stream()
-        self._take_unheard(stream)
-        return self.backlog.open(stream, shown=self.primes)
-
-    def resume(self, event_id: str) -> tuple[Track, list[tuple[str, bytes]]]:
-        """Go on with the stream of an event, on which comes too what has waited for a stream since; return it and what
-        followed that event. Raises :class:`Rejection`.
-        """
-        track, missed = self.backlog.find(event_id)
-        stream = track.stream
-        if isinstance(stream, RequestStream):
-            stream.read = True
-            self._left.pop(stream, None)
-            if not stream.ended:  # its call may wait for the answer to a question that nobody has heard
-                for message, kind in self._unheard.take_waiting():
-                    (stream if kind is Kind.QUESTION else self._unheard).put(message, kind)
-        elif stream not in self._streams:
-            track.idle = False
-            self._take_unheard(stream)
-        return track, missed
-
-    def _take_unheard(self, stream: Stream) -> None:
-        for message, kind in self._unheard.take_waiting():
-            stream.put(message, kind)
-        self._streams.append(stream)
-
-    def lost(self, track: Track) -> None:
-        """The client has lost a stream. It may come back for a call that goes on; other messages go elsewhere."""
-        stream = track.stream
-        if isinstance(stream, RequestStream):
-            stream.read = False
-            self._left[stream] = track
-            self._settle(stream)
-        elif stream in self._streams:
-            self._streams.remove(stream)
-            for message, kind in stream.take_waiting():
-                self._newest_stream().put(message, kind)
-            self.backlog.leave(track)
-
-    def hung_up(self, stream: RequestStream) -> None:
-        """The client has gone before it saw an event id, so it cannot come back; its calls go on all the same
-        (specification: a disconnect is no cancellation), and what they ask is asked elsewhere.
-        """
-        stream.read = False
-        for message, kind in stream.take_waiting():
-            if kind is Kind.QUESTION:
-                self._newest_stream().put(message, kind)
+        return self.streams.listen(stream or Stream(), shown=self.primes)
 
     async def close(self, why: str) -> None:
         """End every call and stream, and give the child back."""
@@ -395,8 +341,7 @@ class StreamableSession:
         if self.closed:
             return
         self.closed = True
-        if self._unheard.dropped:
-            lost = self._unheard.dropped
+        if lost := self.streams.dropped:
             log.warning("session %s: %d notifications that nobody listened to were dropped", self.label, lost)
         self.on_end(why)
         for timer in self._questions.values():
@@ -404,7 +349,7 @@ class StreamableSession:
         self._questions.clear()
         for exchange in list(self._calls):
             exchange.abandon(Rejection(Fault.UNKNOWN_SESSION, f"session ended: {why}"))  # others may share its child
-        streams, self._streams = self._streams, []
+        streams = self.streams.take_all()
         if self.opening is None:
             _end_all(streams)
         else:  # its answer is still to come, and may come on one of them
@@ -426,10 +371,7 @@ class StreamableSession:
             for exchange in reversed(self._calls):
                 if exchange.carrier.read:
                     return exchange
-        return self._newest_stream()
-
-    def _newest_stream(self) -> Stream:
-        return self._streams[-1] if self._streams else self._unheard
+        return self.streams.newest
 
     def _count_question(self, message: Undirected, number: int) -> None:
         if message.method == CANCELLED:

@@ -209,9 +209,9 @@ class SessionAnswer(DirectAnswer):
 
     def _leave(self) -> None:
         if self._track is None:
-            self._session.hung_up(self._exchange)
+            self._session.streams.hung_up(self._exchange)
         else:
-            self._session.lost(self._track)
+            self._session.streams.lost(self._track)
 
     async def _go_on(self, request: web.BaseRequest) -> web.StreamResponse:
         track = self._track or self._opened()

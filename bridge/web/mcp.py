@@ -121,7 +121,7 @@ class McpFace:
             last_id = request.headers.get(LAST_EVENT_HEADER)
             if last_id is None:
                 return await as_events(request, session, session.listen(), self._silence)
-            track, missed = session.resume(last_id)
+            track, missed = session.streams.resume(last_id)
             return await as_events(request, session, track, self._silence, missed=missed)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
@@ -160,7 +160,7 @@ class McpFace:
             try:
                 await session.outlast(self._take_parts(request, session, batch, found))
             except asyncio.CancelledError:
-                session.hung_up(batch)
+                session.streams.hung_up(batch)
                 raise
             return await self._follow_batch(request, session, batch)
 
@@ -306,7 +306,7 @@ class McpFace:
         try:
             first = await exchange.first_within(self._silence)
         except asyncio.CancelledError:
-            session.hung_up(exchange)
+            session.streams.hung_up(exchange)
             raise
         if first is not None and first[1] is Kind.ANSWER:
             return Prebuilt(first[0], session.id)
@@ -319,7 +319,7 @@ class McpFace:
         try:
             answers = await batch.answers(reply.KEEP_ALIVE)
         except asyncio.CancelledError:
-            session.hung_up(batch)
+            session.streams.hung_up(batch)
             raise
         if answers is not None:
             return Prebuilt(b"[%b]" % b",".join(answers), session.id)

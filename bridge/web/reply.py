@@ -90,10 +90,10 @@ async def as_events(
             await response.write_eof()
     except ConnectionError:  # the client has gone: nothing is wrong with us
         if stream.is_read_by(reader):
-            session.lost(track)
+            session.streams.lost(track)
     except asyncio.CancelledError:
         if stream.is_read_by(reader):
-            session.lost(track)
+            session.streams.lost(track)
         raise
     return response
 
