@@ -38,8 +38,8 @@ TARGETS = (
         "sessions.50",
         "calls/s of 50 sessions with 50 children against 1 session",
         0.75,
-        why="each call is then a write to a process of its own, which has to wake up, and a read, where one session has "
-        "dozens of lines in each; a profile has 17 us of a call in the kernel then, and 7 with one session",
+        why="each call is then a write to a process of its own, which has to wake up, and a read, where one session "
+        "has dozens of lines in each; a profile has 17 us of a call in the kernel then, and 7 with one session",
     ),
     _most("hot.added", "1 in flight: median added to aiohttp's own POST", 0.08, "ms"),
     Target(
