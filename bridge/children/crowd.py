@@ -99,8 +99,6 @@ class Crowd:
             self._connection.refuse(message.question, f"no client of a shared server answers {message.method}")
         elif self._audience.hear(message) or (message.method == LOG_MESSAGE and self._attribute(message)):
             pass
-        elif message.method == PROGRESS:  # of a task, and nobody here knows whose
-            log.debug("server %s: dropped progress of a task", self._connection.server)
         else:
             note(self._connection.server, message)
 
@@ -116,6 +114,9 @@ class Crowd:
 
 def note(server: str, message: Undirected) -> None:
     """Show our log what no client may hear, because it may be about another client's call."""
+    if message.method == PROGRESS:  # of a task, and there may be much of it
+        log.debug("server %s: dropped progress of a task", server)
+        return
     log.info("server %s: %s", server, message.message[:SHOWN].decode(errors="replace"))
 
 

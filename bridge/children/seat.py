@@ -13,7 +13,7 @@ from bridge.children.pool import ChildPool, Lease
 from bridge.children.waiting import while_wanted
 from bridge.protocol.capabilities import without
 from bridge.protocol.messages import Response
-from bridge.protocol.mux import PROGRESS, Undirected
+from bridge.protocol.mux import Undirected
 from bridge.protocol.states import ChildEvent, ChildState
 
 Listener = Callable[[Undirected], None]
@@ -298,7 +298,7 @@ class PooledSeat:
         def hear(message: Undirected) -> None:
             if message.question is not None:  # the child was offered no capabilities
                 connection.refuse(message.question, f"no client of a pooled server answers {message.method}")
-            elif message.method != PROGRESS:  # that is of a task, and another client may have begun it
+            else:
                 note(connection.server, message)
 
         def ended(_: Exchange) -> None:

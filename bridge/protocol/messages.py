@@ -126,7 +126,8 @@ def _read(data: bytes | bytearray) -> _Envelope | Request | Notification:
         raise Rejection(Fault.NOT_JSON, f"parse error: not UTF-8 at byte {error.start}") from None
     except msgspec.ValidationError as error:
         if data.lstrip()[:1] == b"[":
-            raise _refused_array(data) from None
+            _array(data)  # a line of a log may begin like one (``[INFO] ready``)
+            raise Rejection(Fault.BATCH, "batches are not supported; send one message") from None
         raise Rejection(Fault.NOT_A_MESSAGE, f"not a JSON-RPC message: {_lower(error)}") from None
     except msgspec.DecodeError as error:
         raise Rejection(Fault.NOT_JSON, f"parse error: {_lower(error)}") from None
@@ -134,27 +135,21 @@ def _read(data: bytes | bytearray) -> _Envelope | Request | Notification:
         raise Rejection(Fault.NOT_JSON, "parse error: nested too deeply") from None
 
 
-def _refused_array(data: bytes | bytearray) -> Rejection:
-    """Why an array is no message; a line of a log may begin like one (``[INFO] ready``)."""
+def _array(data: bytes | bytearray) -> list[Raw]:
+    """Return the items of an array. Raises :class:`Rejection` when it is none."""
     try:
-        _items.decode(data)
+        return _items.decode(data)
     except msgspec.DecodeError as error:
-        return Rejection(Fault.NOT_JSON, f"parse error: {_lower(error)}")
+        raise Rejection(Fault.NOT_JSON, f"parse error: {_lower(error)}") from None
     except RecursionError:
-        return Rejection(Fault.NOT_JSON, "parse error: nested too deeply")
-    return Rejection(Fault.BATCH, "batches are not supported; send one message")
+        raise Rejection(Fault.NOT_JSON, "parse error: nested too deeply") from None
 
 
 def parse_batch(data: bytes, most: int) -> list[Message | Rejection]:
     """Decode an array of messages, each by itself. Raises :class:`Rejection` when it is no array, empty, or longer than
     ``most``.
     """
-    try:
-        items = _items.decode(data)
-    except msgspec.DecodeError as error:
-        raise Rejection(Fault.NOT_JSON, f"parse error: {_lower(error)}") from None
-    except RecursionError:
-        raise Rejection(Fault.NOT_JSON, "parse error: nested too deeply") from None
+    items = _array(data)
     if not items:
         raise Rejection(Fault.NOT_A_MESSAGE, "the batch is empty")
     if len(items) > most:

@@ -289,12 +289,11 @@ class AggregateSeat:
         reading = {server: self._items(self._member(server), listing) for server in servers}
         found = await self._all(reading, [listing.changed])
         self._roster.late |= {server for server in servers if server not in found and self._members[server].is_coming}
-        found = {server: found[server] for server in servers if server in found}  # in the order of the configuration
         return self._index.learn(listing, found, self._roster.prefixes)
 
     async def _all(self, work: Mapping[str, Coroutine[Any, Any, T | None]], methods: Iterable[str]) -> dict[str, T]:
-        """Do this at all servers, and return what came of it in time. ``methods`` announce what comes later; for those
-        who were late the last time it does not wait.
+        """Do this at all servers, and return what came of it in time, in the same order. ``methods`` announce what
+        comes later; for those who were late the last time it does not wait.
         """
         late = [server for server in work if server in self._roster.late]
         prompt = [server for server in work if server not in late]
@@ -306,7 +305,8 @@ class AggregateSeat:
             self._gathering.all([work[server] for server in late], announce, LATE_PATIENCE),
             self._gathering.all([work[server] for server in prompt], announce),
         )
-        return {server: each for server, each in zip(late + prompt, some + most, strict=True) if each is not None}
+        found = dict(zip(late + prompt, some + most, strict=True))
+        return {server: each for server in work if (each := found[server]) is not None}
 
     async def _items(self, member: Member, listing: Listing) -> list[bytes] | None:
         """What one server lists; None when it cannot be had."""
