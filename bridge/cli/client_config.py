@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.cli.errors import CommandError, UsageError
+from bridge.cli.errors import CommandError, NotRunning, UsageError
 from bridge.cli.options import add_configuration, configuration_of, settings_of, unusable
+from bridge.config.errors import NoServersFile
 
 PLACEHOLDER = "YOUR_TOKEN"
 #: What the endpoint of all servers is called in a client.
@@ -41,6 +42,7 @@ class Target:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after ``client-config``."""
+    parser.usage = "mcp-bridge client-config [options] CLIENT [SERVER...] [-- COMMAND ARG...]"
     add_configuration(parser)
     parser.add_argument("client", choices=tuple(CLIENTS), metavar="CLIENT", help=f"one of {', '.join(CLIENTS)}")
     parser.add_argument(
@@ -63,14 +65,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _targets(options: argparse.Namespace) -> list[Target]:
-    settings, servers = configuration_of(options)
-    known = [server.id for server in servers.entries.values() if not server.disabled]
-    for name in options.servers:
-        if why := unusable(name, servers):
-            raise UsageError(why)
+    settings, environ = settings_of(options)
+    names = _names(options)
     token = None
     if settings.needs_token:
-        _, environ = settings_of(options)
         token = (environ.get(VARIABLE) or settings.access_token) if options.show_token else PLACEHOLDER
         if token is None:
             raise CommandError(
@@ -86,7 +84,33 @@ def _targets(options: argparse.Namespace) -> list[Target]:
     if options.one_url:
         chosen = f"?servers={','.join(options.servers)}" if options.servers else ""
         return [Target(ALL, url + chosen, token)]
-    return [Target(name, f"{url}/{name}", token) for name in options.servers or known]
+    return [Target(name, f"{url}/{name}", token) for name in names]
+
+
+def _names(options: argparse.Namespace) -> list[str]:
+    """The servers that were asked for, else all that there are."""
+    try:
+        _, servers = configuration_of(options)
+    except NoServersFile as missing:
+        return _running(options, missing)
+    for name in options.servers:
+        if why := unusable(name, servers):
+            raise UsageError(why)
+    return options.servers or [server.id for server in servers.entries.values() if not server.disabled]
+
+
+def _running(options: argparse.Namespace, missing: NoServersFile) -> list[str]:
+    """The same of a bridge that runs without a file: it serves a command."""
+    from bridge.cli.client import Client  # most have a file
+
+    try:
+        rows = Client(options).ask("GET", "/api/v1/servers")
+    except NotRunning:
+        raise missing from None
+    names = [row["id"] for row in rows]
+    if unknown := [name for name in options.servers if name not in names]:
+        raise UsageError(f'the bridge that runs has no server "{unknown[0]}"; there are: {", ".join(names)}')
+    return options.servers or names
 
 
 def _json(document: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bridge.config.errors import ConfigError
 from bridge.config.interpolation import INPUT, OF_AN_EDITOR, as_text, of_an_editor, variable_for
-from bridge.config.servers import parse_json
+from bridge.config.jsonfile import parse_json
 
 Entry = dict[str, Any]
 Rewrite = Callable[[str, list[str]], str]

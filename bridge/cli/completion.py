@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from bridge.cli.options import add_address, settings_of
 from bridge.config.errors import ConfigError
-from bridge.config.servers import TABLE_KEYS, parse_json
+from bridge.config.jsonfile import parse_json
+from bridge.config.servers import TABLE_KEYS
 
 SHELLS = ("bash", "zsh", "fish")
 #: Where its script goes.

@@ -18,8 +18,9 @@ from pathlib import Path
 from bridge.cli.client import Client
 from bridge.cli.errors import EXIT_ERROR, CommandError, UsageError
 from bridge.cli.findings import Finding, show
-from bridge.cli.options import add_configuration, configuration_of, count_of, unusable
+from bridge.cli.options import add_configuration, configuration_of, count_of, settings_of, unusable
 from bridge.config.advice import advice
+from bridge.config.errors import NoServersFile
 from bridge.config.server import ServerConfig
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
@@ -33,6 +34,7 @@ FILES_PER_CHILD, FILES_OF_OURS = 6, 200
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after ``doctor``."""
+    parser.usage = "mcp-bridge doctor [options] [SERVER...] [-- COMMAND ARG...]"
     add_configuration(parser)
     parser.add_argument("servers", nargs="*", metavar="SERVER", help="only these (default: all that are enabled)")
     parser.add_argument("--no-start", action="store_true", help="look, and start no server")
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Try, tell, and return 1 when something is broken. Raises what :func:`configuration_of` raises."""
-    settings, servers = configuration_of(options)
+    settings, servers, missing = _configuration(options)
     wanted = {server.id: server for server in servers.entries.values() if not server.disabled}
     broken = {problem.server for problem in servers.problems if problem.fatal}
     for name in options.servers:
@@ -60,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             show(findings)
 
-    say([*_of_the_configuration(settings, servers), _port(options, settings), *folders(settings), _files(settings)])
-    say(disabled)
+    say(missing or _of_the_configuration(settings, servers))
+    say([_port(options, settings), *folders(settings), _files(settings), *disabled])
     from bridge.process.watchdog import Watchdog  # here and below: --help waits for none of them
 
     with Watchdog():
@@ -73,6 +75,19 @@ def run(options: argparse.Namespace) -> int:
     if not options.json:
         print(f"{errors} error(s), {warnings} warning(s)")
     return EXIT_ERROR if errors else 0
+
+
+def _configuration(options: argparse.Namespace) -> tuple[Settings, Servers, list[Finding]]:
+    """The settings and the servers, and what to say where there is no file of servers: all else can be tried."""
+    try:
+        return *configuration_of(options), []
+    except NoServersFile as missing:
+        settings, _ = settings_of(options)
+        if options.servers:
+            raise
+        fix = "make it: mcp-bridge add; to try one command: mcp-bridge doctor -- COMMAND"
+        what = str(missing).partition(";")[0]
+        return settings, Servers(str(settings.servers_file), {}), [Finding("error", "bridge", what, fix)]
 
 
 async def _ask(

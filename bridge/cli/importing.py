@@ -22,7 +22,8 @@ from bridge.cli.table import show
 from bridge.config.editing import with_entries
 from bridge.config.errors import ConfigError
 from bridge.config.interpolation import OF_AN_EDITOR
-from bridge.config.servers import TABLE_KEYS, parse_json, parse_servers
+from bridge.config.jsonfile import parse_json
+from bridge.config.servers import TABLE_KEYS, parse_servers
 
 _COLUMNS = {"id": "SERVER", "from": "FROM", "action": "ACTION", "what": "WHAT"}
 #: Names of variables and headers whose values are shown: all others may be secrets.

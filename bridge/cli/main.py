@@ -43,7 +43,7 @@ VERBS = {
 }
 
 #: Verbs that take a command after ``--``.
-_TAKES_COMMAND = frozenset({"serve", "check", "add"})
+_TAKES_COMMAND = frozenset({"serve", "check", "doctor", "client-config", "add"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

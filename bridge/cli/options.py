@@ -94,10 +94,11 @@ def configuration_of(options: argparse.Namespace) -> tuple[Settings, Servers]:
 
 
 def count_of(servers: Servers) -> str:
-    """How many servers a client gets, in words."""
+    """How many servers a client gets, in words, and how many entries it gets none of."""
     disabled = sum(1 for server in servers.entries.values() if server.disabled)
-    more = f", {disabled} disabled" if disabled else ""
-    return f"{len(servers.entries) - disabled} usable server(s){more}"
+    invalid = len({problem.server for problem in servers.problems if problem.fatal})
+    others = [f", {count} {what}" for count, what in ((disabled, "disabled"), (invalid, "invalid")) if count]
+    return f"{len(servers.entries) - disabled} server(s){''.join(others)}"
 
 
 def unusable(name: str, servers: Servers) -> str:

@@ -1,57 +1,22 @@
 """Adding and removing entries of ``servers.json`` as text, so that comments, order and layout stay what they were.
 
-A small scanner finds where members begin and end; what it does to the text is checked by reading the result again.
+What it does to the text is checked by reading the result again.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from bridge.config.errors import ConfigError
-from bridge.config.servers import TABLE_KEYS, entries_in, parse_json
+from bridge.config.layout import Table, Token, scan
+from bridge.config.servers import TABLE_KEYS, entries_in
 
-_TOKEN = re.compile(
-    r"""(?P<space>[\s\ufeff]+)|(?P<comment>//[^\n\r\u2028\u2029]*|/\*.*?\*/)"""
-    r"""|(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<mark>[{}\[\]:,])|(?P<word>[^\s{}\[\]:,"'/]+)""",
-    re.DOTALL,
-)
 _DEFAULT_INDENT = "  "
 #: Characters of a list or an object that is written on one line.
 _SHORT = 100
-
-
-@dataclass(slots=True)
-class _Member:
-    name: str
-    start: int  # of its name
-    end: int  # of its value
-    value: _Table | None  # where that is an object
-    comma: int | None = None  # the end of the comma behind it
-
-
-@dataclass(slots=True)
-class _Table:
-    start: int  # of the brace that opens it
-    end: int = 0  # behind the brace that closes it
-    members: list[_Member] = field(default_factory=list)
-
-    def member(self, name: str) -> _Member | None:
-        found = [member for member in self.members if member.name == name]
-        if len(found) > 1:
-            raise ConfigError(f"there are two {json.dumps(name)}; remove one of them by hand")
-        return found[0] if found else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    text: str
-    start: int
-    end: int
 
 
 def with_entries(text: str, entries: Mapping[str, Any], source: str) -> str:
@@ -89,7 +54,7 @@ def _checked(text: str, wanted: dict[str, Any], source: str) -> str:
 
 def _insert(text: str, name: str, entry: Any, source: str) -> str:
     newline = "\r\n" if "\r\n" in text else "\n"
-    root, tokens = _scan(text, source)
+    root, tokens = scan(text, source)
     table = _table(root)
     unit = _unit(text, root)
     base = _indent_at(text, table.start)
@@ -132,7 +97,7 @@ def _written(value: Any, unit: str, line: str) -> str:
 
 
 def _cut(text: str, name: str, source: str) -> str:
-    root, tokens = _scan(text, source)
+    root, tokens = scan(text, source)
     table = _table(root)
     member = table.member(name)
     assert member is not None
@@ -156,7 +121,7 @@ def _cut(text: str, name: str, source: str) -> str:
     return cut
 
 
-def _table(root: _Table) -> _Table:
+def _table(root: Table) -> Table:
     """The object that holds the entries."""
     for key in TABLE_KEYS:
         member = root.member(key)
@@ -165,55 +130,7 @@ def _table(root: _Table) -> _Table:
     return root
 
 
-def _scan(text: str, source: str) -> tuple[_Table, list[_Token]]:
-    tokens = list(_tokens(text, source))
-    root, _ = _object([token for token in tokens if token.kind not in ("space", "comment")], 0)
-    return root, tokens
-
-
-def _tokens(text: str, source: str) -> Iterator[_Token]:
-    at = 0
-    while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None or found.lastgroup is None:
-            raise ConfigError(f"{source}: cannot be changed by a program; change it by hand")
-        yield _Token(found.lastgroup, found[0], at, found.end())
-        at = found.end()
-
-
-def _object(tokens: list[_Token], at: int) -> tuple[_Table, int]:
-    """The object whose brace is the token ``at``, and the place behind it. The text is known to be well-formed."""
-    table = _Table(tokens[at].start)
-    at += 1
-    while tokens[at].text != "}":
-        name = tokens[at]
-        value, end = _value(tokens, at + 2)
-        member = _Member(_name(name), name.start, tokens[end - 1].end, value)
-        table.members.append(member)
-        at = end
-        if tokens[at].text == ",":
-            member.comma = tokens[at].end
-            at += 1
-    table.end = tokens[at].end
-    return table, at + 1
-
-
-def _value(tokens: list[_Token], at: int) -> tuple[_Table | None, int]:
-    if tokens[at].text == "{":
-        return _object(tokens, at)
-    if tokens[at].text != "[":
-        return None, at + 1
-    at += 1
-    while tokens[at].text != "]":
-        at = at + 1 if tokens[at].text == "," else _value(tokens, at)[1]
-    return None, at + 1
-
-
-def _name(token: _Token) -> str:
-    return str(parse_json(token.text, "a name")) if token.kind == "string" else token.text
-
-
-def _end_of_remark(tokens: list[_Token], at: int) -> int:
+def _end_of_remark(tokens: list[Token], at: int) -> int:
     """Where the line of ``at`` ends, if only a comment follows on it; else ``at``."""
     for token in tokens:
         if token.start < at:
@@ -234,7 +151,7 @@ def _indent_at(text: str, at: int) -> str:
     return text[line : line + len(text[line:]) - len(text[line:].lstrip(" \t"))]
 
 
-def _unit(text: str, root: _Table) -> str:
+def _unit(text: str, root: Table) -> str:
     """One level of indentation, as the file has it."""
     if root.members and "\n" in text[root.start : root.members[0].start]:
         return _indent_at(text, root.members[0].start) or _DEFAULT_INDENT

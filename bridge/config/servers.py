@@ -6,30 +6,23 @@ it. Only a file that cannot be read at all is a :class:`ConfigError`.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bridge.config.entry import EntryReader, misspelt
 from bridge.config.environment import inherited
-from bridge.config.errors import ConfigError
+from bridge.config.errors import ConfigError, NoServersFile
+from bridge.config.jsonfile import parse_json
 from bridge.config.keys import BadEntry, kind_of
 from bridge.config.server import ServerConfig
 from bridge.config.spelling import meant
 
 #: What the object of entries may be called; without either it is the document itself.
 TABLE_KEYS = ("mcpServers", "servers")
-
-_LEXEME = re.compile(
-    r"""//[^\n\r\u2028\u2029]*|/\*.*?\*/|[^"'/]+|/"""
-    r"""|(?P<string>"(?:[^"\\\n\r]|\\(?:\r\n|.))*"|'(?:[^'\\\n\r]|\\(?:\r\n|.))*')""",
-    re.DOTALL,
-)
-#: Those of JSON, and what JSON5 needs for its own strings: a single quote, the end of a line.
-_ESCAPE = re.compile(r"""\\(?:(?P<good>["'\\/bfnrtu\n\r\u2028\u2029])|.)""", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +45,11 @@ class Servers:
 
 
 def load_servers(path: Path, environ: Mapping[str, str]) -> Servers:
-    """Read a file. Raises :class:`ConfigError` when there is none, or when it is no JSON object."""
+    """Read a file. Raises :class:`NoServersFile`, or :class:`ConfigError` when it is no JSON object."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(
+        raise NoServersFile(
             f"{path}: no such file; create it, set SERVERS_FILE, or serve one command: mcp-bridge serve -- COMMAND"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -84,13 +77,23 @@ def parse_servers(text: str, source: str, environ: Mapping[str, str], base: Path
                 Problem(f"{source}: {json.dumps(server_id)}: {text}", server_id, fatal=False)
                 for text in reader.warnings
             ]
-    problems += [
-        Problem(
-            f"{source}: {json.dumps(name)} is there twice in one object; only the last one counts", name, fatal=False
-        )
-        for name in twice
-    ]
+    if twice:
+        problems += [Problem(f"{source}: {why}", name, fatal=False) for name, why in _twice(twice, text)]
     return Servers(source, entries, tuple(problems), tuple(files))
+
+
+def _twice(names: list[str], text: str) -> Iterator[tuple[str, str]]:
+    """Yield each name that an object has twice, and what is wrong with that."""
+    from bridge.config.layout import repeated  # hardly any file has one
+
+    places: dict[str, list[list[int]]] = {}
+    with contextlib.suppress(ConfigError, RecursionError):  # an unusual layout is told without lines
+        for name, lines in repeated(text):
+            places.setdefault(name, []).append(lines)
+    for name in names:
+        lines = places[name].pop(0) if places.get(name) else []
+        where = f": lines {', '.join(map(str, lines[:-1]))} and {lines[-1]}" if len(set(lines)) > 1 else ""
+        yield name, f"{json.dumps(name)} is there twice in one object{where}; only the last one counts"
 
 
 def entries_in(text: str, source: str, twice: list[str] | None = None) -> dict[str, Any]:
@@ -124,57 +127,3 @@ def single_command(argv: list[str], environ: Mapping[str, str]) -> Servers:
     # No pins: "default" is another program each time.
     entry = ServerConfig("default", tuple(argv), inherited("safe", environ), pin_tools="off")
     return Servers("command line", {"default": entry})
-
-
-def parse_json(text: str, source: str, twice: list[str] | None = None) -> Any:
-    """Read JSON, with comments and trailing commas. Names that an object has twice go into ``twice``; the last counts.
-
-    Raises :class:`ConfigError` with the line.
-    """
-    found: list[str] = [] if twice is None else twice
-
-    def members(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-        pairs = list(pairs)
-        whole = dict(pairs)
-        if len(whole) < len(pairs):
-            names = [name for name, _ in pairs]
-            found.extend(name for name in whole if names.count(name) > 1)
-        return whole
-
-    try:
-        return json.loads(text, object_pairs_hook=members)
-    except RecursionError:
-        raise ConfigError(f"{source}: is nested too deeply") from None
-    except ValueError:
-        pass
-    if not text.strip():
-        raise ConfigError(f'{source}: is empty; without servers it is {{"mcpServers": {{}}}}')
-    _check_escapes(text, source)
-    # Comments and trailing commas are what people write. json5 is slow to import and to run, so it comes second.
-    import json5
-
-    found.clear()
-    try:
-        return json5.loads(text, object_pairs_hook=members)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{source}: is not JSON: {str(error).replace('<string>:', 'line ')}") from None
-
-
-def _check_escapes(text: str, source: str) -> None:
-    r"""Refuse a backslash that JSON has no meaning for. Raises :class:`ConfigError` with its place.
-
-    JSON5 drops it, or makes a vertical tab of the one in ``C:\venv``: the pattern ``\d+`` would become another one
-    without a word. A warning is not enough, because the server would run with what nobody has written, and no other
-    reader of such files takes it.
-    """
-    at = 0
-    while (lexeme := _LEXEME.match(text, at)) is not None:  # up to what is no JSON, which the reader tells
-        for escape in _ESCAPE.finditer(lexeme["string"] or ""):
-            if escape["good"] is None:
-                place = lexeme.start() + escape.start()
-                line, column = text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)
-                raise ConfigError(
-                    f"{source}: line {line}, column {column}: a single backslash has no meaning here; "
-                    "for a backslash write two"
-                )
-        at = lexeme.end()

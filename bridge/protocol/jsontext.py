@@ -43,8 +43,40 @@ def read(decoder: msgspec.json.Decoder[T], raw: bytes) -> T | None:
         return decoder.decode(raw)
     except msgspec.DecodeError:
         return None
-    except RecursionError:
-        raise Rejection(Fault.NOT_JSON, "nested too deeply") from None
+    except RecursionError as error:
+        raise not_json(error) from None
+
+
+def parsed(decoder: msgspec.json.Decoder[T], text: bytes | bytearray) -> T:
+    """Decode what somebody has sent. Raises :class:`Rejection` that says what is wrong with it, and where."""
+    try:
+        if not text.isascii():
+            text.decode()  # which msgspec does not do with strings that it skips
+        return decoder.decode(text)
+    except NOT_JSON as error:
+        raise not_json(error) from None
+
+
+#: What is raised of a text that is no JSON, or none that can be read.
+NOT_JSON = (UnicodeDecodeError, msgspec.DecodeError, RecursionError)
+
+
+def not_json(error: Exception) -> Rejection:
+    """Say what is wrong with a text that raised one of ``NOT_JSON``."""
+    match error:
+        case UnicodeDecodeError():
+            why = f"not UTF-8 at byte {error.start}"
+        case RecursionError():
+            why = "nested too deeply"
+        case _:
+            why = in_a_sentence(error)
+    return Rejection(Fault.NOT_JSON, f"parse error: {why}")
+
+
+def in_a_sentence(error: Exception) -> str:
+    """What an error says, as it stands after a colon."""
+    text = str(error)
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def with_room(reader: Callable[[B], T], raw: B) -> T:
@@ -129,7 +161,7 @@ def decode(raw: bytes) -> Any:
     """Python value of a JSON text; None where there is none, or none that Python can hold (``1e999``)."""
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
 
 

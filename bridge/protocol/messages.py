@@ -15,7 +15,19 @@ from msgspec.structs import force_setattr
 
 from bridge.protocol.envelope import LARGE, PARAMS, split
 from bridge.protocol.errors import Fault, Rejection
-from bridge.protocol.jsontext import ABSENT, SMALL, Raw, encode, read, string, with_room
+from bridge.protocol.jsontext import (
+    ABSENT,
+    NOT_JSON,
+    SMALL,
+    Raw,
+    encode,
+    in_a_sentence,
+    not_json,
+    parsed,
+    read,
+    string,
+    with_room,
+)
 
 _NULL = b"null"
 
@@ -116,40 +128,25 @@ def _is_plain_result(found: _Envelope) -> bool:
 
 def _read(data: bytes | bytearray) -> _Envelope | Request | Notification:
     try:
-        # msgspec does not look into the strings that it skips, so bytes that are not UTF-8 would pass it.
         if not data.isascii():
-            data.decode()
+            data.decode()  # which msgspec does not do with strings that it skips
         if len(data) >= LARGE and (found := split(data)) is not None:
             return _with_meta(*found)
         return _decoder.decode(data)
-    except UnicodeDecodeError as error:
-        raise Rejection(Fault.NOT_JSON, f"parse error: not UTF-8 at byte {error.start}") from None
     except msgspec.ValidationError as error:
         if data.lstrip()[:1] == b"[":
-            _array(data)  # a line of a log may begin like one (``[INFO] ready``)
+            parsed(_items, data)  # a line of a log may begin like one (``[INFO] ready``)
             raise Rejection(Fault.BATCH, "batches are not supported; send one message") from None
-        raise Rejection(Fault.NOT_A_MESSAGE, f"not a JSON-RPC message: {_lower(error)}") from None
-    except msgspec.DecodeError as error:
-        raise Rejection(Fault.NOT_JSON, f"parse error: {_lower(error)}") from None
-    except RecursionError:
-        raise Rejection(Fault.NOT_JSON, "parse error: nested too deeply") from None
-
-
-def _array(data: bytes | bytearray) -> list[Raw]:
-    """Return the items of an array. Raises :class:`Rejection` when it is none."""
-    try:
-        return _items.decode(data)
-    except msgspec.DecodeError as error:
-        raise Rejection(Fault.NOT_JSON, f"parse error: {_lower(error)}") from None
-    except RecursionError:
-        raise Rejection(Fault.NOT_JSON, "parse error: nested too deeply") from None
+        raise Rejection(Fault.NOT_A_MESSAGE, f"not a JSON-RPC message: {in_a_sentence(error)}") from None
+    except NOT_JSON as error:
+        raise not_json(error) from None
 
 
 def parse_batch(data: bytes, most: int) -> list[Message | Rejection]:
     """Decode an array of messages, each by itself. Raises :class:`Rejection` when it is no array, empty, or longer than
     ``most``.
     """
-    items = _array(data)
+    items = parsed(_items, data)
     if not items:
         raise Rejection(Fault.NOT_A_MESSAGE, "the batch is empty")
     if len(items) > most:
@@ -161,11 +158,6 @@ def parse_batch(data: bytes, most: int) -> list[Message | Rejection]:
         except Rejection as rejection:
             found.append(rejection)
     return found
-
-
-def _lower(error: Exception) -> str:
-    text = str(error)
-    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def _message(envelope: _Envelope) -> Message:

@@ -19,7 +19,7 @@ from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.jsontext import ABSENT, Raw
 from bridge.protocol.messages import Request
-from bridge.protocol.versions import MODERN_VERSION
+from bridge.protocol.versions import HANDSHAKE_VERSIONS, MODERN_VERSION
 
 PREFIX = "io.modelcontextprotocol/"
 VERSION = PREFIX + "protocolVersion"
@@ -105,7 +105,7 @@ def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> Modern
     meta = jsontext.read(_meta, request.meta) or _Meta()
     for key, value in ((VERSION, meta.version), (CAPABILITIES, meta.capabilities)):
         if value is ABSENT:
-            raise Rejection(Fault.BAD_PARAMS, f'params._meta["{key}"] is missing')
+            raise Rejection(Fault.BAD_PARAMS, f'params._meta["{key}"] is missing{_unless_known(said)}')
     capabilities = bytes(meta.capabilities)
     if capabilities[:1] != b"{":
         raise Rejection(Fault.BAD_PARAMS, f'params._meta["{CAPABILITIES}"] must be an object')
@@ -135,6 +135,14 @@ def check_envelope(request: Request, headers: Mapping[str, list[str]]) -> Modern
         None if meta.log_level is ABSENT else jsontext.string(bytes(meta.log_level)),
         subject,
     )
+
+
+def _unless_known(said: Mapping[str, str]) -> str:
+    """What else may be wrong where there is no envelope: a version that nobody knows looks like the modern era."""
+    version = said.get("mcp-protocol-version", MODERN_VERSION)
+    if version == MODERN_VERSION:
+        return ""
+    return f"; a session has header mcp-protocol-version {', '.join(HANDSHAKE_VERSIONS)}, not {version[:40]!r}"
 
 
 def _same(said: Mapping[str, str], header: str, wanted: str | None, *, encoded: bool = False) -> None:

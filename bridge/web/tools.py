@@ -7,7 +7,9 @@ one is told with its place; what is not checked here is for the server to check.
 from __future__ import annotations
 
 import asyncio
+import functools
 
+import msgspec
 from aiohttp import web
 
 from bridge.children.registry import Registry
@@ -31,6 +33,7 @@ from bridge.web.reply import json_answer
 PATIENCE = 10.0
 #: HTTP statuses of what servers refuse, by JSON-RPC code; of everything else 502.
 _STATUSES = {INVALID_PARAMS: Fault.WRONG_ARGUMENTS.status, METHOD_NOT_FOUND: Fault.UNKNOWN_TOOL.status}
+_anything = msgspec.json.Decoder()
 
 
 class ToolsFace:
@@ -128,9 +131,7 @@ class ToolsFace:
 def _arguments(body: bytes) -> object:
     if not body.strip():
         return {}
-    arguments = jsontext.with_room(jsontext.decode, body)
-    if arguments is None and body.strip() != b"null":
-        raise Rejection(Fault.NOT_JSON, "the body is not JSON in UTF-8, or has a number or a depth that is too large")
+    arguments = jsontext.with_room(functools.partial(jsontext.parsed, _anything), body)
     if not isinstance(arguments, dict):
         raise _wrong("the body must be the object of the arguments", "")
     return arguments

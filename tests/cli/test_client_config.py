@@ -75,6 +75,24 @@ async def test_a_snippet_reaches_the_server(tmp_path: Path, serve: Serve, http: 
     assert await initialize(http, json.loads(out)["mcpServers"]["mcp-bridge"]["url"])
 
 
+async def test_a_bridge_that_serves_a_command_is_asked_what_it_serves(tmp_path: Path, serve: Serve) -> None:
+    command = ["--", peer()["command"], *peer()["args"]]
+    served = await serve(*command, ACCESS_TOKEN="sesame")
+    where = ["--port", served.url.rpartition(":")[2]]
+    wanted = {"default": {"url": f"{served.url}/mcp/default", "auth": "Bearer YOUR_TOKEN"}}
+    for arguments in ([*where], ["default", *where], [*where, *command]):
+        code, out, _ = await run(tmp_path, "client-config", "cursor", *arguments, ACCESS_TOKEN="sesame")
+        assert (code, entries("cursor", out)) == (0, wanted)
+    code, _, err = await run(tmp_path, "client-config", "cursor", "gone", *where, ACCESS_TOKEN="sesame")
+    assert (code, 'the bridge that runs has no server "gone"; there are: default' in err) == (2, True)
+    code, _, err = await run(tmp_path, "client-config", "cursor", *where)
+    assert (code, "the bridge needs a token" in err) == (1, True)
+    served.process.terminate()
+    await served.process.wait()
+    code, _, err = await run(tmp_path, "client-config", "cursor", *where)
+    assert (code, "servers.json: no such file" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "settings", "code", "words"),
     [

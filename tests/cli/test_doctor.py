@@ -121,10 +121,35 @@ async def test_a_server_that_is_named_and_disabled_is_told(tmp_path: Path) -> No
     (tmp_path / "servers.json").write_text(json.dumps({"good": peer(), "off": peer(disabled=True)}))
     code, out, err = await run(tmp_path, "doctor", "off", "--port", str(_free_port()))
     assert (code, err) == (0, "")
-    assert "servers.json has 1 usable server(s), 1 disabled\n" in out
+    assert "servers.json has 1 server(s), 1 disabled\n" in out
     said = 'warning  off: it is disabled, and was not tried\n         fix: set "disabled": false in servers.json\n'
     assert out.endswith(f"{said}0 error(s), 1 warning(s)\n")
-    assert "servers.json: 1 usable server(s), 1 disabled\n" in (await run(tmp_path, "check"))[1]
+    assert "servers.json: 1 server(s), 1 disabled\n" in (await run(tmp_path, "check"))[1]
+
+
+async def test_an_entry_with_a_mistake_is_no_server(tmp_path: Path) -> None:
+    (tmp_path / "servers.json").write_text(json.dumps({"good": peer(), "off": peer(disabled=True), "bad": {"a": 1}}))
+    code, out, _ = await run(tmp_path, "check")
+    assert (code, "servers.json: 1 server(s), 1 disabled, 1 invalid\n" in out) == (2, True)
+
+
+async def test_without_a_file_of_servers_all_else_is_tried(tmp_path: Path) -> None:
+    where = ["--port", str(_free_port())]
+    code, out, err = await run(tmp_path, "doctor", *where)
+    missing = "error    bridge: servers.json: no such file\n         fix: make it: mcp-bridge add; to try one command: "
+    assert (code, err, out.startswith(f"{missing}mcp-bridge doctor -- COMMAND\n")) == (1, "", True)
+    assert "LOG_DIR logs can be written" in out
+    assert out.endswith("1 error(s), 0 warning(s)\n")
+    code, out, err = await run(tmp_path, "doctor", "peer", *where)
+    assert (code, out, "servers.json: no such file" in err) == (2, "", True)
+
+
+async def test_one_command_can_be_tried(tmp_path: Path) -> None:
+    entry = peer()
+    command = [entry["command"], *entry["args"]]
+    code, out, err = await run(tmp_path, "doctor", "--port", str(_free_port()), "--", *command)
+    assert (code, err) == (0, "")
+    assert "ok       default: starts and answers; handshake era, 0 tool(s)\n" in out
 
 
 async def test_what_fails_in_the_bridge_that_runs_is_told_beside_what_works_here(

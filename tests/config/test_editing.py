@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.config.editing import with_entries, without_entries
 from bridge.config.errors import ConfigError
-from bridge.config.servers import parse_json
+from bridge.config.jsonfile import parse_json
 
 NEW = {"new": {"command": "x", "args": ["a"]}}
 LAYOUT = """\

@@ -97,6 +97,29 @@ def test_an_id_that_is_there_twice_is_named(end: str) -> None:
     assert (problem.fatal, servers.entries["git"].argv) == (False, ("y",))
 
 
+def test_names_that_are_there_twice_are_told_with_their_lines() -> None:
+    text = """{"mcpServers": {
+      // the first
+      git: {"command": "x"},
+      "mail": {"command": "x", "command": "y"},
+      "note": {"command": "x",
+               'command': "y"}, /* "git": { */
+      "git": {"command": "y", "args": ["git"]},
+      "web": {"url": "http://a", "headers": {
+        "A": "1",
+        "A": "2"}, "a": [{"b": 1,
+                          "b": 2}]}}}"""
+    assert [
+        problem.text.removeprefix(f"{SOURCE}: ") for problem in parse(text).problems if "twice" in problem.text
+    ] == [
+        '"command" is there twice in one object; only the last one counts',
+        '"command" is there twice in one object: lines 5 and 6; only the last one counts',
+        '"A" is there twice in one object: lines 9 and 10; only the last one counts',
+        '"b" is there twice in one object; only the last one counts',
+        '"git" is there twice in one object: lines 3 and 7; only the last one counts',
+    ]
+
+
 def test_keys_that_are_almost_known_are_told_what_they_are_like() -> None:
     [(text, fatal)] = problems(disable=True, request_timeout=5, alwaysAllow=[])
     wanted = 'unknown keys are ignored: alwaysAllow, disable (did you mean "disabled"?), '

@@ -169,6 +169,26 @@ def test_a_routing_header_is_there_exactly_once(header: str) -> None:
     assert f"header {header} is missing" in str(draft.rejection())
 
 
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({}, ""),
+        ({"mcp-protocol-version": ["2026-07-28"]}, ""),
+        (
+            {"mcp-protocol-version": ["2025-06-19"]},
+            "; a session has header mcp-protocol-version 2024-11-05, 2025-03-26, 2025-06-18, 2025-11-25, "
+            "not '2025-06-19'",
+        ),
+    ],
+)
+def test_an_unknown_version_without_an_envelope_is_told_what_it_could_be(
+    headers: dict[str, list[str]], said: str
+) -> None:
+    draft = Draft(headers=headers)
+    draft.meta.pop(VERSION)
+    assert str(draft.rejection()) == f'params._meta["{VERSION}"] is missing{said}'
+
+
 def test_any_other_header_may_be_there_twice_or_not_at_all() -> None:
     draft = Draft()
     draft.headers |= {"accept": ["application/json", "text/event-stream"], "mcp-session-id": ["a", "b"]}

@@ -78,7 +78,7 @@ async def test_all_pages_are_one_list_of_what_is_for_clients(
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "path"),
+    ("body", "status", "told"),
     [
         ({"a": [{"b": 1}]}, 200, None),
         ({"a": [{"b": 1}, {"b": "no"}]}, 422, "/a/1/b"),
@@ -87,20 +87,24 @@ async def test_all_pages_are_one_list_of_what_is_for_clients(
         (b"", 422, ""),
         (b"[]", 422, ""),
         (b"null", 422, ""),
-        (b"{", 400, None),
-        (b'{"a":"\xff"}', 400, None),
+        (b'{"a"', 400, "parse error: input data was truncated"),
+        (b'{"a":,}', 400, "parse error: JSON is malformed: invalid character (byte 5)"),
+        (b'{"a":"\xff"}', 400, "parse error: not UTF-8 at byte 6"),
+        (b"[" * 20000, 400, "parse error: nested too deeply"),
     ],
 )
 async def test_wrong_arguments_are_told_with_their_place(
-    start_bridge: StartBridge, file: Path, body: Any, status: int, path: str | None
+    start_bridge: StartBridge, file: Path, body: Any, status: int, told: str | None
 ) -> None:
     bridge = await start_bridge({"s": listed(file)})
     found, answer = await call(bridge, "s", "first", body)
     assert found == status, answer
     if status == 422:
         assert answer["error"]["code"] == -32602
-        assert answer["error"]["data"] == {"path": path}
+        assert answer["error"]["data"] == {"path": told}
         assert answer["id"] is None
+    elif status == 400:
+        assert answer["error"]["message"] == told
 
 
 @pytest.mark.parametrize(
