@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from time import perf_counter
 
+from bridge.children.babble import MOST_BABBLE, SHOWN, Babble
 from bridge.children.exchange import Exchange
 from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind
@@ -40,19 +41,6 @@ log = logging.getLogger(__name__)
 #: Ids under which the questions of all children reach clients. A session that outlives its bridge must not hear one of
 #: them again (specification, basic protocol: ids are used once), so each bridge begins where its time does.
 question_numbers = itertools.count(time.time_ns() // 1000)
-
-#: Lines of a child that are no JSON-RPC are logged up to this many characters.
-SHOWN = 200
-
-#: So many lines that are skipped are shown one by one, then one whenever their number has doubled: some servers write
-#: their log there, and some programs write as fast as they can.
-SAID = 20
-#: So many of them before a program has answered its greeting, and it is none that ever will.
-MOST_BABBLE = 100_000
-#: What stands before such a line in the log of its server.
-NO_MESSAGE = b"on stdout, no JSON-RPC: "
-#: What the log says of it, with server, count, reason and line; ``doctor`` listens for it.
-SKIPPED = "server %s wrote a line that is skipped (%d so far): %s: %s"
 
 #: Only clients ask these; a server that does sends back what it was sent.
 OF_CLIENTS = frozenset({"initialize", DISCOVER})
@@ -90,9 +78,7 @@ class ChildConnection:
         self._watches: dict[float, SilenceWatch[Exchange]] = {}  # few: a server has few limits
         self.closed = False
         self.traffic = Traffic()
-        self.skipped = 0  # lines that were no messages
-        self._first_skipped = ""
-        self._log_line = on_stderr
+        self.babble = Babble(server, on_stderr)
         self._refused = 0  # questions that were one too many
         self._large: Message | LargeResult | None = None  # it has been read, and is passed on in the next turn
         self._postponed: list[bytes | Oversized] | None = None  # what came behind it
@@ -134,7 +120,7 @@ class ChildConnection:
         """
         if self.closed:
             greets = exchange.greets or exchange.request.method == "initialize"
-            raise ConnectionClosed(self.server, self.obituary() + (self._babble() if greets else ""))
+            raise ConnectionClosed(self.server, f"{self.obituary()}{self.babble if greets else ''}")
         number, line = self._mux.open(exchange, exchange.request)
         try:
             self.transport.write(line)
@@ -311,23 +297,11 @@ class ChildConnection:
             for item in batch:
                 self._line(item)
             return
-        self.skipped += 1
-        if self.skipped <= SAID or not self.skipped & (self.skipped - 1):
-            shown = ascii(line[:SHOWN].decode(errors="replace"))
-            log.warning(SKIPPED, self.server, self.skipped, rejection, shown)
-            self._first_skipped = self._first_skipped or shown
-            self._log_line(NO_MESSAGE + line[:SHOWN])
-        if self.skipped == MOST_BABBLE and self._is_no_server(f"it is no MCP server{self._babble()}"):
+        self.babble.take(line, rejection)
+        if self.babble.lines == MOST_BABBLE and self._is_no_server(f"it is no MCP server{self.babble}"):
             return
         why = f'server "{self.server}" answered with what cannot be passed on: {rejection}'
         self._fail(messages.id_in_broken(line), why)
-
-    def _babble(self) -> str:
-        """What a program that is no server tells of itself, to stand behind why it did not start."""
-        if not self.skipped:
-            return ""
-        lines = "1 line" if self.skipped == 1 else f"{self.skipped} lines, the first"
-        return f"; on stdout it wrote what is no JSON-RPC: {lines}: {self._first_skipped}"
 
     def _oversized(self, line: Oversized) -> None:
         why = f'server "{self.server}" sent a message of {line.size} bytes, which is over MAX_MESSAGE_BYTES'
@@ -392,7 +366,7 @@ class ChildConnection:
             self._watch(seconds).start(exchange)
             return
         waited = seconds * max(1, round((now - exchange.began) / seconds))
-        why = f"it did not answer {exchange.request.method} within {waited:g} s (startTimeout){self._babble()}"
+        why = f"it did not answer {exchange.request.method} within {waited:g} s (startTimeout){self.babble}"
         last = self.transport.last_words[-SHOWN:]
         self._mux.close(exchange.number)  # initialize MUST NOT be cancelled (specification, cancellation)
         self._lose(exchange, StartFailed(self.server, f"{why}; last words: {last}" if last else why))
@@ -405,7 +379,7 @@ class ChildConnection:
         for exchange in self._mux.exchanges:
             self._mux.close(exchange.number)
             self._count_lost(exchange, Fault.CHILD_FAILED)
-            exchange.fail(ConnectionClosed(self.server, why + self._babble() if exchange.greets else why))
+            exchange.fail(ConnectionClosed(self.server, f"{why}{self.babble}" if exchange.greets else why))
         for watch in self._watches.values():
             watch.close()
         for callback in list(self.on_closed):

@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from bridge.children.child import Child
 from bridge.children.guard import guard_of
+from bridge.children.held_seat import OwnSeat, SharedSeat
 from bridge.children.owner import ChildLimits
 from bridge.children.pinbook import PinBook
 from bridge.children.policy import MODERN, Need, Sharing, choose, with_variables
 from bridge.children.pool import Capacity, ChildPool, no_room
+from bridge.children.pooled_seat import PooledSeat, told
 from bridge.children.restart import Restarts
-from bridge.children.seat import Seat, take_seat
+from bridge.children.seat import Seat
 from bridge.children.startable import why_not
 from bridge.children.traffic import Traffic
 from bridge.children.upseat import UpSeat
@@ -146,7 +148,7 @@ class Registry:
             pool = self.pool(server)
             sharing = with_variables(choose(self.entries[server], need, owner, words), variables)
             try:
-                seat = await self._seat(pool, server, sharing, asker or owner)
+                seat = await self._seat(pool, server, sharing, asker or owner, need)
             except BridgeError:
                 if self._pools.get(server) is pool:
                     raise
@@ -155,23 +157,23 @@ class Registry:
                 return seat
             seat.release()
 
-    async def _seat(self, pool: ChildPool, server: str, sharing: Sharing, asker: str) -> Seat:
+    async def _seat(self, pool: ChildPool, server: str, sharing: Sharing, asker: str, need: Need) -> Seat:
         modern = with_variables(MODERN, sharing.variables)
         if sharing == modern:
-            return await take_seat(pool, modern, asker)
+            return await _take(pool, modern, asker, need)
         if self.speaks_handshake(server):
             try:
-                return await take_seat(pool, sharing, asker)
+                return await _take(pool, sharing, asker, need)
             except OtherEra:
                 self.learn_modern_only(server)
-                return UpSeat(await take_seat(pool, modern, asker))
+                return UpSeat(await _take(pool, modern, asker, need))
         try:
-            return UpSeat(await take_seat(pool, modern, asker))
+            return UpSeat(await _take(pool, modern, asker, need))
         except OtherEra:  # it was, some time ago; a remote server may change
             self.learn(server, modern=False)
             if not self.speaks_handshake(server):
                 raise
-            return await take_seat(pool, sharing, asker)
+            return await _take(pool, sharing, asker, need)
 
     async def _make_room(self, full: AtCapacity, asker: str) -> bool:
         """Wait for one that is ending, or end one: one that nobody holds, before one that is held and not used."""
@@ -235,3 +237,15 @@ class Registry:
     async def close(self) -> None:
         """Stop all children of all servers at the same time."""
         await asyncio.gather(*(pool.close() for pool in (*self._pools.values(), *self._retired)))
+
+
+async def _take(pool: ChildPool, sharing: Sharing, asker: str, need: Need) -> Seat:
+    """Return the seat that a policy gives. Raises what :meth:`ChildPool.lease` raises."""
+    lease = await pool.lease(sharing, asker)
+    if sharing.is_private:
+        return OwnSeat(lease)
+    if sharing.hold == "session":
+        return SharedSeat(lease)
+    seat = PooledSeat(pool, sharing, told(lease.child.greeting, need), asker)
+    lease.release()
+    return seat

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.children.connection import NO_MESSAGE, SKIPPED
+from bridge.children.babble import NO_MESSAGE, SKIPPED
 from bridge.children.exchange import Exchange
 from bridge.children.launcher import command_of
 from bridge.children.owner import ChildLimits

@@ -7,8 +7,9 @@ tools are there only for clients that can be asked. They are listed anew when th
 from __future__ import annotations
 
 from bridge.aio.flights import Flights
+from bridge.children.pooled_seat import PooledSeat
 from bridge.children.registry import Registry
-from bridge.children.seat import PooledSeat, Seat
+from bridge.children.seat import Seat
 from bridge.protocol import translate
 from bridge.protocol.headers import mirrored_tools
 from bridge.protocol.modern import ModernRequest

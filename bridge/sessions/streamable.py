@@ -13,12 +13,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from bridge.children.exchange import Exchange
-from bridge.children.seat import PooledSeat, Seat
+from bridge.children.seat import Seat
 from bridge.children.stream import Kind, RequestStream, Stream
 from bridge.children.variables import OwnVariables
 from bridge.observe.ids import shorten
 from bridge.protocol import jsontext, messages, tasks
-from bridge.protocol.capabilities import may_ask, without
+from bridge.protocol.capabilities import may_ask
 from bridge.protocol.errors import BridgeError, Fault, Rejection, client_gone
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.mux import CANCELLED, Undirected
@@ -95,9 +95,8 @@ class StreamableSession:
 
     @property
     def greeting(self) -> bytes:
-        """The child's InitializeResult, where the bridge asked for it: without logs where no client hears any."""
-        greeting = self._seat.greeting
-        return without(greeting, "logging") if isinstance(self._seat, PooledSeat) else greeting
+        """The child's InitializeResult, where the bridge asked for it."""
+        return self._seat.greeting
 
     @property
     def obituary(self) -> str:
