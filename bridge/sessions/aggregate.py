@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from bridge.children.audience import uri_of
@@ -90,7 +90,7 @@ class AggregateSeat:
         self._index = Index()
         self._spelled: dict[tuple[str, str], str] = {}  # resources as the client subscribed to them
         self._listener: Listener = _nothing
-        self._gathering = Gathering(roster.patience)
+        self._gathering = Gathering(roster)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -248,7 +248,8 @@ class AggregateSeat:
     async def _initialize(self, exchange: Exchange) -> None:
         asked = jsontext.string(jsontext.member(exchange.request.params, "protocolVersion")) or ""
         members = {server: self._member(server) for server in self._roster.servers(self.view)}
-        await self._all({server: member.ready() for server, member in members.items()}, LIST_CHANGED)
+        greeting = {server: member.ready() for server, member in members.items()}
+        await self._gathering.all(greeting, lambda: self._announce(LIST_CHANGED))
         result = self._initialized(asked if is_handshake(asked) else LATEST_HANDSHAKE)
         exchange.finish(messages.response_line(Response(exchange.request.id, result)))
 
@@ -287,33 +288,14 @@ class AggregateSeat:
         servers = self._roster.servers(self.view)
         self._index.stale.discard(listing)  # before: what is announced meanwhile counts
         reading = {server: self._items(self._member(server), listing) for server in servers}
-        found = await self._all(reading, [listing.changed])
-        self._roster.late |= {server for server in servers if server not in found and self._members[server].is_coming}
+        found = await self._gathering.lists(reading, lambda: self._announce([listing.changed]))
         return self._index.learn(listing, found, self._roster.prefixes)
-
-    async def _all(self, work: Mapping[str, Coroutine[Any, Any, T | None]], methods: Iterable[str]) -> dict[str, T]:
-        """Do this at all servers, and return what came of it in time, in the same order. ``methods`` announce what
-        comes later; for those who were late the last time it does not wait.
-        """
-        late = [server for server in work if server in self._roster.late]
-        prompt = [server for server in work if server not in late]
-
-        def announce() -> None:
-            self._announce(methods)
-
-        some, most = await asyncio.gather(
-            self._gathering.all([work[server] for server in late], announce, LATE_PATIENCE),
-            self._gathering.all([work[server] for server in prompt], announce),
-        )
-        found = dict(zip(late + prompt, some + most, strict=True))
-        return {server: each for server in work if (each := found[server]) is not None}
 
     async def _items(self, member: Member, listing: Listing) -> list[bytes] | None:
         """What one server lists; None when it cannot be had."""
         found: list[bytes] = []
         try:
             await member.ready()
-            self._roster.late.discard(member.server)
             if member.has(listing.group):
                 silence = self._timing.bridge_silence(member.server)
                 async for result in pages(member, silence, lambda params: params, listing.method):

@@ -44,7 +44,7 @@ class AggregateCalls:
         self.roster = roster
         self._calls = calls
         self._indexes: dict[tuple[str, tuple[str, ...]], Index] = {}
-        self._gathering = Gathering(roster.patience)
+        self._gathering = Gathering(roster)
         self._listens: dict[AggregateListen, None] = {}
         registry.on_change.append(self._change)
 
@@ -133,10 +133,8 @@ class AggregateCalls:
         return index
 
     async def _discover(self, view: View, asked: ModernRequest, headers: Headers, principal: str) -> bytes:
-        servers = self.roster.servers(view)
-        asking = [self._greeting(server, asked, headers, principal) for server in servers]
-        found = await self._gathering.all(asking, self._came_late, DISCOVER_PATIENCE)
-        greetings = {server: greeting for server, greeting in zip(servers, found, strict=True) if greeting}
+        asking = {server: self._greeting(server, asked, headers, principal) for server in self.roster.servers(view)}
+        greetings = await self._gathering.all(asking, self._came_late, DISCOVER_PATIENCE)
         result = {
             **_CACHED,
             "supportedVersions": [MODERN_VERSION],
@@ -154,11 +152,11 @@ class AggregateCalls:
         self, listing: Listing, view: View, asked: ModernRequest, headers: Headers, principal: str
     ) -> list[Raw]:
         """Ask every server for a list, and learn from it."""
-        servers, index = self.roster.servers(view), self._index(view, principal)
+        index = self._index(view, principal)
         index.stale.discard(listing)  # before: what is announced meanwhile counts
-        reading = [self._items(server, listing, asked, headers, principal) for server in servers]
-        lists = await self._gathering.all(reading, self._came_late)
-        found = {server: items for server, items in zip(servers, lists, strict=True) if items is not None}
+        servers = self.roster.servers(view)
+        reading = {server: self._items(server, listing, asked, headers, principal) for server in servers}
+        found = await self._gathering.lists(reading, self._came_late)
         return index.learn(listing, found, self.roster.prefixes)
 
     async def _items(

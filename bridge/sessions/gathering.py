@@ -3,36 +3,72 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Mapping
 from math import inf
 from typing import Any, TypeVar
 
+from bridge.sessions.roster import Roster
+
 T = TypeVar("T")
+
+#: Seconds for a server that was late the last time, for who is only slow to start.
+LATE_PATIENCE = 0.5
 
 
 class Gathering:
-    """``patience``: seconds after which it goes on without those who have not answered."""
+    """Goes on without those who have not answered after the patience of the roster, and does not wait for those whom
+    that knows as late.
+    """
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, roster: Roster) -> None:
+        self._roster = roster
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    async def lists(
+        self, work: Mapping[str, Coroutine[Any, Any, T | None]], on_late: Callable[[], object]
+    ) -> dict[str, T]:
+        """Do what :meth:`all` does; who keeps it waiting is late from now on, until there is an outcome."""
+        return await self._gather(work, on_late, inf, self._roster.late)
+
     async def all(
-        self, work: Iterable[Coroutine[Any, Any, T | None]], on_late: Callable[[], object], at_most: float = inf
-    ) -> list[T | None]:
-        """Do this at once; None for what fails, or takes too long: ``at_most`` so many seconds. ``on_late`` is called
-        when that has an outcome.
+        self, work: Mapping[str, Coroutine[Any, Any, T | None]], on_late: Callable[[], object], at_most: float = inf
+    ) -> dict[str, T]:
+        """Do this at all these servers at once; return what comes of it in time, which is ``at_most`` so many seconds,
+        in the same order. Where it fails, that is nothing. ``on_late`` is called for each outcome after that.
         """
-        tasks = [asyncio.create_task(each) for each in work]
-        for task in tasks:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        if tasks:
-            await asyncio.wait(tasks, timeout=min(self._patience, at_most))
-        for task in tasks:
+        return await self._gather(work, on_late, at_most, set())
+
+    async def _gather(
+        self,
+        work: Mapping[str, Coroutine[Any, Any, T | None]],
+        on_late: Callable[[], object],
+        at_most: float,
+        late: set[str],
+    ) -> dict[str, T]:
+        tasks = {server: self._begun(server, each) for server, each in work.items()}
+        patience = min(self._roster.patience, at_most)
+        groups = (
+            ([task for server, task in tasks.items() if server in self._roster.late], min(patience, LATE_PATIENCE)),
+            ([task for server, task in tasks.items() if server not in self._roster.late], patience),
+        )
+        await asyncio.gather(*(asyncio.wait(group, timeout=seconds) for group, seconds in groups if group))
+        for server, task in tasks.items():
             if not task.done():
-                task.add_done_callback(lambda late: on_late() if _outcome(late) is not None else None)
-        return [_outcome(task) if task.done() else None for task in tasks]
+                late.add(server)
+                task.add_done_callback(lambda task: on_late() if _outcome(task) is not None else None)
+        found = {server: _outcome(task) for server, task in tasks.items() if task.done()}
+        return {server: outcome for server, outcome in found.items() if outcome is not None}
+
+    def _begun(self, server: str, work: Coroutine[Any, Any, T | None]) -> asyncio.Task[T | None]:
+        def done(task: asyncio.Task[T | None]) -> None:
+            self._tasks.discard(task)
+            if _outcome(task) is not None:
+                self._roster.late.discard(server)
+
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(done)
+        return task
 
     def cancel(self) -> None:
         """Wait for nobody."""

@@ -62,11 +62,6 @@ class Member:
         """Whether it has a seat."""
         return self._seat is not None
 
-    @property
-    def is_coming(self) -> bool:
-        """Whether its child has not answered its greeting yet."""
-        return len(self._opening) > 0
-
     def has(self, group: str) -> bool:
         """Whether its server declares a capability."""
         return group in jsontext.fields(jsontext.member(self.greeting, "capabilities"))

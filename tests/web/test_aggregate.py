@@ -421,7 +421,7 @@ async def test_a_server_that_was_waited_for_in_vain_keeps_no_other_session_waiti
     bridge = await start_bridge({"slow": NEVER_READY, "b": many("b", tools=["t"])}, AGGREGATE_PATIENCE_MS=1500)
     first = await everything(bridge)
     assert await names(first) == ["b__t"]
-    monkeypatch.setattr("bridge.sessions.aggregate.LATE_PATIENCE", 0)
+    monkeypatch.setattr("bridge.sessions.gathering.LATE_PATIENCE", 0)
     bridge.service.core.aggregates.roster.patience = 1000
     async with in_time():
         second = await everything(bridge)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridge.protocol.modern import SUBSCRIPTION_ID
-from tests.conftest import PEERS, Running, StartBridge, events
+from tests.conftest import PEERS, Running, StartBridge, events, in_time
 from tests.modern_client import ModernClient
 from tests.web.test_aggregate import BROKEN, FULL, late, many, read
 
@@ -169,6 +170,25 @@ async def test_a_subscription_that_is_closed_is_closed_at_all_servers(start_brid
         assert await open_ones() == before + 1
     while await open_ones() > before:
         pass
+
+
+async def test_a_server_that_was_waited_for_in_vain_keeps_no_other_request_waiting(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    slow = late(gate, many("slow", tools=["t"]))
+    bridge = await start_bridge({"slow": slow, "b": many("b", tools=["t"])}, AGGREGATE_PATIENCE_MS=1500)
+    one = client(bridge)
+    assert await names(one) == ["b__t"]
+    monkeypatch.setattr("bridge.sessions.gathering.LATE_PATIENCE", 0.2)
+    bridge.service.core.aggregates.roster.patience = 1000
+    async with in_time():
+        assert (await one.ask("server/discover"))["result"]["supportedVersions"] == ["2026-07-28"]
+        assert await names(one) == ["b__t"]
+        gate.touch()
+        while await names(one) != ["slow__t", "b__t"]:
+            pass
+    assert not bridge.service.core.aggregates.roster.late
 
 
 async def test_a_slow_server_is_announced_when_it_is_there(start_bridge: StartBridge, tmp_path: Any) -> None:
