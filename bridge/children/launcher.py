@@ -15,6 +15,7 @@ from bridge.children.starts import Slot, Starts
 from bridge.children.variables import OwnVariables
 from bridge.config.server import ServerConfig
 from bridge.observe import audit
+from bridge.observe.secrets import masked
 from bridge.process.limits import Limits
 from bridge.process.sandbox import FREE, Confinement, Sandbox
 from bridge.process.spawn import Command, Process, spawn
@@ -118,7 +119,7 @@ class Launcher:
             await zygote.start(self._seconds)
         finally:
             slot.leave()
-        argv = audit.masked(self._config.argv)
+        argv = masked(self._config.argv)
         audit.record("spawn", server=self._config.id, pid=zygote.pid, argv=argv, why="preload")
         log.info(
             "server %s: zygote pid=%d has imported %d modules in %.2f s",

@@ -25,6 +25,7 @@ from bridge.children.starts import Slot
 from bridge.children.transport import Hearing, Transport
 from bridge.config.server import ServerConfig
 from bridge.observe import audit
+from bridge.observe.secrets import masked
 from bridge.process.child import ChildProcess
 from bridge.process.spawn import Command, Process, SpawnError
 from bridge.protocol import handshake, jsontext, messages, translate
@@ -172,7 +173,7 @@ class Owner:
         log.info("server %s: started child pid=%s", config.id, child.pid)
         if child.pid is not None:
             why = "a caller waits" if child.holders else "kept ready"
-            audit.record("spawn", server=config.id, pid=child.pid, argv=audit.masked(config.argv), why=why)
+            audit.record("spawn", server=config.id, pid=child.pid, argv=masked(config.argv), why=why)
         if child.sharing.greeting is not Greeting.CLIENT:
             await self._greet()
         elif child.sharing.words:

@@ -16,6 +16,7 @@ from bridge.config.extras import check_extras
 from bridge.config.server import ServerConfig
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
+from bridge.observe.secrets import masked
 from bridge.process.program import python_program
 from bridge.process.python import NotPython
 from bridge.web.tls import BadCertificate, load
@@ -96,7 +97,7 @@ def state_of(server: ServerConfig) -> str:
         return f"error: {why}"
     if why := absent(server):
         return f"warning: {why}"
-    return f"ok, {' '.join(server.argv)[:100]}{_confinement(server)}"
+    return f"ok, {' '.join(masked(server.argv))[:100]}{_confinement(server)}"
 
 
 def _tokens(settings: Settings) -> list[str]:

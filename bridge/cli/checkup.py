@@ -23,6 +23,7 @@ from bridge.cli.findings import Finding
 from bridge.config.environment import SAFE_NAMES
 from bridge.config.server import ServerConfig
 from bridge.config.settings import Settings
+from bridge.observe.secrets import masked
 from bridge.process.spawn import program_file, whole_line
 from bridge.protocol.errors import BridgeError
 from bridge.protocol.messages import Request
@@ -182,6 +183,10 @@ def _failure(config: ServerConfig, why: str, words: deque[str]) -> Finding:
     said = " | ".join(line.strip() for line in list(words)[-3:] if line.strip())
     fix = next((fix for pattern, fix in _MEANINGS if re.search(pattern, f"{why} {' '.join(words)}")), "")
     if not fix:
-        fix = "look at the URL and its headers" if config.url else f"run it by hand: {shlex.join(config.argv)[:200]}"
+        fix = (
+            "look at the URL and its headers"
+            if config.url
+            else f"run it by hand: {shlex.join(masked(config.argv))[:200]}"
+        )
     more = f"; stderr: {said[:500]}" if said and said.rpartition(" | ")[2] not in why else ""
     return Finding("error", config.id, f"{why}{more}", fix)

@@ -24,6 +24,7 @@ from bridge.config.errors import ConfigError
 from bridge.config.interpolation import OF_AN_EDITOR
 from bridge.config.jsonfile import parse_json
 from bridge.config.servers import TABLE_KEYS, parse_servers
+from bridge.observe.secrets import HIDDEN, looks_like_one, masked_arguments
 
 _COLUMNS = {"id": "SERVER", "from": "FROM", "action": "ACTION", "what": "WHAT"}
 #: Names of variables and headers whose values are shown: all others may be secrets.
@@ -154,49 +155,22 @@ def _what(entry: dict[str, Any]) -> str:
         words = [f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"]
     else:
         args = entry.get("args")
-        words = [str(entry.get("command", "")), *(_masked(args) if isinstance(args, list) else [])]
+        words = [
+            str(entry.get("command", "")),
+            *(masked_arguments([str(arg) for arg in args]) if isinstance(args, list) else []),
+        ]
     values = {**_pairs(entry.get("env")), **_pairs(entry.get("headers"))}
     words += [f"{name}={_value(name, value)}" for name, value in values.items()]
     return " ".join(words)
-
-
-def _masked(args: list[Any]) -> list[str]:
-    """Arguments, without what follows a flag that brings a secret."""
-    shown: list[str] = []
-    hides = False
-    for arg in map(str, args):
-        name, equals, _ = arg.partition("=")
-        is_flag = arg.startswith("-")
-        if hides and not is_flag:
-            shown.append("***")
-        elif _is_secret_name(name) and equals:
-            shown.append(f"{name}=***")
-        elif "://" in arg and ("@" in arg or "?" in arg):
-            shown.append(f"{arg.partition('://')[0]}://***")
-        else:
-            shown.append("***" if _looks_secret(arg) else arg)
-        hides = is_flag and not equals and (_is_secret_name(arg) or arg in ("--header", "-H"))
-    return shown
-
-
-def _is_secret_name(name: str) -> bool:
-    return re.search(r"(?i)key|token|secret|passw|auth|credential|bearer", name) is not None
-
-
-def _looks_secret(text: str) -> bool:
-    """Keys as services write them, and words that no person would type."""
-    return re.match(r"(?i)(sk|pk|ghp|gho|github_pat|xox[abps]|glpat|figd|bearer)[-_ ]", text) is not None or (
-        re.fullmatch(r"[A-Za-z0-9+/_=-]{32,}", text) is not None and re.search(r"[0-9]", text) is not None
-    )
 
 
 def _value(name: str, value: Any) -> str:
     text = str(value)
     if value is None:
         return "(from the environment)"
-    if re.fullmatch(r"(Bearer )?\$\{[^}]*\}", text) or (_HARMLESS.search(name) and not _looks_secret(text)):
+    if re.fullmatch(r"(Bearer )?\$\{[^}]*\}", text) or (_HARMLESS.search(name) and not looks_like_one(text)):
         return text
-    return "***"
+    return HIDDEN
 
 
 def _pairs(value: Any) -> dict[str, Any]:
@@ -206,7 +180,7 @@ def _pairs(value: Any) -> dict[str, Any]:
 def _secrets(entry: dict[str, Any]) -> list[str]:
     """Names whose values would stand in the servers file."""
     values = {**_pairs(entry.get("env")), **_pairs(entry.get("headers"))}
-    return [name for name, value in values.items() if _value(name, value) == "***"]
+    return [name for name, value in values.items() if _value(name, value) == HIDDEN]
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-from collections.abc import Sequence
 from typing import Any
 
 from bridge.observe.stamp import Stamp
@@ -25,9 +23,6 @@ SHOWN = 300
 
 _log = logging.getLogger(LOGGER)
 _names: dict[str, str] = {}
-#: Names of arguments whose value is nobody's business.
-_SECRET = re.compile(r"token|secret|passw|api.?key|credential|auth|private", re.IGNORECASE)
-_USER = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 def is_on() -> bool:
@@ -54,23 +49,6 @@ def introduce(owner: str, name: str) -> None:
 def name_of(owner: str) -> str:
     """Return the name of a principal, or its digest where nobody has told it since the bridge started."""
     return _names.get(owner, owner)
-
-
-def masked(argv: Sequence[str]) -> list[str]:
-    """A command line without values of arguments that are named like secrets, and without users of URLs."""
-    shown: list[str] = []
-    hides_next = False
-    for arg in argv:
-        name, equals, _ = arg.partition("=")
-        is_named = _SECRET.search(name) is not None
-        if hides_next and not arg.startswith("-"):
-            shown.append("***")
-        elif is_named and equals:
-            shown.append(f"{name}=***")
-        else:
-            shown.append(_USER.sub("***", arg))
-        hides_next = is_named and not equals and arg.startswith("-")
-    return shown
 
 
 class AuditFormatter(logging.Formatter):

@@ -14,7 +14,7 @@ from aiohttp import web
 from yarl import URL
 
 from bridge.auth import tokens
-from tests.cli.conftest import Serve, below_of, initialize
+from tests.cli.conftest import Serve, below_of, initialize, run
 from tests.conftest import message, peer, tool
 
 #: What must be nowhere, by where it was planted.
@@ -47,7 +47,7 @@ def _servers(far: str) -> dict[str, Any]:
         "peer": peer(env={"API_KEY": SECRETS["env"]}, restartDelay=1),
         "all": peer(inheritEnv="all"),
         "zygote": peer(env={"API_KEY": SECRETS["env"]}, preload=True),
-        "kept": peer(persistent=True),
+        "kept": peer(persistent=True, args=[*peer()["args"], "--header", f"X-Me: {SECRETS['argv']}"]),
         "absent": {"command": "no-such-program", "args": ["--token", SECRETS["argv"]], "env": {"KEY": SECRETS["env"]}},
         "far": {"url": far, "headers": headers},
         "gone": {"url": f"http://127.0.0.1:1/mcp?key={SECRETS['url']}", "headers": headers},
@@ -144,6 +144,9 @@ async def test_no_secret_is_in_a_log_an_error_a_list_or_another_process(
     ids = {f"session {at}": session["Mcp-Session-Id"] for at, session in enumerate(sessions)}  # for their owner only
     found = [*_found(planted, logs | answers), *_found(ids, logs)]
     assert found == [], "\n".join(found)
+    for verb in (["check"], ["doctor"], ["doctor", "--json"], ["ps"], ["client-config", "cursor"]):
+        _, out, err = await run(tmp_path, *verb, ACCESS_TOKEN=SECRETS["access"])
+        assert _found(planted, {" ".join(verb): out + err}) == []
     for name in ("access", "redis", "header", "url", "bearer", "argument"):
         assert not [pid for pid, text in environments.items() if SECRETS[name] in text], name
     assert len([pid for pid, text in environments.items() if SECRETS["env"] in text]) >= 2  # those that it is for
