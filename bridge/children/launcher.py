@@ -30,12 +30,12 @@ PATIENCE = 2.0
 
 
 class Launcher:
-    """Starts the processes of one server. ``seconds``: for its imports; ``on_print``: what they print, by line."""
+    """Starts the processes of one server. ``on_print`` gets what they print, by line."""
 
-    def __init__(self, config: ServerConfig, starts: Starts, seconds: float, on_print: Callable[[bytes], None]) -> None:
+    def __init__(self, config: ServerConfig, starts: Starts, on_print: Callable[[bytes], None]) -> None:
         self._config = config
         self._starts = starts
-        self._seconds = seconds
+        self.patience = 0.0  # seconds for the imports of a zygote
         self._on_print = on_print
         # Resolves to None when there will be none.
         self._zygote: asyncio.Future[Zygote | None] | None = None
@@ -116,7 +116,7 @@ class Launcher:
     async def _start(self, zygote: Zygote) -> None:
         slot = await self._starts.enter(self._config.id)
         try:
-            await zygote.start(self._seconds)
+            await zygote.start(self.patience)
         finally:
             slot.leave()
         argv = masked(self._config.argv)

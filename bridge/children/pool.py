@@ -99,9 +99,8 @@ class ChildPool:
         self._capacity = capacity
         self._on_stderr = on_stderr
         self._guard = guard
-        self._launcher = self._new_launcher()
-        first = config.restart_delay or FIRST_DELAY
-        self.restarts = Restarts(config.id, config.max_restarts, first)
+        self._launcher = Launcher(config, capacity.starts, on_stderr)
+        self.restarts = Restarts(config.id)
         self._closing = False
         self._retiring = False
         self._leaving: asyncio.Task[None] | None = None
@@ -110,10 +109,13 @@ class ChildPool:
         self.children: list[Child] = []
         self._spares = Spares(self.children, self._start_spare)
         self._past = Traffic()  # of children that have ended
+        self.adjust(config)
 
-    def _new_launcher(self) -> Launcher:
-        seconds = self.config.start_timeout or self._limits.start_timeout
-        return Launcher(self.config, self._capacity.starts, seconds, self._on_stderr)
+    def adjust(self, config: ServerConfig) -> None:
+        """Go by another configuration that is ``started_as`` this one."""
+        self.config = config
+        self.restarts.adjust(config.max_restarts, config.restart_delay or FIRST_DELAY)
+        self._launcher.patience = config.start_timeout or self._limits.start_timeout
 
     def __repr__(self) -> str:
         held = sum(1 for child in self.children if child.holders)
@@ -181,7 +183,8 @@ class ChildPool:
     def resume(self) -> None:
         """Forget failures, and an earlier :meth:`halt`: the next request starts a child at once."""
         self.restarts.forgive()
-        self._launcher = self._new_launcher()
+        self._launcher = Launcher(self.config, self._capacity.starts, self._on_stderr)
+        self.adjust(self.config)
 
     def retire(self) -> None:
         """Serve only who holds a child that is ready; when the last one has ended, nothing is left. The configuration

@@ -74,7 +74,7 @@ class Registry:
         self.known.update(entries)
         for server in active:
             if server in self._pools:
-                self._pools[server].config = entries[server]
+                self._pools[server].adjust(entries[server])
             else:
                 self._pools[server] = self._new_pool(entries[server])
         if concerned:

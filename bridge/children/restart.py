@@ -73,6 +73,12 @@ class Restarts:
         self.last_error = ""
         self.total = 0  # starts after a failure
 
+    def adjust(self, most: int | None, first: float) -> None:
+        """Go by other limits from now on. What was given up by the old one may be tried again."""
+        self._most, self._first = most, first
+        if self.state is ChildState.FATAL and (most is None or self._failures < most):
+            self.state = advance(CHILD_TRANSITIONS, self.state, ChildEvent.RETRY)
+
     @property
     def retry_in(self) -> float:
         """Seconds until a start is allowed again; 0 when it is, or when only an operator can allow it."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from bridge.children.registry import Registry
 from bridge.config.server import ServerConfig
@@ -62,8 +62,8 @@ def changes(old: Mapping[str, ServerConfig], new: Mapping[str, ServerConfig]) ->
     return Changes(
         added=tuple(server for server in new if server in after - before),
         removed=tuple(server for server in old if server in before - after),
-        restarted=tuple(server for server in both if _starts(old[server]) != _starts(new[server])),
-        adjusted=tuple(server for server in both if _starts(old[server]) == _starts(new[server])),
+        restarted=tuple(server for server in both if old[server].started_as != new[server].started_as),
+        adjusted=tuple(server for server in both if old[server].started_as == new[server].started_as),
     )
 
 
@@ -164,23 +164,3 @@ class Reload:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _starts(config: ServerConfig) -> ServerConfig:
-    """What decides how a process is started, and who may hold it."""
-    plain = ServerConfig(config.id, (), {})
-    return replace(
-        config,
-        description="",
-        notes=(),
-        session_ttl=plain.session_ttl,
-        bridge_ttl=plain.bridge_ttl,
-        persistent=plain.persistent,
-        restore=plain.restore,
-        idle_stop=plain.idle_stop,
-        max_sessions=plain.max_sessions,
-        request_timeout=plain.request_timeout,
-        max_children=plain.max_children,
-        rate_limit=plain.rate_limit,
-        max_concurrent=plain.max_concurrent,
-    )

@@ -122,3 +122,18 @@ def test_starts_that_fail_together_are_one_failure(time: FakeTime) -> None:
     assert restarts.state is ChildState.STARTING
     fail(restarts, 1)
     assert restarts.state is ChildState.BACKOFF
+
+
+def test_other_limits_hold_from_now_on(time: FakeTime) -> None:
+    restarts = make(time)
+    fail(restarts, FREE_FAILURES)
+    assert restarts.retry_in == 1.0
+    restarts.adjust(FREE_FAILURES + 1, 4.0)
+    time.now += 1
+    fail(restarts, 1)
+    assert "is not started any more (maxRestarts)" in str(refused(restarts))
+    restarts.adjust(FREE_FAILURES + 1, 4.0)
+    assert restarts.state is ChildState.FATAL
+    restarts.adjust(None, 4.0)
+    fail(restarts, 1)
+    assert restarts.retry_in == 16.0

@@ -54,6 +54,8 @@ async def has_ended(bridge: Running, server: str) -> None:
         ({"a": peer()}, {"a": peer(env={"X": "1"})}, Changes(restarted=("a",))),
         ({"a": peer()}, {"a": peer(sharing="shared")}, Changes(restarted=("a",))),
         ({"a": peer()}, {"a": peer(sessionTtlMs=1000, description="x")}, Changes(adjusted=("a",))),
+        ({"a": peer()}, {"a": peer(maxRestarts=3, restartDelay=100)}, Changes(adjusted=("a",))),
+        ({"a": peer()}, {"a": peer(onNodeLoss="end", startTimeout=100)}, Changes(adjusted=("a",))),
         ({"a": peer(), "b": peer()}, {"b": peer(), "c": peer()}, Changes(added=("c",), removed=("a",))),
     ],
 )
