@@ -331,7 +331,7 @@ class ChildConnection:
     def _give_up(self, exchange: Exchange) -> None:
         """End a cancelled request that nobody answers."""
         self.abandoned += 1
-        self._count_lost(exchange, Fault.TIMED_OUT)
+        self._count_lost(exchange, Fault.CANCELLED)
         self._mux.close(exchange.number)
         exchange.finish(messages.error_line(exchange.request.id, REQUEST_CANCELLED, "the request was cancelled"))
 

@@ -19,7 +19,7 @@ from bridge.children.seat import Listener, Seat
 from bridge.children.stream import StreamEnded
 from bridge.protocol import jsontext, messages, translate
 from bridge.protocol.capabilities import may_ask
-from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError, Fault, Rejection, client_gone
+from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError, Fault, Rejection, cancelled, client_gone
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.modern import DISCOVER, LISTEN
 from bridge.protocol.mux import CANCELLED, Undirected
@@ -216,7 +216,7 @@ class UpSeat:
             exchange.on_cancel = None
         for answer in answers:
             if isinstance(answer, asyncio.CancelledError):
-                raise Rejection(Fault.TIMED_OUT, "the client cancelled the call")
+                raise cancelled()
             if isinstance(answer, BaseException):
                 raise answer
         return {key: answer for key, answer in zip(questions, answers, strict=True) if isinstance(answer, bytes)}

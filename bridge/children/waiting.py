@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from bridge.children.exchange import Exchange
-from bridge.protocol.errors import Fault, Rejection
+from bridge.protocol.errors import cancelled
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ async def while_wanted(exchange: Exchange, coming: Awaitable[T]) -> T | None:
             waiting.reschedule(asyncio.get_running_loop().time())
 
     exchange.before_end(give_up)
-    exchange.on_cancel = lambda: exchange.fail(Rejection(Fault.TIMED_OUT, "the client cancelled the call"))
+    exchange.on_cancel = lambda: exchange.fail(cancelled())
     try:
         async with asyncio.timeout(None) as waiting:
             return await coming

@@ -29,7 +29,6 @@ class Fault(enum.Enum):
     NOT_HTTP = (INVALID_REQUEST, 400)
     NOT_A_MESSAGE = (INVALID_REQUEST, 400)
     BATCH = (INVALID_REQUEST, 400)
-    BAD_VERSION = (INVALID_REQUEST, 400)
     UNSUPPORTED_VERSION = (UNSUPPORTED_PROTOCOL_VERSION, 400)
     BAD_PARAMS = (INVALID_PARAMS, 400)
     HEADER_MISMATCH = (HEADER_MISMATCH, 400)
@@ -56,6 +55,7 @@ class Fault(enum.Enum):
     RESTING = (INTERNAL_ERROR, 503)
     CHILD_FAILED = (INTERNAL_ERROR, 502)
     TIMED_OUT = (INTERNAL_ERROR, 504)
+    CANCELLED = (INTERNAL_ERROR, 504)
     TOOL_FAILED = (INTERNAL_ERROR, 424)
     INTERNAL = (INTERNAL_ERROR, 500)
 
@@ -84,7 +84,7 @@ class BridgeError(Exception):
 
 
 #: What is wrong with a server and not with the transport: inside a session it is told by JSON-RPC alone.
-OF_THE_SERVER = frozenset({Fault.CHILD_FAILED, Fault.TIMED_OUT, Fault.RESTING})
+OF_THE_SERVER = frozenset({Fault.CHILD_FAILED, Fault.TIMED_OUT, Fault.CANCELLED, Fault.RESTING})
 
 
 class Rejection(BridgeError):
@@ -99,7 +99,12 @@ class Rejection(BridgeError):
 
 def client_gone() -> Rejection:
     """Return why a call ends whose caller hung up; the child reads it as the reason of the cancellation."""
-    return Rejection(Fault.TIMED_OUT, "the client has gone")
+    return Rejection(Fault.CANCELLED, "the client has gone")
+
+
+def cancelled() -> Rejection:
+    """Return why a call ends that its client does not want any more."""
+    return Rejection(Fault.CANCELLED, "the client cancelled the call")
 
 
 class ChildUnavailable(BridgeError):

@@ -19,7 +19,7 @@ from bridge.children.variables import OwnVariables
 from bridge.observe.ids import shorten
 from bridge.protocol import jsontext, messages, tasks
 from bridge.protocol.capabilities import may_ask
-from bridge.protocol.errors import BridgeError, Fault, Rejection, client_gone
+from bridge.protocol.errors import BridgeError, Fault, Rejection, cancelled, client_gone
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.mux import CANCELLED, Undirected
 from bridge.protocol.subscriptions import LIST_CHANGED, UPDATED
@@ -142,7 +142,7 @@ class StreamableSession:
     async def _send(self, exchange: Exchange, silence: float | None) -> None:
         """Send it, unless it has ended, or was cancelled, before the task of this has begun."""
         if exchange.is_cancelled:
-            exchange.fail(Rejection(Fault.TIMED_OUT, "the client cancelled the call"))
+            exchange.fail(cancelled())
         if not exchange.ended:
             await self._seat.send(exchange, silence)
 

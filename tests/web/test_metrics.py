@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ async def test_how_long_requests_take_by_method_and_outcome(start_bridge: StartB
         await session.call(name)
     await session.ask("tools/list")
     await session.ask("made/up")
+    call = asyncio.create_task(bridge.bridge_call("peer", "tools/call", name="never"))
+    while sum(child["open_calls"] for child in await bridge.get("/children")) < 1:
+        pass
+    call.cancel()  # its client hangs up
+    while sum(child["open_calls"] for child in await bridge.get("/children")):
+        pass
     async with session.post({"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": {"name": "die"}}) as response:
         await response.read()
     found = await scrape(bridge)
@@ -81,6 +88,7 @@ async def test_how_long_requests_take_by_method_and_outcome(start_bridge: StartB
     assert count("tools/call") == 2
     assert count("tools/call", "-32602") == 1
     assert count("tools/call", "child_failed") == 1
+    assert count("tools/call", "cancelled") == 1
     assert count("tools/list") == 1
     assert count("_OTHER", "-32601") == 1
     assert not [labels for _, labels in found if ("mcp_method_name", "initialize") in labels]
