@@ -68,6 +68,7 @@ async def test_how_long_requests_take_by_method_and_outcome(start_bridge: StartB
         await session.call(name)
     await session.ask("tools/list")
     await session.ask("made/up")
+    await bridge.bridge_call("peer", "ping")  # its process is there
     call = asyncio.create_task(bridge.bridge_call("peer", "tools/call", name="never"))
     while sum(child["open_calls"] for child in await bridge.get("/children")) < 1:
         pass
