@@ -26,7 +26,9 @@ class Face(Protocol):
 
 def application(settings: Settings, faces: Sequence[Face], limits: Limits) -> web.Application:
     """Return what answers all requests that the front does not hand on by itself. Raises :class:`ConfigError`."""
-    app = web.Application(client_max_size=settings.max_request_bytes, middlewares=[_permitted(limits)])
+    app = web.Application(
+        client_max_size=settings.max_request_bytes, middlewares=[_permitted(limits, settings.base_path)]
+    )
     routes = [route for face in faces for route in face.routes()]
     app.add_routes(routes)
     app.add_routes(_below(settings.base_path, routes))
@@ -38,14 +40,15 @@ def aliased(name: str, handler: Handler) -> list[web.RouteDef]:
     return [web.get(f"/{name}", handler), web.get(f"/api/v1/{name}", handler)]
 
 
-def _permitted(limits: Limits) -> Middleware:
+def _permitted(limits: Limits, base: str) -> Middleware:
     @web.middleware
     async def permitted(request: web.Request, handler: Handler) -> web.StreamResponse:
         """No route that names a server is for a token that may not use it, or that uses it too much."""
         server = request.match_info.get("server_id")
         if server is not None:
             check_server(request, server)
-            if "/api/v1/" not in request.path:  # to stop a server is not to use it
+            path = "" if (resource := request.match_info.route.resource) is None else resource.canonical
+            if not path.removeprefix(base).startswith("/api/v1/"):  # to stop a server is not to use it
                 limits.check_server(request, server)
         return await handler(request)
 
