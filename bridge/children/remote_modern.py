@@ -18,11 +18,12 @@ from bridge.children.remote_streamable import PASSING, POST_HEADERS, backoff, fo
 from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import HEADER_MISMATCH, Rejection
 from bridge.protocol.framing import Oversized
-from bridge.protocol.headers import MOST_PAGES, headers_of, mirrored_tools
+from bridge.protocol.headers import headers_of, mirrored_tools
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.modern import ACKNOWLEDGED, LISTEN
 from bridge.protocol.sse import EventParser
 from bridge.protocol.subscriptions import all_changed
+from bridge.protocol.tools import MOST_PAGES
 from bridge.protocol.versions import MODERN_VERSION
 
 log = logging.getLogger(__name__)

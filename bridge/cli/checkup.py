@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import re
@@ -13,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bridge.children.babble import NO_MESSAGE, SKIPPED
-from bridge.children.exchange import Exchange
 from bridge.children.launcher import command_of
 from bridge.children.owner import ChildLimits
 from bridge.children.policy import Need
@@ -25,8 +23,10 @@ from bridge.config.server import ServerConfig
 from bridge.config.settings import Settings
 from bridge.observe.secrets import masked
 from bridge.process.spawn import program_file, whole_line
-from bridge.protocol.errors import BridgeError
-from bridge.protocol.messages import Request
+from bridge.protocol import jsontext
+from bridge.protocol.errors import BridgeError, Fault, Rejection
+from bridge.protocol.tools import LIST
+from bridge.sessions.listing import Refused, pages
 
 #: Longest name of a tool that every model takes (Anthropic, OpenAI: 64), and what it may be made of.
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -153,15 +153,16 @@ async def _ask(registry: Registry, server: str) -> list[Any]:
     """Return the tools. Raises :class:`BridgeError`."""
     seat = await registry.seat(server, Need.IMPLICIT)
     try:
-        exchange = Exchange(Request(b"1", "tools/list", b"{}"))
-        await seat.send(exchange, None)
-        while (message := await exchange.receive()) is not exchange.answer:
-            pass
-        if exchange.failure is not None:
-            raise exchange.failure
-        result = json.loads(message).get("result") or {}
-        tools = result.get("tools")
-        return tools if isinstance(tools, list) else []
+        tools: list[Any] = []
+        async for page in pages(seat, None, lambda params: params):
+            tools += map(jsontext.decode, jsontext.objects(jsontext.member(page, "tools")))
+        return tools
+    except Refused as refused:
+        if refused.failure is not None:
+            raise refused.failure from None
+        if not refused.has_none:
+            raise Rejection(Fault.CHILD_FAILED, f"it answered {LIST} with an error: {refused}") from None
+        return []
     finally:
         seat.release()
 

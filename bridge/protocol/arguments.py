@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from bridge.protocol import jsontext
+from bridge.protocol.schemas import TooMuch, references
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 #: Bytes of a schema.
 LARGEST = 64 * 1024
-#: Objects and lists within each other, in a schema.
-DEEPEST = 64
 #: Looks at a member, an item or a choice, in one check: some tenths of a second.
 MOST_STEPS = 20_000
 #: Items that are compared with each other: the library's way is quadratic.
@@ -27,16 +26,8 @@ MOST_COMPARED = 100
 LONGEST = 300
 #: What runs foreign expressions, and what looks for those by itself.
 LEFT_TO_SERVERS = ("pattern", "patternProperties", "unevaluatedItems", "unevaluatedProperties")
-#: Keywords whose values are no schemas, though they may look like some.
-DATA = frozenset({"const", "enum", "default", "examples", "example"})
-#: Keywords whose values are schemas by name.
-NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 
 Keyword = Callable[["Validator", Any, Any, Any], "Iterator[Any] | None"]
-
-
-class TooMuch(Exception):
-    """A schema, or a check, is more than it may be."""
 
 
 class ArgumentSchema:
@@ -96,42 +87,6 @@ def usable(raw: bytes) -> ArgumentSchema | None:
         return ArgumentSchema(schema) if all(_leads(schema, ref) for ref in references(schema)) else None
     except Exception:  # it is no schema, in one of the many ways that a library has to say so
         return None
-
-
-def references(schema: Any, deepest: int = DEEPEST) -> Iterator[str]:
-    """Each ``$ref`` of a schema. Raises :class:`TooMuch` where it is nested too deeply."""
-    if deepest == 0:
-        raise TooMuch
-    if isinstance(schema, list):
-        for item in schema:
-            yield from references(item, deepest - 1)
-    if not isinstance(schema, dict):
-        return
-    for name, value in schema.items():
-        if name in ("$ref", "$dynamicRef", "$recursiveRef") and isinstance(value, str):
-            yield value
-        elif name in NAMED and isinstance(value, dict):
-            for each in value.values():
-                yield from references(each, deepest - 1)
-        elif name not in DATA:
-            yield from references(value, deepest - 1)
-
-
-def moved(schema: Any, to: str) -> Any:
-    """Return a schema that stands at another place of a document: what it refers to within itself is there as well."""
-    if isinstance(schema, list):
-        return [moved(item, to) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found: dict[str, Any] = {}
-    for name, value in schema.items():
-        if name == "$ref" and isinstance(value, str) and value.startswith("#"):
-            found[name] = to + value[1:]
-        elif name in NAMED and isinstance(value, dict):
-            found[name] = {key: moved(each, to) for key, each in value.items()}
-        else:
-            found[name] = value if name in DATA else moved(value, to)
-    return found
 
 
 def _leads(schema: Any, ref: str) -> bool:

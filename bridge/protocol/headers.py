@@ -11,9 +11,6 @@ from bridge.protocol.messages import Request
 from bridge.protocol.modern import NAMED, mirrored_parameters, unwrap
 from bridge.protocol.versions import MODERN_VERSION
 
-#: Pages of one list of tools that are read: there are servers whose lists never end.
-MOST_PAGES = 1000
-
 
 def headers_of(request: Request, mirrored: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     """Return the headers of a request. ``mirrored`` are the arguments that its tool wants in headers, by header.

@@ -14,6 +14,8 @@ from bridge.protocol.messages import Request, Response
 
 LIST = "tools/list"
 CALL = "tools/call"
+#: Pages of one list that are read: there are servers whose lists never end.
+MOST_PAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)

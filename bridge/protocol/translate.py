@@ -26,6 +26,7 @@ from bridge.protocol.modern import (
     VERSION,
     with_meta,
 )
+from bridge.protocol.schemas import moved
 from bridge.protocol.versions import LATEST_HANDSHAKE, MODERN_VERSION, is_handshake
 
 COMPLETE = Raw(b'"complete"')
@@ -264,37 +265,8 @@ def _each(array: Raw, change: Callable[[Raw], Raw]) -> Raw:
 
 
 def _wrapped(schema: dict[str, Raw]) -> dict[str, Any]:
-    inner = Raw(jsontext.encode(schema))
-    inner = Raw(_moved(bytes(inner), named=False))
+    inner = Raw(moved(jsontext.encode(schema), "#/properties/result"))
     return {"type": "object", "properties": {"result": inner}, "required": ["result"]}
-
-
-#: Keywords whose value is data and no schema.
-_DATA = frozenset({"const", "enum", "default", "examples"})
-#: Keywords whose value has names of its own for schemas.
-_NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
-_MOVED_TO = "#/properties/result"
-
-
-def _moved(node: bytes, named: bool) -> bytes:
-    """The same schema with its local references leading to where it stands now."""
-    if node[:1] == b"[":
-        return jsontext.encode([Raw(_moved(bytes(item), False)) for item in jsontext.items(node)])
-    members = jsontext.fields(node)
-    own = jsontext.string(bytes(members.get("$id", b'"#"'))) if not named else "#"
-    if node[:1] != b"{" or own is None or not own.startswith("#"):
-        return node
-    for key, value in members.items():
-        raw = bytes(value)
-        if named:
-            members[key] = Raw(_moved(raw, False))
-        elif key in ("$ref", "$dynamicRef"):
-            target = jsontext.string(raw)
-            if target is not None and (target == "#" or target.startswith("#/")):
-                members[key] = Raw(jsontext.encode(_MOVED_TO + target[1:]))
-        elif key not in _DATA:
-            members[key] = Raw(_moved(raw, key in _NAMED))
-    return jsontext.encode(members)
 
 
 def _structured_down(result: bytes) -> bytes:

@@ -13,11 +13,11 @@ from bridge.children.registry import Registry
 from bridge.children.stream import StreamEnded
 from bridge.protocol import jsontext, merged
 from bridge.protocol.errors import INVALID_PARAMS, METHOD_NOT_FOUND, BridgeError
-from bridge.protocol.headers import MOST_PAGES
 from bridge.protocol.jsontext import Raw
 from bridge.protocol.merged import LISTINGS, RESOURCES, Index, Listing
 from bridge.protocol.messages import Request
 from bridge.protocol.modern import DISCOVER, NAMED, SERVER_INFO, ModernRequest
+from bridge.protocol.tools import MOST_PAGES
 from bridge.protocol.versions import MODERN_VERSION
 from bridge.sessions.aggregate_listen import AggregateListen
 from bridge.sessions.down import Answered

@@ -8,7 +8,6 @@ from typing import Protocol
 from bridge.children.exchange import Exchange
 from bridge.protocol import jsontext, tools
 from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError
-from bridge.protocol.headers import MOST_PAGES
 from bridge.protocol.messages import Request
 from bridge.sessions.bridge import last
 
@@ -39,7 +38,7 @@ async def pages(
     Raises :class:`Refused`, and what :meth:`Seat.send` raises.
     """
     cursor: str | None = None
-    for _ in range(MOST_PAGES):
+    for _ in range(tools.MOST_PAGES):
         asked = params(b"{}" if cursor is None else jsontext.encode({"cursor": cursor}))
         exchange = Exchange(Request(b"0", method, asked))
         await seat.send(exchange, silence)

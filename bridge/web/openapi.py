@@ -9,7 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from bridge.protocol import jsontext
-from bridge.protocol.arguments import ArgumentSchema, moved
+from bridge.protocol.arguments import ArgumentSchema
+from bridge.protocol.jsontext import Raw
+from bridge.protocol.schemas import moved
 from bridge.sessions.catalogue import Tool, Tools
 from bridge.version import __version__
 
@@ -102,7 +104,8 @@ def _placed(
     if schema is None:
         return default
     place = f"#/components/schemas/{name}"
-    schemas[name] = moved({key: value for key, value in schema.schema.items() if key not in ("$schema", "$id")}, place)
+    own = {key: value for key, value in schema.schema.items() if key not in ("$schema", "$id")}
+    schemas[name] = Raw(moved(jsontext.encode(own), place))
     return {"$ref": place}
 
 

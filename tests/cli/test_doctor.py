@@ -29,7 +29,7 @@ def modern() -> dict[str, Any]:
 
 
 def tools(*names: str) -> str:
-    """A server of the handshake era with these tools, that greets on stdout."""
+    """A server of the handshake era with these tools, one a page, that greets on stdout."""
     return f"""
 import json, sys
 print("Server listening...")
@@ -39,7 +39,9 @@ for line in sys.stdin:
     if message["method"] == "initialize":
         result = {{"protocolVersion": "2025-06-18", "capabilities": {{"tools": {{}}}}, "serverInfo": {{}}}}
     else:
-        result = {{"tools": [{{"name": name}} for name in {names!r}]}}
+        at = int(message["params"].get("cursor", 0))
+        result = {{"tools": [{{"name": {names!r}[at]}}]}}
+        if at + 1 < len({names!r}): result["nextCursor"] = str(at + 1)
     print(json.dumps({{"jsonrpc": "2.0", "id": message["id"], "result": result}}), flush=True)
 """
 
@@ -71,6 +73,13 @@ SERVERS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "names": (script(tools("a b")), "warning", "'a b' has a name that models refuse", "names are 1 to 64"),
     "long": (script(tools("x" * 65)), "warning", "has a name that models refuse", ""),
     "twice": (script(tools("a", "a")), "warning", "tool 'a' is there twice", ""),
+    "many": (script(tools("a", "b", "c")), "ok", "starts and answers; handshake era, 3 tool(s)", ""),
+    "sorry": (
+        script(tools("a").replace('"result": result', '"error" if "at" in vars() else "result": result')),
+        "error",
+        "it answered tools/list with an error: an error",
+        "",
+    ),
     "blank": (peer(env={"API_KEY": "<your key>"}), "warning", "API_KEY looks like a placeholder", "set API_KEY"),
     "cwd": (peer(cwd="/nowhere"), "error", '"cwd" /nowhere is no directory', "make it"),
     "unset": (peer(env={"X": None}), "error", "X is null, which takes it from our environment", "servers.json"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.protocol.arguments import LARGEST, moved, usable
+from bridge.protocol.arguments import LARGEST, usable
 
 DOUBLING = {f"a{i}": {"anyOf": [{"allOf": [{"$ref": f"#/$defs/a{i + 1}"}, False]}] * 2} for i in range(40)}
 ITEMS = {"anyOf": [{"items": {"$ref": "#"}, "minItems": 9}, {"items": {"$ref": "#"}, "minItems": 9}]}
@@ -90,16 +90,3 @@ def test_a_fault_does_not_repeat_all_of_a_value() -> None:
     fault = found.fault({"a": "x" * 100_000})
     assert fault is not None
     assert len(fault[0]) < 400
-
-
-def test_what_a_schema_refers_to_moves_with_it() -> None:
-    schema = {
-        "$ref": "#",
-        "properties": {"$ref": {"$ref": "#/$defs/a"}, "default": {"$ref": "#/x"}},
-        "const": {"$ref": "#"},
-    }
-    assert moved(schema, "#/to") == {
-        "$ref": "#/to",
-        "properties": {"$ref": {"$ref": "#/to/$defs/a"}, "default": {"$ref": "#/to/x"}},
-        "const": {"$ref": "#"},
-    }
