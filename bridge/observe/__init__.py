@@ -1,1 +1,1 @@
-"""What an operator sees: log files now, metrics later. A leaf: imports nothing of ours."""
+"""What an operator reads: logs, the audit log, traces, and what must not stand in any of them. A leaf."""

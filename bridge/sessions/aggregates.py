@@ -8,7 +8,8 @@ from bridge.children.registry import Registry
 from bridge.children.variables import OwnVariables
 from bridge.config.server import ALL_SERVERS
 from bridge.sessions.aggregate import AggregateSeat
-from bridge.sessions.directory import SessionDirectory, SessionEntry
+from bridge.sessions.directory import SessionDirectory
+from bridge.sessions.room import SessionEntry
 from bridge.sessions.roster import Roster, View
 from bridge.sessions.timing import Timing
 

@@ -36,8 +36,6 @@ from bridge.stores.record import Event, SessionRecord
 
 log = logging.getLogger(__name__)
 
-__all__ = ["SessionDirectory", "SessionEntry"]
-
 
 class SessionDirectory:
     """All streamable sessions, with and without a child. ``kept`` is what outlives the bridge, ``mint`` makes ids."""

@@ -23,9 +23,10 @@ from bridge.protocol.mux import Undirected
 from bridge.protocol.states import SessionState
 from bridge.protocol.subscriptions import LIST_CHANGED
 from bridge.sessions.bridge import BridgeClient
-from bridge.sessions.directory import SessionDirectory, SessionEntry
+from bridge.sessions.directory import SessionDirectory
 from bridge.sessions.modern import ModernCalls
 from bridge.sessions.pool import Entry, SessionPool
+from bridge.sessions.room import SessionEntry
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from bridge.protocol.modern import DISCOVER, LISTEN, check_envelope
 from bridge.sessions.aggregate import AggregateSeat, Routed
 from bridge.sessions.aggregate_modern import AggregateCalls
 from bridge.sessions.aggregates import Aggregates
-from bridge.sessions.directory import SessionEntry
+from bridge.sessions.room import SessionEntry
 from bridge.sessions.roster import Roster, View
 from bridge.sessions.streamable import StreamableSession
 from bridge.web.around import Around

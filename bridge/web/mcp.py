@@ -25,7 +25,7 @@ from bridge.protocol.errors import (
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.versions import BATCH_VERSION
 from bridge.sessions.batch import Batch
-from bridge.sessions.directory import SessionEntry
+from bridge.sessions.room import SessionEntry
 from bridge.sessions.streamable import StreamableSession
 from bridge.web import reply
 from bridge.web.around import Around

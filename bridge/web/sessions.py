@@ -21,8 +21,9 @@ from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.states import SessionState
 from bridge.sessions.bridge import BridgeClient
-from bridge.sessions.directory import SessionDirectory, SessionEntry
+from bridge.sessions.directory import SessionDirectory
 from bridge.sessions.pool import Entry, SessionPool
+from bridge.sessions.room import SessionEntry
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.web.address import base_url

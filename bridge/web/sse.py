@@ -14,7 +14,7 @@ from bridge.children.stream import RequestStream
 from bridge.protocol import messages
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
-from bridge.sessions.directory import SessionEntry
+from bridge.sessions.room import SessionEntry
 from bridge.web.around import Around
 from bridge.web.body import LARGE, others_first, read_json
 from bridge.web.prebuilt import taken

@@ -18,7 +18,7 @@ from bridge.protocol.errors import Fault
 from bridge.protocol.messages import Notification, Request
 from bridge.protocol.mux import CANCELLED
 from bridge.protocol.states import SessionState
-from bridge.sessions.directory import SessionEntry
+from bridge.sessions.room import SessionEntry
 from bridge.web import sse
 from tests.conftest import INITIALIZE, StartBridge, in_time, last, message, peer, tool
 from tests.faults.conftest import babbler, until

@@ -21,12 +21,12 @@ from bridge.config.settings import read_settings
 from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import BridgeError, ConnectionClosed
 from bridge.protocol.messages import Request, Response
-from bridge.sessions.directory import SessionDirectory, SessionEntry
+from bridge.sessions.directory import SessionDirectory
 from bridge.sessions.keeper import Keeper
 from bridge.sessions.kept import Kept
 from bridge.sessions.pool import SessionPool
 from bridge.sessions.reaper import STREAM_WORDS, Reaper
-from bridge.sessions.room import Room
+from bridge.sessions.room import Room, SessionEntry
 from bridge.sessions.streamable import StreamableSession
 from bridge.sessions.timing import Timing
 from bridge.sessions.upkeep import Upkeep
