@@ -8,7 +8,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from bridge.protocol.states import CHILD_TRANSITIONS, SESSION_TRANSITIONS, ChildState, SessionState
+from bridge.protocol.states import (
+    CHILD_TRANSITIONS,
+    SESSION_TRANSITIONS,
+    START_TRANSITIONS,
+    ChildState,
+    SessionState,
+    StartState,
+)
 
 PAGE = Path(__file__).with_name("states.md")
 
@@ -28,6 +35,7 @@ def page() -> str:
     parts = [
         _HEAD,
         *_section("Child", ChildState, CHILD_TRANSITIONS),
+        *_section("Starts of a server", StartState, START_TRANSITIONS),
         *_section("Session", SessionState, SESSION_TRANSITIONS),
     ]
     return "\n".join(parts)

@@ -22,7 +22,7 @@ from bridge.children.variables import OwnVariables
 from bridge.config.server import ALL_SERVERS, ServerConfig
 from bridge.process.pressure import Reading
 from bridge.protocol.errors import AtCapacity, BridgeError, Fault, OtherEra, Rejection
-from bridge.protocol.states import ChildState
+from bridge.protocol.states import StartState
 
 
 class Registry:
@@ -217,7 +217,7 @@ class Registry:
         return [
             f"server {server} is in {pool.restarts.state.value}: {pool.restarts.last_error}"
             for server, pool in self._pools.items()
-            if pool.restarts.state is not ChildState.STARTING
+            if pool.restarts.state in (StartState.BACKOFF, StartState.FATAL)
         ]
 
     def keep_warm(self) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from bridge.protocol.errors import Resting
-from bridge.protocol.states import CHILD_TRANSITIONS, ChildEvent, ChildState, advance
+from bridge.protocol.states import START_TRANSITIONS, StartEvent, StartState, advance
 
 #: Failures in a row before starts have to wait.
 FREE_FAILURES = 5
@@ -67,37 +67,35 @@ class Restarts:
         self._failures = 0
         self._until = 0.0
         self._probing = False
-        self._stopped = False
-        #: STARTING where a start is allowed, else BACKOFF or FATAL.
-        self.state = ChildState.STARTING
+        self.state = StartState.ALLOWED
         self.last_error = ""
         self.total = 0  # starts after a failure
 
     def adjust(self, most: int | None, first: float) -> None:
         """Go by other limits from now on. What was given up by the old one may be tried again."""
         self._most, self._first = most, first
-        if self.state is ChildState.FATAL and (most is None or self._failures < most):
-            self.state = advance(CHILD_TRANSITIONS, self.state, ChildEvent.RETRY)
+        if self.state is StartState.FATAL and (most is None or self._failures < most):
+            self._move(StartEvent.FORGIVEN)
 
     @property
     def retry_in(self) -> float:
         """Seconds until a start is allowed again; 0 when it is, or when only an operator can allow it."""
-        return max(0.0, self._until - self._clock()) if self.state is ChildState.BACKOFF else 0.0
+        return max(0.0, self._until - self._clock()) if self.state is StartState.BACKOFF else 0.0
 
     def begin(self) -> Attempt:
         """A child is about to be started; return what wants to know how that went.
 
         Raises :class:`Resting` when it has to wait.
         """
-        if self._stopped:
+        if self.state is StartState.STOPPED:
             raise Resting(self._server, f"it was stopped; to start it: mcp-bridge servers start {self._server}")
-        if self.state is ChildState.FATAL:
+        if self.state is StartState.FATAL:
             raise Resting(
                 self._server,
                 f"it failed {self._failures} times in a row and is not started any more (maxRestarts); when it is "
                 f"repaired: mcp-bridge servers start {self._server}. The last time: {self.last_error}",
             )
-        if self.state is ChildState.BACKOFF:
+        if self.state is StartState.BACKOFF:
             if self.retry_in > 0 or self._probing:
                 raise Resting(
                     self._server,
@@ -112,8 +110,8 @@ class Restarts:
     def _proven(self) -> None:
         self._failures = 0
         self._probing = False
-        if self.state is ChildState.BACKOFF:
-            self.state = advance(CHILD_TRANSITIONS, self.state, ChildEvent.RETRY)
+        if self.state is StartState.BACKOFF:
+            self._move(StartEvent.PROVEN)
 
     def _undecided(self) -> None:
         self._probing = False
@@ -121,31 +119,29 @@ class Restarts:
     def _failed(self, why: str, known: int) -> None:
         self._probing = False
         self.last_error = why
-        if known < self._failures or self.state is ChildState.FATAL:
+        if self.state is StartState.FATAL or self.state is StartState.STOPPED:
+            return  # nothing is counted before an operator allows the next one
+        if known < self._failures:
             return  # it was started before the last failure: a hundred that fail together are one
         self._failures += 1
         if self._most is not None and self._failures >= self._most:
-            self.state = advance(CHILD_TRANSITIONS, ChildState.EXITED, ChildEvent.GAVE_UP)
+            self._move(StartEvent.GAVE_UP)
         elif self._failures >= FREE_FAILURES:
             doublings = min(self._failures - FREE_FAILURES, 16)
             delay = min(self._first * 2**doublings, LONGEST_DELAY)
             # At least half of it, so that it is a wait; not all of them at once, so that servers do not retry in step.
             self._until = self._clock() + delay * (0.5 + self._jitter() / 2)
-            self.state = advance(CHILD_TRANSITIONS, ChildState.EXITED, ChildEvent.RETRY)
+            self._move(StartEvent.FAILED)
 
     def stop(self) -> None:
         """An operator wants no start before :meth:`forgive`."""
-        self._stopped = True
-
-    @property
-    def stopped(self) -> bool:
-        """Whether an operator has stopped it."""
-        return self._stopped
+        self._move(StartEvent.STOP)
 
     def forgive(self) -> None:
         """An operator allows the next start at once."""
-        self._stopped = False
         self._failures = 0
         self._probing = False
-        if self.state is not ChildState.STARTING:
-            self.state = advance(CHILD_TRANSITIONS, self.state, ChildEvent.RETRY)
+        self._move(StartEvent.FORGIVEN)
+
+    def _move(self, event: StartEvent) -> None:
+        self.state = advance(START_TRANSITIONS, self.state, event)

@@ -1,4 +1,5 @@
-"""The life of a child and the life of a session, each as one table. An edge that is not in it is an error.
+"""The life of a child, the starts of a server and the life of a session, each as one table. An edge that is not in it
+is an error.
 
 The reaper takes sessions that nothing uses (IDLE, or DORMANT with a use count of zero), so ending a session in use
 cannot be written down. ``docs/states.md`` is generated from these tables.
@@ -25,10 +26,7 @@ class ChildState(_Named):
     STARTING = "starting"  # the program is being started
     GREETING = "greeting"  # it runs, and has not answered the handshake yet
     READY = "ready"  # it has
-    DRAINING = "draining"  # it takes no new exchange; the open ones may end
     STOPPING = "stopping"  # it is on the stop ladder
-    BACKOFF = "backoff"  # it ended by itself; the next start waits
-    FATAL = "fatal"  # it ended too often; only an operator starts it again
     EXITED = "exited"  # it is gone
 
 
@@ -37,11 +35,27 @@ class ChildEvent(_Named):
 
     SPAWNED = "spawned"
     GREETED = "greeted"
-    DRAIN = "drain"
     STOP = "stop"
     DIED = "died"
-    RETRY = "retry"
-    GAVE_UP = "gave up"
+
+
+class StartState(_Named):
+    """Whether a child of a server may be started."""
+
+    ALLOWED = "allowed"  # at once
+    BACKOFF = "backoff"  # they failed; after a wait, one to see whether it works again
+    FATAL = "fatal"  # they failed too often: not before an operator allows it
+    STOPPED = "stopped"  # an operator wants none
+
+
+class StartEvent(_Named):
+    """What can happen to the starts of a server."""
+
+    FAILED = "failed again"
+    GAVE_UP = "failed too often"
+    PROVEN = "proven"
+    STOP = "stop"
+    FORGIVEN = "forgiven"
 
 
 class SessionState(_Named):
@@ -75,17 +89,25 @@ CHILD_TRANSITIONS: dict[tuple[ChildState, ChildEvent], ChildState] = {
     (ChildState.GREETING, ChildEvent.GREETED): ChildState.READY,
     (ChildState.GREETING, ChildEvent.STOP): ChildState.STOPPING,
     (ChildState.GREETING, ChildEvent.DIED): ChildState.EXITED,
-    (ChildState.READY, ChildEvent.DRAIN): ChildState.DRAINING,
     (ChildState.READY, ChildEvent.STOP): ChildState.STOPPING,
     (ChildState.READY, ChildEvent.DIED): ChildState.EXITED,
-    (ChildState.DRAINING, ChildEvent.STOP): ChildState.STOPPING,
-    (ChildState.DRAINING, ChildEvent.DIED): ChildState.EXITED,
     (ChildState.STOPPING, ChildEvent.DIED): ChildState.EXITED,
-    (ChildState.EXITED, ChildEvent.RETRY): ChildState.BACKOFF,
-    (ChildState.EXITED, ChildEvent.GAVE_UP): ChildState.FATAL,
-    (ChildState.BACKOFF, ChildEvent.RETRY): ChildState.STARTING,
-    (ChildState.BACKOFF, ChildEvent.STOP): ChildState.EXITED,
-    (ChildState.FATAL, ChildEvent.RETRY): ChildState.STARTING,
+}
+
+START_TRANSITIONS: dict[tuple[StartState, StartEvent], StartState] = {
+    (StartState.ALLOWED, StartEvent.FAILED): StartState.BACKOFF,
+    (StartState.ALLOWED, StartEvent.GAVE_UP): StartState.FATAL,
+    (StartState.BACKOFF, StartEvent.FAILED): StartState.BACKOFF,
+    (StartState.BACKOFF, StartEvent.GAVE_UP): StartState.FATAL,
+    (StartState.BACKOFF, StartEvent.PROVEN): StartState.ALLOWED,
+    (StartState.ALLOWED, StartEvent.STOP): StartState.STOPPED,
+    (StartState.BACKOFF, StartEvent.STOP): StartState.STOPPED,
+    (StartState.FATAL, StartEvent.STOP): StartState.STOPPED,
+    (StartState.STOPPED, StartEvent.STOP): StartState.STOPPED,
+    (StartState.ALLOWED, StartEvent.FORGIVEN): StartState.ALLOWED,
+    (StartState.BACKOFF, StartEvent.FORGIVEN): StartState.ALLOWED,
+    (StartState.FATAL, StartEvent.FORGIVEN): StartState.ALLOWED,
+    (StartState.STOPPED, StartEvent.FORGIVEN): StartState.ALLOWED,
 }
 
 SESSION_TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
@@ -105,8 +127,8 @@ SESSION_TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
     (SessionState.CLOSING, SessionEvent.GONE): SessionState.CLOSED,
 }
 
-S = TypeVar("S", ChildState, SessionState)
-E = TypeVar("E", ChildEvent, SessionEvent)
+S = TypeVar("S", ChildState, StartState, SessionState)
+E = TypeVar("E", ChildEvent, StartEvent, SessionEvent)
 
 
 def advance(table: dict[tuple[S, E], S], state: S, event: E) -> S:

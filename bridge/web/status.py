@@ -18,7 +18,7 @@ from bridge.children.restart import Restarts
 from bridge.children.traffic import Traffic
 from bridge.config.servers import Problem
 from bridge.process.usage import Usage, UsageMeter
-from bridge.protocol.states import ChildState
+from bridge.protocol.states import ChildState, StartState
 from bridge.sessions.parking import Parking
 from bridge.sessions.pool import Entry
 from bridge.version import __version__
@@ -152,9 +152,7 @@ class StatusFace:
 def _server_state(disabled: bool, children: list[Child], restarts: Restarts | None) -> str:
     if disabled or restarts is None:
         return "disabled"
-    if restarts.stopped:
-        return "stopped"
-    if restarts.state is not ChildState.STARTING:
+    if restarts.state is not StartState.ALLOWED:
         return str(restarts.state.value)
     if not children:
         return "idle"
@@ -167,7 +165,7 @@ def _restarts(restarts: Restarts | None) -> dict[str, Any]:
         return {}
     return {
         "restarts": restarts.total,
-        "retry_in_s": round(restarts.retry_in, 1) if restarts.state is ChildState.BACKOFF else None,
+        "retry_in_s": round(restarts.retry_in, 1) if restarts.state is StartState.BACKOFF else None,
         "last_error": restarts.last_error or None,
     }
 

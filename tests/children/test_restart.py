@@ -6,7 +6,7 @@ import pytest
 
 from bridge.children.restart import FREE_FAILURES, LONGEST_DELAY, Restarts
 from bridge.protocol.errors import ChildUnavailable
-from bridge.protocol.states import ChildState
+from bridge.protocol.states import StartState
 from tests.faketime import FakeTime
 
 
@@ -34,7 +34,7 @@ def test_a_few_failures_are_free(time: FakeTime) -> None:
     restarts = make(time)
     fail(restarts, FREE_FAILURES)
     error = refused(restarts)
-    assert restarts.state is ChildState.BACKOFF
+    assert restarts.state is StartState.BACKOFF
     assert "failed 5 times in a row" in str(error)
     assert "exit code 3" in str(error)
     assert error.retry_in == 1.0
@@ -68,7 +68,7 @@ def test_after_a_wait_one_start_shows_whether_it_works_again(time: FakeTime) -> 
     attempt = restarts.begin()
     refused(restarts)  # one at a time
     attempt.proven()
-    assert restarts.state is ChildState.STARTING
+    assert restarts.state is StartState.ALLOWED
     for _ in range(10):
         restarts.begin()
 
@@ -86,21 +86,21 @@ def test_a_success_begins_the_count_anew(time: FakeTime) -> None:
     for _ in range(5):
         fail(restarts, FREE_FAILURES - 1)
         restarts.begin().proven()
-    assert restarts.state is ChildState.STARTING
+    assert restarts.state is StartState.ALLOWED
 
 
 def test_too_many_failures_need_an_operator(time: FakeTime) -> None:
     restarts = make(time, most=3)
     early = restarts.begin()
     fail(restarts, 3)
-    assert restarts.state is ChildState.FATAL
+    assert restarts.state is StartState.FATAL
     time.now += 1_000_000
     error = refused(restarts)
     assert "mcp-bridge servers start mail" in str(error)
     assert error.retry_in is None
     early.failed("one that was started before")
     restarts.forgive()
-    assert restarts.state is ChildState.STARTING
+    assert restarts.state is StartState.ALLOWED
     fail(restarts, 2)
     restarts.begin()
 
@@ -119,9 +119,9 @@ def test_starts_that_fail_together_are_one_failure(time: FakeTime) -> None:
     for _ in range(FREE_FAILURES - 1):
         for attempt in [restarts.begin() for _ in range(100)]:
             attempt.failed("exit code 3")
-    assert restarts.state is ChildState.STARTING
+    assert restarts.state is StartState.ALLOWED
     fail(restarts, 1)
-    assert restarts.state is ChildState.BACKOFF
+    assert restarts.state is StartState.BACKOFF
 
 
 def test_other_limits_hold_from_now_on(time: FakeTime) -> None:
@@ -133,7 +133,7 @@ def test_other_limits_hold_from_now_on(time: FakeTime) -> None:
     fail(restarts, 1)
     assert "is not started any more (maxRestarts)" in str(refused(restarts))
     restarts.adjust(FREE_FAILURES + 1, 4.0)
-    assert restarts.state is ChildState.FATAL
+    assert restarts.state is StartState.FATAL
     restarts.adjust(None, 4.0)
     fail(restarts, 1)
     assert restarts.retry_in == 16.0

@@ -1,4 +1,4 @@
-"""The two state tables: what they promise, and that their picture in the docs is the one they have now."""
+"""The state tables: what they promise, and that their picture in the docs is the one they have now."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import pytest
 from bridge.protocol.states import (
     CHILD_TRANSITIONS,
     SESSION_TRANSITIONS,
+    START_TRANSITIONS,
     ChildEvent,
     ChildState,
     IllegalTransition,
     SessionEvent,
     SessionState,
+    StartEvent,
+    StartState,
     advance,
 )
 
@@ -25,12 +28,14 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 LIVES = [
     pytest.param(ChildState, ChildEvent, CHILD_TRANSITIONS, id="child"),
+    pytest.param(StartState, StartEvent, START_TRANSITIONS, id="start"),
     pytest.param(SessionState, SessionEvent, SESSION_TRANSITIONS, id="session"),
 ]
 EVERY_EDGE = [
     pytest.param(table, state, event, id=f"{name}: {event.value} while {state.value}")
     for name, states, events, table in (
         ("child", ChildState, ChildEvent, CHILD_TRANSITIONS),
+        ("start", StartState, StartEvent, START_TRANSITIONS),
         ("session", SessionState, SessionEvent, SESSION_TRANSITIONS),
     )
     for state, event in itertools.product(states, events)
@@ -82,7 +87,7 @@ def test_a_session_in_use_can_never_be_reaped() -> None:
 
 @pytest.mark.parametrize(
     "state",
-    [ChildState.STARTING, ChildState.GREETING, ChildState.READY, ChildState.DRAINING, ChildState.STOPPING],
+    [ChildState.STARTING, ChildState.GREETING, ChildState.READY, ChildState.STOPPING],
 )
 def test_a_child_that_runs_may_die_at_any_time(state: ChildState) -> None:
     assert advance(CHILD_TRANSITIONS, state, ChildEvent.DIED) is ChildState.EXITED
@@ -94,12 +99,20 @@ def test_a_child_is_ready_only_after_it_was_greeted() -> None:
     ]
 
 
-def test_a_child_that_stops_never_serves_again_without_a_new_start() -> None:
-    for state in (ChildState.DRAINING, ChildState.STOPPING):
-        without_restart = {
-            edge: target for edge, target in CHILD_TRANSITIONS.items() if edge[1] is not ChildEvent.RETRY
-        }
-        assert ChildState.READY not in reachable(without_restart, state)
+def test_a_child_that_stops_never_serves_again() -> None:
+    assert reachable(CHILD_TRANSITIONS, ChildState.STOPPING) == {ChildState.STOPPING, ChildState.EXITED}
+
+
+@pytest.mark.parametrize("state", StartState)
+def test_an_operator_can_stop_and_allow_starts_at_any_time(state: StartState) -> None:
+    assert advance(START_TRANSITIONS, state, StartEvent.STOP) is StartState.STOPPED
+    assert advance(START_TRANSITIONS, state, StartEvent.FORGIVEN) is StartState.ALLOWED
+
+
+def test_only_an_operator_ends_what_only_an_operator_may() -> None:
+    for state in (StartState.FATAL, StartState.STOPPED):
+        ways = [event for source, event in START_TRANSITIONS if source is state]
+        assert set(ways) == {StartEvent.STOP, StartEvent.FORGIVEN}
 
 
 def test_the_page_about_states_is_up_to_date() -> None:
@@ -110,9 +123,10 @@ def test_the_page_about_states_is_up_to_date() -> None:
 
 def test_the_page_shows_every_edge_and_what_each_state_means() -> None:
     page = runpy.run_path(str(DOCS / "make_states.py"))["page"]()
-    for (source, event), target in (*CHILD_TRANSITIONS.items(), *SESSION_TRANSITIONS.items()):
+    tables = (CHILD_TRANSITIONS, START_TRANSITIONS, SESSION_TRANSITIONS)
+    for (source, event), target in itertools.chain.from_iterable(table.items() for table in tables):
         assert f"    {source.name} --> {target.name}: {event.value}\n" in page
         assert f"| {source.name} | {event.value} | {target.name} |\n" in page
     assert "| IDLE | nothing is open |\n" in page
-    assert page.count("stateDiagram-v2") == page.count("[*] -->") == 2
+    assert page.count("stateDiagram-v2") == page.count("[*] -->") == 3
     assert "    CLOSED --> [*]\n" in page
