@@ -10,13 +10,14 @@ import pytest
 ROOT = Path(__file__).parent.parent / "bridge"
 INWARD = {
     "cli": {
-        *("aio", "web", "auth", "cluster", "sessions", "stores", "children"),
+        *("aio", "web", "auth", "cluster", "sessions", "stores", "children", "remote"),
         *("process", "protocol", "config", "observe"),
     },
-    "web": {"auth", "cluster", "sessions", "children", "process", "protocol", "config", "observe"},
+    "web": {"auth", "cluster", "sessions", "children", "remote", "process", "protocol", "config", "observe"},
     "sessions": {"aio", "cluster", "children", "process", "protocol", "stores", "config", "observe"},
     "stores": {"config", "observe"},
-    "children": {"process", "protocol", "config", "observe"},
+    "children": {"remote", "process", "protocol", "config", "observe"},
+    "remote": {"protocol"},
     "process": {"protocol"},
     "protocol": set(),
     "auth": {"aio", "config"},

@@ -1,5 +1,5 @@
 """Live children and who may hold them: connections, pools, leases, the registry of servers.
 
-Knows what a request and an answer are; what HTTP is, only the modules of remote servers do. May import
-``process``, ``protocol``, ``config``, ``observe``.
+Knows what a request and an answer are, not what HTTP is. May import ``process``, ``remote``, ``protocol``, ``config``,
+``observe``.
 """

@@ -18,8 +18,6 @@ from bridge.children.exchange import Exchange
 from bridge.children.silence import SilenceWatch
 from bridge.children.stream import Kind
 from bridge.children.traffic import OTHER, Traffic
-from bridge.children.transport import CANCEL_PATIENCE, REQUEST_CANCELLED, Connect, Hearing
-from bridge.process.stdin import ChildStalled
 from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import (
     METHOD_NOT_FOUND,
@@ -35,6 +33,7 @@ from bridge.protocol.messages import LargeResult, Message, Response
 from bridge.protocol.modern import DISCOVER, LISTEN
 from bridge.protocol.mux import Deliver, Drop, Mux, Refuse, Reply, Undirected
 from bridge.protocol.subscriptions import named, wants
+from bridge.protocol.transport import CANCEL_PATIENCE, REQUEST_CANCELLED, Connect, Hearing, Stalled
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +123,7 @@ class ChildConnection:
         number, line = self._mux.open(exchange, exchange.request)
         try:
             self.transport.write(line)
-        except ChildStalled:
+        except Stalled:
             self._mux.close(number)
             raise Rejection(Fault.CHILD_FAILED, f'server "{self.server}" does not read its input') from None
         exchange.number = number
@@ -163,7 +162,7 @@ class ChildConnection:
         """Write a line that wants no answer: a notification."""
         try:
             self.transport.write(line)
-        except ChildStalled:
+        except Stalled:
             log.warning("server %s does not read its input; a message to it is dropped", self.server)
 
     def answer(self, response: Response) -> bool:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from bridge.children.connection import ChildConnection
 from bridge.children.exchange import Exchange
 from bridge.children.pins import ServerPins
-from bridge.children.transport import Connect
 from bridge.config.server import ServerConfig
 from bridge.protocol import messages, tools
 from bridge.protocol.errors import INVALID_PARAMS, BridgeError
 from bridge.protocol.tools import ALL_TOOLS, ToolNames
+from bridge.protocol.transport import Connect
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,8 @@ from bridge.children.exchange import Exchange
 from bridge.children.guard import Guard, GuardedConnection
 from bridge.children.launcher import Launcher
 from bridge.children.policy import Greeting, Sharing
-from bridge.children.remote import RemoteServer
 from bridge.children.restart import PROVEN, Attempt
 from bridge.children.starts import Slot
-from bridge.children.transport import Hearing, Transport
 from bridge.config.server import ServerConfig
 from bridge.observe import audit
 from bridge.observe.secrets import masked
@@ -33,6 +31,8 @@ from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClos
 from bridge.protocol.handshake import Greeted, Refused
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.states import ChildEvent, ChildState
+from bridge.protocol.transport import Hearing, Transport
+from bridge.remote.server import RemoteServer
 from bridge.version import __version__
 
 log = logging.getLogger(__name__)

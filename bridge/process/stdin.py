@@ -7,13 +7,7 @@ from collections.abc import Callable
 
 from bridge.process.pipes import USUAL, Room
 from bridge.protocol.messages import Line
-
-#: Bytes that may wait for a child which does not read its stdin; past it, writing is refused.
-BACKLOG = 64 * 1024 * 1024
-
-
-class ChildStalled(Exception):
-    """The child does not read its stdin, and the backlog is full."""
+from bridge.protocol.transport import BACKLOG, Stalled
 
 
 class Stdin(asyncio.BaseProtocol):
@@ -32,7 +26,7 @@ class Stdin(asyncio.BaseProtocol):
         self._transport = transport
 
     def write(self, line: Line) -> None:
-        """Send one line. Raises :class:`ChildStalled` when the child has not read for too long.
+        """Send one line. Raises :class:`Stalled` when the child has not read for too long.
 
         The first line of a turn of the event loop goes out at once; those that follow in the same turn go together,
         because a system call costs more than all else that is done here for a line. A large one goes by itself, and is
@@ -42,7 +36,7 @@ class Stdin(asyncio.BaseProtocol):
         if transport is None or transport.is_closing():
             return  # its end is already on the way to everyone who waits
         if transport.get_write_buffer_size() > BACKLOG:
-            raise ChildStalled
+            raise Stalled
         if isinstance(line, tuple) or len(line) > USUAL:
             self._write_turn()
             self._room.widen(transport)

@@ -16,10 +16,10 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 from yarl import URL
 
 from bridge.auth.fetched import Away
-from bridge.children.remote_http import JSON_TYPE, HttpClient, HttpFailure
 from bridge.config.values import is_secure
 from bridge.protocol import jsontext
 from bridge.protocol.framing import Oversized
+from bridge.remote.http import JSON_TYPE, HttpClient, HttpFailure
 
 #: Bytes of an answer, seconds for all that one question takes.
 MOST_BYTES, PATIENCE = 256 * 1024, 10.0

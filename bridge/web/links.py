@@ -19,7 +19,7 @@ from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from bridge.children.certificates import trusted
+from bridge.remote.certificates import trusted
 
 #: Seconds for a connection to another node to come about.
 CONNECT_PATIENCE = 2.0

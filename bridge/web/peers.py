@@ -11,7 +11,6 @@ import aiohttp
 from aiohttp import web
 
 from bridge.auth.principal import NOBODY
-from bridge.children.certificates import trusted
 from bridge.cluster.hop import Hop
 from bridge.cluster.lease import Lease
 from bridge.cluster.members import Member
@@ -19,6 +18,7 @@ from bridge.cluster.node import Node
 from bridge.config.errors import ConfigError
 from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
+from bridge.remote.certificates import trusted
 from bridge.web.arrivals import has_arrived
 from bridge.web.hops import HOP_HEADER
 from bridge.web.reply import json_answer

@@ -15,10 +15,10 @@ from bridge.children.connection import ChildConnection
 from bridge.children.exchange import Exchange
 from bridge.children.policy import Sharing
 from bridge.children.pool import ChildPool
-from bridge.process.stdin import ChildStalled
 from bridge.protocol.errors import Fault, Rejection
 from bridge.protocol.messages import Request
 from bridge.protocol.mux import Undirected
+from bridge.protocol.transport import Stalled
 from tests.children.test_large import Scripted
 from tests.children.test_pool import pool
 from tests.conftest import INITIALIZE, Running, Session, StartBridge, events, in_time, last, message, peer
@@ -104,7 +104,7 @@ async def test_a_child_that_ends_before_it_answers_is_of_no_use(child: Waiting, 
 
 async def test_a_child_that_reads_nothing_is_of_no_use(child: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
     def stalls(_line: bytes) -> None:
-        raise ChildStalled
+        raise Stalled
 
     monkeypatch.setattr(child, "write", stalls)
     with pytest.raises(Rejection) as raised:

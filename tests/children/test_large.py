@@ -10,8 +10,8 @@ import pytest
 
 from bridge.children.connection import LARGE, ChildConnection
 from bridge.children.exchange import Exchange
-from bridge.children.transport import Hearing, Transport
 from bridge.protocol.messages import Request
+from bridge.protocol.transport import Hearing, Transport
 from bridge.web import body, mcp, sse
 from bridge.web import bridge as bridge_face
 from tests.conftest import ACCEPT, StartBridge, in_time, tool

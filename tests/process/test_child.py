@@ -19,10 +19,10 @@ from bridge.process import child, tree
 from bridge.process.limits import Limits
 from bridge.process.pipes import USUAL, WIDE, Room
 from bridge.process.spawn import Command, SpawnError, spawn
-from bridge.process.stdin import BACKLOG, ChildStalled
 from bridge.process.tree import ProcessTree
 from bridge.process.usage import UsageMeter
 from bridge.protocol.framing import Oversized
+from bridge.protocol.transport import BACKLOG, Stalled
 from tests.conftest import in_time
 from tests.process.watched import Watched, lives
 
@@ -297,7 +297,7 @@ async def test_no_zombie_stays(start: Start) -> None:
 async def test_a_child_that_does_not_read_is_refused_more(start: Start) -> None:
     it = await start("exec sleep 1000")
     it.child.write(b"x" * (BACKLOG + 1024 * 1024))
-    with pytest.raises(ChildStalled):
+    with pytest.raises(Stalled):
         it.child.write(b"one more")
 
 

@@ -9,11 +9,17 @@ from typing import Protocol
 from bridge.protocol.framing import Oversized
 from bridge.protocol.messages import Line
 
+#: Bytes that may wait for a server which does not take them; past it, writing is refused.
+BACKLOG = 64 * 1024 * 1024
 #: Seconds for which the answer of a cancelled request may still come. A server should not answer it at all
 #: (specification, cancellation), and whoever waited for that would wait for ever.
 CANCEL_PATIENCE = 30.0
 #: The code of the error that ends such a request then, as in the Language Server Protocol.
 REQUEST_CANCELLED = -32800
+
+
+class Stalled(Exception):
+    """The other side does not take what is written to it, and the backlog is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Transport(Protocol):
         ...
 
     def write(self, line: Line) -> None:
-        """Send one message. Raises :class:`bridge.process.stdin.ChildStalled` when it does not take any more."""
+        """Send one message. Raises :class:`Stalled` when it does not take any more."""
         ...
 
     async def stop(self, patience: float) -> None:

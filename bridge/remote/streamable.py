@@ -12,10 +12,10 @@ import random
 
 import aiohttp
 
-from bridge.children.remote_call import Call, Hear
-from bridge.children.remote_http import JSON_TYPE, SSE_TYPE, Gone, HttpClient, HttpFailure
 from bridge.protocol import jsontext
 from bridge.protocol.sse import EventParser
+from bridge.remote.call import Call, Hear
+from bridge.remote.http import JSON_TYPE, SSE_TYPE, Gone, HttpClient, HttpFailure
 
 log = logging.getLogger(__name__)
 

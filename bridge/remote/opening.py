@@ -10,15 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from bridge.children.remote_call import Call, Hear, Wire
-from bridge.children.remote_events import EventsWire
-from bridge.children.remote_http import Gone, HttpClient, HttpFailure
-from bridge.children.remote_modern import ModernWire
-from bridge.children.remote_streamable import StreamableWire
 from bridge.protocol import handshake, messages, translate
 from bridge.protocol.errors import UNSUPPORTED_PROTOCOL_VERSION
 from bridge.protocol.handshake import Greeted
 from bridge.protocol.versions import MODERN_VERSION
+from bridge.remote.call import Call, Hear, Wire
+from bridge.remote.events import EventsWire
+from bridge.remote.http import Gone, HttpClient, HttpFailure
+from bridge.remote.modern import ModernWire
+from bridge.remote.streamable import StreamableWire
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from bridge.children import remote, remote_streamable
 from bridge.protocol.modern import LOG_LEVEL, SUBSCRIPTION_ID
-from tests.children.scripted import Front, Scripted, StartScripted, cut, event, progress, stream
+from bridge.remote import server as remote
+from bridge.remote import streamable
 from tests.conftest import PEERS, Running, StartBridge, events, in_time, last, message, peer, tool
 from tests.modern_client import ModernClient
+from tests.remote.scripted import Front, Scripted, StartScripted, cut, event, progress, stream
 
 PROGRAMS = {
     "old": peer(args=[*peer()["args"], "--changes"]),
@@ -376,7 +377,7 @@ def acknowledged(body: dict[str, Any]) -> bytes:
 async def test_a_subscription_whose_stream_ends_is_opened_anew_and_all_may_have_changed(
     scripted: StartScripted, front: Front, monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
-    monkeypatch.setattr(remote_streamable, "FIRST_WAIT", 0)
+    monkeypatch.setattr(streamable, "FIRST_WAIT", 0)
     opened = 0
     over = asyncio.Event()
 

@@ -9,11 +9,11 @@ import asyncio
 
 from yarl import URL
 
-from bridge.children.remote_call import Call, Hear
-from bridge.children.remote_http import SSE_TYPE, HttpClient, HttpFailure
-from bridge.children.remote_streamable import POST_HEADERS, TELL_PATIENCE
 from bridge.protocol.framing import Oversized
 from bridge.protocol.sse import Event, EventParser
+from bridge.remote.call import Call, Hear
+from bridge.remote.http import SSE_TYPE, HttpClient, HttpFailure
+from bridge.remote.streamable import POST_HEADERS, TELL_PATIENCE
 
 #: Seconds until the first event.
 ENDPOINT_PATIENCE = 30.0

@@ -18,10 +18,10 @@ from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
-from bridge.children.certificates import aiohttp, trusted
 from bridge.protocol import jsontext
 from bridge.protocol.errors import INTERNAL_ERROR
 from bridge.protocol.framing import HEAD_BYTES, Oversized
+from bridge.remote.certificates import aiohttp, trusted
 from bridge.version import __version__
 
 JSON_TYPE = "application/json"

@@ -49,8 +49,8 @@ class Wire(Protocol):
     async def call(self, call: Call) -> None:
         """Send a request and return when it is answered.
 
-        Raises :class:`bridge.children.remote_http.HttpFailure` when it will not be, and
-        :class:`bridge.children.remote_http.Gone`.
+        Raises :class:`bridge.remote.http.HttpFailure` when it will not be, and
+        :class:`bridge.remote.http.Gone`.
         """
         ...
 

@@ -17,26 +17,23 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from bridge.children.remote_call import Call, Wire
-from bridge.children.remote_events import EventsWire
-from bridge.children.remote_http import Gone, HttpClient, HttpFailure
-from bridge.children.remote_opening import Opening
-from bridge.children.remote_streamable import StreamableWire
-from bridge.children.transport import CANCEL_PATIENCE, REQUEST_CANCELLED, Hearing
-from bridge.process.stdin import ChildStalled
 from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import Rejection
 from bridge.protocol.framing import Oversized
 from bridge.protocol.messages import Line, Message, Notification, Request, Response
 from bridge.protocol.modern import DISCOVER, LISTEN
 from bridge.protocol.mux import CANCELLED
+from bridge.protocol.transport import BACKLOG, CANCEL_PATIENCE, REQUEST_CANCELLED, Hearing, Stalled
+from bridge.remote.call import Call, Wire
+from bridge.remote.events import EventsWire
+from bridge.remote.http import Gone, HttpClient, HttpFailure
+from bridge.remote.opening import Opening
+from bridge.remote.streamable import StreamableWire
 
 log = logging.getLogger(__name__)
 
 #: Requests to one server at the same time; more wait for their turn.
 IN_FLIGHT = 100
-#: Bytes that may wait for a server which does not take them; past it, writing is refused.
-BACKLOG = 64 * 1024 * 1024
 #: Seconds for an answer to the first request that is on its way when the connection is stopped: it brings the session
 #: id, without which nothing can end the session that the server has made.
 LAST_WELCOME = 1.0
@@ -98,11 +95,11 @@ class RemoteServer:
         self._spawn("notes", self._send_notes)
 
     def write(self, line: Line) -> None:
-        """Send one line. Raises :class:`ChildStalled` when the server has not taken any for too long."""
+        """Send one line. Raises :class:`Stalled` when the server has not taken any for too long."""
         if self._ended or self._http is None:
             return  # its end is already on the way to everyone who waits
         if self._held > BACKLOG:
-            raise ChildStalled
+            raise Stalled
         line = messages.joined(line)
         self._held += len(line)
         message = messages.parse(line)

@@ -18,16 +18,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from bridge.children import remote, remote_streamable
-from bridge.children.remote import RemoteServer
-from bridge.children.remote_http import HttpClient
-from bridge.children.transport import Hearing
 from bridge.cli.check import check
 from bridge.config.servers import parse_servers
 from bridge.config.settings import read_settings
-from bridge.process.stdin import ChildStalled
 from bridge.protocol.framing import Oversized
-from tests.children.scripted import Front, StartScripted, cut, event, progress, stream
+from bridge.protocol.transport import Hearing, Stalled
+from bridge.remote import server as remote
+from bridge.remote import streamable
+from bridge.remote.http import HttpClient
+from bridge.remote.server import RemoteServer
 from tests.conftest import (
     ACCEPT,
     INITIALIZE,
@@ -41,6 +40,7 @@ from tests.conftest import (
     message,
     tool,
 )
+from tests.remote.scripted import Front, StartScripted, cut, event, progress, stream
 
 SECRET = "Bearer s3cret-token"
 
@@ -395,7 +395,7 @@ async def test_a_stream_that_never_goes_on_is_not_asked_for_ever(scripted: Start
     far = await scripted(tools__call=call, GET=get)
     session = await (await front(far)).session("far")
     assert "without any progress" in (await session.call("x"))["error"]["message"]
-    assert sum("Last-Event-ID" in request.headers for request in far.requests) == remote_streamable.RESUMES
+    assert sum("Last-Event-ID" in request.headers for request in far.requests) == streamable.RESUMES
 
 
 async def test_a_get_stream_that_breaks_is_opened_again_with_the_last_id(scripted: StartScripted, front: Front) -> None:
@@ -428,7 +428,7 @@ async def test_a_get_stream_that_breaks_is_opened_again_with_the_last_id(scripte
 async def test_a_server_without_a_get_stream_is_asked_once(
     scripted: StartScripted, front: Front, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    monkeypatch.setattr(remote_streamable, "FIRST_WAIT", 0)
+    monkeypatch.setattr(streamable, "FIRST_WAIT", 0)
     asked = asyncio.Event()
 
     async def get(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
@@ -880,7 +880,7 @@ async def test_what_a_server_does_not_take_is_bounded(scripted: StartScripted, m
     for _ in range((10_000 - len(first)) // len(one)):
         server.write(one)
     server.write(one)
-    with pytest.raises(ChildStalled):
+    with pytest.raises(Stalled):
         server.write(one)
     server.kill()
     assert ear.ended.is_set()

@@ -6,7 +6,7 @@ import ssl
 import subprocess
 import sys
 
-from bridge.children.certificates import trusted
+from bridge.remote.certificates import trusted
 
 LOOK = """
 import ssl

@@ -12,9 +12,6 @@ import contextlib
 import itertools
 import logging
 
-from bridge.children.remote_call import Call, Hear
-from bridge.children.remote_http import JSON_TYPE, SSE_TYPE, Gone, HttpClient, HttpFailure
-from bridge.children.remote_streamable import PASSING, POST_HEADERS, backoff, follow
 from bridge.protocol import jsontext, messages
 from bridge.protocol.errors import HEADER_MISMATCH, Rejection
 from bridge.protocol.framing import Oversized
@@ -25,6 +22,9 @@ from bridge.protocol.sse import EventParser
 from bridge.protocol.subscriptions import all_changed
 from bridge.protocol.tools import MOST_PAGES
 from bridge.protocol.versions import MODERN_VERSION
+from bridge.remote.call import Call, Hear
+from bridge.remote.http import JSON_TYPE, SSE_TYPE, Gone, HttpClient, HttpFailure
+from bridge.remote.streamable import PASSING, POST_HEADERS, backoff, follow
 
 log = logging.getLogger(__name__)
 

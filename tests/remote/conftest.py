@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.children.scripted import Handler, Scripted, StartScripted
 from tests.conftest import Running, StartBridge
+from tests.remote.scripted import Handler, Scripted, StartScripted
 
 
 @pytest.fixture
