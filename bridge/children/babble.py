@@ -17,8 +17,6 @@ SAID = 20
 MOST_BABBLE = 100_000
 #: What stands before such a line in the log of its server.
 NO_MESSAGE = b"on stdout, no JSON-RPC: "
-#: What the log says of it, with server, count, reason and line; ``doctor`` listens for it.
-SKIPPED = "server %s wrote a line that is skipped (%d so far): %s: %s"
 
 
 class Babble:
@@ -38,7 +36,8 @@ class Babble:
         self.lines += 1
         if self.lines <= SAID or not self.lines & (self.lines - 1):
             shown = ascii(line[:SHOWN].decode(errors="replace"))
-            log.warning(SKIPPED, self._server, self.lines, why, shown)
+            said = "server %s wrote a line that is skipped (%d so far): %s: %s"
+            log.warning(said, self._server, self.lines, why, shown)
             self._first = self._first or shown
             self._on_stderr(NO_MESSAGE + line[:SHOWN])
 

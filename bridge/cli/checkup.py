@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.children.babble import NO_MESSAGE, SKIPPED
+from bridge.children.babble import NO_MESSAGE
 from bridge.children.launcher import command_of
 from bridge.children.owner import ChildLimits
 from bridge.children.policy import Need
@@ -68,44 +68,38 @@ async def examine(
     servers: Mapping[str, ServerConfig], settings: Settings, seconds: float, say: Callable[[list[Finding]], None]
 ) -> None:
     """Start each server once and tell what was found, as it is found. ``seconds``: for one of them."""
-    words: dict[str, deque[str]] = {server: deque(maxlen=20) for server in servers}
-    skipped = _Skipped()
-    log = logging.getLogger("bridge")
-    log.addHandler(skipped)
-    log.propagate = False
+    said = {server: _Said() for server in servers}
+    logging.getLogger("bridge").setLevel(logging.CRITICAL)  # the findings tell it
     limits = ChildLimits(settings.max_message_bytes, settings.start_timeout)
-
-    def sink(server: str) -> Callable[[bytes], None]:
-        return lambda line: None if line.startswith(NO_MESSAGE) else words[server].append(line.decode(errors="replace"))
-
-    registry = Registry(servers, limits, settings.max_children, sink)
+    registry = Registry(servers, limits, settings.max_children, lambda server: said[server].hear)
     try:
         async with asyncio.TaskGroup() as group:
             for server in servers:
-                group.create_task(_one(registry, server, seconds, words[server], skipped, say))
+                group.create_task(_one(registry, server, seconds, said[server], say))
     finally:
         await registry.close()
-        log.removeHandler(skipped)
 
 
-class _Skipped(logging.Handler):
-    """The lines on stdout that were no messages, by server."""
+class _Said:
+    """What a server has written: the last ``words`` on stderr, and the first line on stdout that was no message."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: dict[str, str] = {}
+        self.words: deque[str] = deque(maxlen=20)
+        self.printed = ""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.msg is SKIPPED and isinstance(record.args, tuple):
-            self.lines.setdefault(str(record.args[0]), str(record.args[-1]))
+    def hear(self, line: bytes) -> None:
+        """A line for its log."""
+        if line.startswith(NO_MESSAGE):
+            self.printed = self.printed or ascii(line.removeprefix(NO_MESSAGE).decode(errors="replace"))
+        else:
+            self.words.append(line.decode(errors="replace"))
 
 
 async def _one(
     registry: Registry,
     server: str,
     seconds: float,
-    words: deque[str],
-    skipped: _Skipped,
+    said: _Said,
     say: Callable[[list[Finding]], None],
 ) -> None:
     config = registry.entries[server]
@@ -119,10 +113,10 @@ async def _one(
             why = f"it did not answer within {seconds:g} s"
         except BridgeError as error:
             why = getattr(error, "why", str(error))
-        printed = f"it writes to stdout what is no JSON-RPC: {skipped.lines[server]}" if server in skipped.lines else ""
+        printed = f"it writes to stdout what is no JSON-RPC: {said.printed}" if said.printed else ""
         if why is not None:
             more = f"; {printed}" if printed and "no JSON-RPC" not in why else ""
-            findings.append(_failure(config, f"{why}{more}", words))
+            findings.append(_failure(config, f"{why}{more}", said.words))
         elif printed:
             fix = "have it log to stderr; the bridge skips such lines, but many clients end the connection there"
             findings.append(Finding("warning", server, printed, fix))
