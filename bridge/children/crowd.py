@@ -38,6 +38,7 @@ class Crowd:
         self._connection = connection
         self._audience = Audience()
         self._hears_changes = False
+        self._askers: set[str] = set()  # principals who have ever asked this child for its log
         connection.on_undirected = self._hear
 
     def join(self, member: Member) -> None:
@@ -60,6 +61,8 @@ class Crowd:
     def settles(self, member: Member, exchange: Exchange) -> bool:
         """Whether a request is answered here, because of the others. Counts subscriptions."""
         method = exchange.request.method
+        if exchange.log_level is not None and len(self._askers) < 2:
+            self._askers.add(exchange.asker)
         if method == SET_LEVEL:  # its logs go to nobody
             accept(exchange)
             return True
@@ -103,7 +106,13 @@ class Crowd:
             note(self._connection.server, message)
 
     def _attribute(self, message: Undirected) -> bool:
-        """Hand a log line to the one request that asked for any; with more of them nobody knows whose it is."""
+        """Hand a log line to the one request that asked for any; with more of them nobody knows whose it is.
+
+        Nor where a child has ever worked for two principals that wanted its log: it may come long after the answer, or
+        from a call whose client has hung up.
+        """
+        if len(self._askers) > 1:
+            return False
         wanting = [exchange for exchange in self._connection.exchanges if exchange.log_level is not None]
         if len(wanting) != 1:
             return False

@@ -36,6 +36,7 @@ class Exchange(RequestStream):
     answer = b""
     failure: BridgeError | None = None
     log_level: str | None = None  # what a modern request wants to hear of the child's log
+    asker = ""  # digest of the principal that hears it
     is_cancelled = False  # whether its client has said that it wants no answer
     relay: Exchange | None = None  # the exchange that the child sees, where it is another one
     on_cancel: Callable[[], object] | None = None  # what to do while the child sees none at all

@@ -166,9 +166,9 @@ class Registry:
                 return await _take(pool, sharing, asker, need)
             except OtherEra:
                 self.learn_modern_only(server)
-                return UpSeat(await _take(pool, modern, asker, need))
+                return UpSeat(await _take(pool, modern, asker, need), asker)
         try:
-            return UpSeat(await _take(pool, modern, asker, need))
+            return UpSeat(await _take(pool, modern, asker, need), asker)
         except OtherEra:  # it was, some time ago; a remote server may change
             self.learn(server, modern=False)
             if not self.speaks_handshake(server):

@@ -19,7 +19,15 @@ from bridge.children.seat import Listener, Seat
 from bridge.children.stream import StreamEnded
 from bridge.protocol import jsontext, messages, translate
 from bridge.protocol.capabilities import may_ask
-from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError, Fault, Rejection, cancelled, client_gone
+from bridge.protocol.errors import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    BridgeError,
+    Fault,
+    Rejection,
+    cancelled,
+    client_gone,
+)
 from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.modern import DISCOVER, LISTEN
 from bridge.protocol.mux import CANCELLED, Undirected
@@ -36,10 +44,11 @@ LONGEST_WAIT = 30.0
 
 
 class UpSeat:
-    """Speaks modern to ``inner``, and handshake to its client."""
+    """Speaks modern to ``inner``, and handshake to its client; ``asker`` is the digest of whose client it is."""
 
-    def __init__(self, inner: Seat) -> None:
+    def __init__(self, inner: Seat, asker: str = "") -> None:
         self._inner = inner
+        self._asker = asker
         self._capabilities = b"{}"
         self._client_info = b""
         self._level = "info"  # a client that never sets one hears what matters
@@ -96,10 +105,10 @@ class UpSeat:
     async def send(self, exchange: Exchange, silence: float | None) -> None:
         """Send a request, translated."""
         method = exchange.request.method
-        if method in ("ping", SET_LEVEL):
-            if method == SET_LEVEL:
-                self._level = jsontext.string(jsontext.member(exchange.request.params, "level")) or self._level
+        if method == "ping":
             accept(exchange)
+        elif method == SET_LEVEL:
+            self._set_level(exchange)
         elif method == SUBSCRIBE and uri_of(exchange.request.params) not in self._listens:
             self._own(self._subscribe(exchange), exchange)
         elif method in (SUBSCRIBE, UNSUBSCRIBE):
@@ -162,11 +171,20 @@ class UpSeat:
 
         task.add_done_callback(done)
 
+    def _set_level(self, exchange: Exchange) -> None:
+        """From now on its level goes with each request, so a wrong one would spoil them all."""
+        level = jsontext.string(jsontext.member(exchange.request.params, "level"))
+        if level in translate.LEVELS:
+            self._level = level
+            accept(exchange)
+        else:
+            exchange.finish(messages.error_line(exchange.request.id, INVALID_PARAMS, translate.WRONG_LEVEL))
+
     async def _leg(self, exchange: Exchange, request: Request, silence: float | None) -> Exchange:
         """One request to the child; its notes go on the client's stream."""
         params = translate.params_up(request.params, self._capabilities, self._client_info, self._level)
         leg = Exchange(Request(request.id, request.method, params))
-        leg.log_level = self._level
+        leg.log_level, leg.asker = self._level, self._asker
         await self._inner.send(leg, silence)
         return leg
 
@@ -205,20 +223,26 @@ class UpSeat:
     async def _ask_all(self, questions: dict[str, bytes], exchange: Exchange) -> dict[str, bytes]:
         """Ask the client everything at once; return its answers.
 
-        Raises :class:`Rejection` when it has none, or cancels the call while it is asked: the child waits for nothing
-        then, so nobody else could end it.
+        Raises :class:`Rejection` when it has none to one of them, and does not wait for the others then; or when it
+        cancels the call while it is asked: the child waits for nothing then, so nobody else could end it.
         """
         asking = [asyncio.create_task(self._ask(question)) for question in questions.values()]
         exchange.on_cancel = lambda: [task.cancel() for task in asking]
         try:
-            answers = await asyncio.gather(*asking, return_exceptions=True)
+            if asking:
+                await asyncio.wait(asking, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             exchange.on_cancel = None
+            for task in asking:
+                task.cancel()
+        answers = await asyncio.gather(
+            *asking, return_exceptions=True
+        )  # those that were withdrawn say so on its stream
         for answer in answers:
-            if isinstance(answer, asyncio.CancelledError):
-                raise cancelled()
-            if isinstance(answer, BaseException):
+            if isinstance(answer, BridgeError):
                 raise answer
+        if not all(isinstance(answer, bytes) for answer in answers):
+            raise cancelled()
         return {key: answer for key, answer in zip(questions, answers, strict=True) if isinstance(answer, bytes)}
 
     async def _ask(self, question: bytes) -> bytes:

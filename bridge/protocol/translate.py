@@ -34,6 +34,7 @@ INPUT_REQUIRED = Raw(b'"input_required"')
 URL_REQUIRED = -32042
 #: Severity of log levels (RFC 5424), least first.
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+WRONG_LEVEL = f"level must be one of {', '.join(LEVELS)}"
 
 
 # A modern client on a handshake child

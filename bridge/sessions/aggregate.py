@@ -23,7 +23,7 @@ from bridge.protocol.merged import LISTINGS, NO_CURSOR, NO_RESOURCE, Index, List
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.mux import CANCELLED, PROGRESS, Undirected
 from bridge.protocol.subscriptions import LIST_CHANGED, UPDATED
-from bridge.protocol.translate import LEVELS
+from bridge.protocol.translate import LEVELS, WRONG_LEVEL
 from bridge.protocol.versions import LATEST_HANDSHAKE, is_handshake
 from bridge.sessions.gathering import Gathering
 from bridge.sessions.listing import Refused, pages
@@ -267,7 +267,7 @@ class AggregateSeat:
     async def _set_level(self, exchange: Exchange) -> None:
         level = jsontext.string(jsontext.member(exchange.request.params, "level"))
         if level not in LEVELS:
-            _refuse(exchange, {"code": INVALID_PARAMS, "message": f"level must be one of {', '.join(LEVELS)}"})
+            _refuse(exchange, {"code": INVALID_PARAMS, "message": WRONG_LEVEL})
             return
         self._level = level
         for member in self._members.values():

@@ -77,7 +77,7 @@ class ModernCalls:
         if parked is not None:
             return ModernAnswer(parked.retry(asked), parked.abandon)
         if entry.session.is_modern:
-            return await self._forward(entry, asked)
+            return await self._forward(entry, asked, principal)
         return await self._call_down(entry, asked, principal)
 
     def answer_now(self, server: str, asked: ModernRequest, headers: Headers, principal: str) -> ModernAnswer | None:
@@ -97,7 +97,7 @@ class ModernCalls:
         if (self.parking or not is_modern) and jsontext.member(asked.request.params, "requestState"):
             return None  # it may go on with a call that waits for it
         if is_modern:
-            exchange = self._forwarded(entry, asked)
+            exchange = self._forwarded(entry, asked, principal)
             return _forwarding(exchange) if self._sends(entry, exchange) else None
         call = self._called_down(entry, asked, principal)
         return ModernAnswer(call.first, call.abandon) if self._sends(entry, call.exchange) else None
@@ -155,9 +155,9 @@ class ModernCalls:
         parked = self.parking.take(state, asked.request, principal, server)
         return parked if isinstance(parked, DownCall) else None
 
-    async def _forward(self, entry: Entry[BridgeClient], asked: ModernRequest) -> ModernAnswer:
+    async def _forward(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> ModernAnswer:
         """To a modern child: as it is, ids and tokens apart."""
-        exchange = self._forwarded(entry, asked)
+        exchange = self._forwarded(entry, asked, principal)
         if asked.method == LISTEN:
             self._listens[exchange] = entry.session.server, lambda: exchange.finish(end_of(asked.request.id))
         try:
@@ -169,7 +169,7 @@ class ModernCalls:
             raise
         return _forwarding(exchange)
 
-    def _forwarded(self, entry: Entry[BridgeClient], asked: ModernRequest) -> Exchange:
+    def _forwarded(self, entry: Entry[BridgeClient], asked: ModernRequest, principal: str) -> Exchange:
         pool = self._clients.pool
 
         def ended(exchange: Exchange) -> None:
@@ -177,7 +177,7 @@ class ModernCalls:
             self._listens.pop(exchange, None)
 
         exchange = Exchange(asked.request, ended)
-        exchange.log_level = asked.log_level
+        exchange.log_level, exchange.asker = asked.log_level, principal
         pool.enter(entry)
         return exchange
 

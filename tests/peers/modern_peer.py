@@ -61,6 +61,10 @@ def call(id_: object, params: dict[str, object]) -> object:
             if PREFIX + "logLevel" in meta:
                 send({"method": "notifications/message", "params": {"level": "info", "data": arguments["text"]}})
             return complete(content=[])
+        case "log_late":
+            send({"id": id_, "result": complete(content=[])})
+            send({"method": "notifications/message", "params": {"level": "info", "data": arguments["text"]}})
+            return ANSWERED_LATER
         case "ask":  # two questions at once, then one more
             answers: dict[str, object] = params.get("inputResponses", {})  # type: ignore[assignment]
             if params.get("requestState") == "second":

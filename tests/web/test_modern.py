@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
+from bridge.auth import tokens
 from bridge.children.child import Child
 from bridge.protocol.modern import CAPABILITIES, CLIENT_INFO, LOG_LEVEL, SERVER_INFO, SUBSCRIPTION_ID, VERSION
 from bridge.sessions import parking
-from tests.conftest import INITIALIZE, PEERS, Running, StartBridge, events, in_time, message, peer
+from tests.conftest import INITIALIZE, PEERS, Running, StartBridge, events, in_time, last, message, peer
 from tests.faults.conftest import until
 from tests.modern_client import ModernClient
+from tests.web.test_doors import NOW
 
 SERVERS = {
     "old": peer(),
@@ -159,6 +161,31 @@ async def test_the_childs_own_words_reach_only_who_asked_for_them(bridge: Runnin
             body = client.body("tools/call", 1, meta, name="log", arguments={"text": "not me"})
             async with client.send(body) as response:
                 assert len([event async for event in events(response)]) == 1
+
+
+@pytest.mark.parametrize("other", ["alice", "bob"])
+async def test_what_a_child_says_of_one_principal_reaches_no_other(
+    start_bridge: StartBridge, tmp_path: Path, other: str
+) -> None:
+    made = {name: tokens.mint(name, ["servers:*"], None, NOW) for name in ("alice", "bob")}
+    tokens.write(tmp_path / "tokens.json", [row for _, row in made.values()])
+    bridge = await start_bridge(SERVERS, TOKENS_FILE=tmp_path / "tokens.json")
+    client = ModernClient(bridge, "new")
+
+    def send(who: str, name: str, **arguments: Any) -> Any:
+        meta = {LOG_LEVEL: "debug", "progressToken": who}
+        body = client.body("tools/call", 1, meta, name=name, arguments=arguments)
+        return client.send(body, Authorization=f"Bearer {made[who][0]}")
+
+    async with send(other, "wait", key="k") as waiting:
+        stream = events(waiting)
+        await anext(stream)  # it is open, and the only one that wants a log when that line comes
+        async with send("alice", "log_late", text="for alice") as late:
+            await last(late)
+        async with send("alice", "release", key="k") as released:
+            await last(released)
+        heard = [event["params"]["data"] async for event in stream if "params" in event]
+    assert heard == (["for alice"] if other == "alice" else [])
 
 
 # The validation ladder
@@ -632,6 +659,32 @@ async def test_a_call_can_be_cancelled_while_it_asks(bridge: Running) -> None:
 async def test_a_question_it_did_not_offer_to_answer_is_an_error_of_the_call(bridge: Running) -> None:
     session = await bridge.session("new", capabilities={})
     assert (await session.call("ask"))["error"]["code"] == -32021
+
+
+@pytest.mark.parametrize("how", ["not offered", "refused"])
+async def test_a_question_without_an_answer_ends_the_call_though_others_stand(bridge: Running, how: str) -> None:
+    offered = {"elicitation": {}} if how == "not offered" else EVERYTHING
+    session = await bridge.session("new", capabilities=offered)
+    async with session.post(message("tools/call", 9, name="ask", arguments={})) as response:
+        said = []
+        async for event in events(response):
+            said.append(event)
+            if event.get("method") == "sampling/createMessage":
+                error = {"code": -1, "message": "no"}
+                async with session.post({"jsonrpc": "2.0", "id": event["id"], "error": error}) as taken:
+                    assert taken.status == 202
+    [form] = [event["id"] for event in said if event.get("method") == "elicitation/create"]
+    assert said[-1]["id"] == 9
+    assert "error" in said[-1]
+    assert [each["params"]["requestId"] for each in said if each.get("method") == "notifications/cancelled"] == [form]
+
+
+async def test_a_level_that_does_not_exist_is_refused_and_spoils_nothing(bridge: Running) -> None:
+    session = await bridge.session("new")
+    answer = await session.ask("logging/setLevel", level="verbose")
+    assert (answer["error"]["code"], "must be one of debug, info" in answer["error"]["message"]) == (-32602, True)
+    assert (await session.ask("logging/setLevel", level="error"))["result"] == {}
+    assert (await session.call("meta"))["result"]["structuredContent"][LOG_LEVEL] == "error"
 
 
 async def test_structured_output_that_older_clients_cannot_take_is_wrapped(bridge: Running) -> None:
