@@ -21,6 +21,8 @@ class Event:
 
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+#: What a header cannot bring back; the WHATWG names the first of them only.
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -110,7 +112,7 @@ class EventParser:
     def _field(self, name: bytes, value: bytes) -> None:
         if name == b"event":
             self._kind = value.decode(errors="replace")
-        elif name == b"id" and b"\0" not in value and len(value) <= HEAD_BYTES:
+        elif name == b"id" and not _CONTROL.search(value) and len(value) <= HEAD_BYTES:
             self._id = value.decode(errors="replace")
         elif name == b"retry" and value.isdigit() and len(value) <= 12:
             self.retry = int(value) / 1000

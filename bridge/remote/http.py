@@ -12,8 +12,10 @@ import contextlib
 import http
 import ipaddress
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
+from urllib.parse import quote, quote_plus
 from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
@@ -38,6 +40,8 @@ REDIRECTS = 5
 ERROR_BYTES, ERROR_PATIENCE, SHOWN = 4096, 5.0, 200
 #: Shorter words than this are not taken for secrets: blotting them out would only garble the text.
 SECRET_LENGTH = 4
+#: What may stand in a query as it is.
+_SAFE = "/?:@!$'()*+,;="
 
 
 class HttpFailure(Exception):
@@ -131,6 +135,8 @@ class HttpClient:
             origin = target.origin()
         except ValueError:
             raise HttpFailure(f"{what} to an address that is none") from None
+        if target.user is not None or target.password is not None:
+            raise HttpFailure(f"{what} to an address with a user; whom we are is said by our headers only")
         if origin != self.url.origin():
             raise HttpFailure(f'{what} to another origin, {origin}; if that is right, give its address as "url"')
         return target
@@ -227,6 +233,9 @@ def _secrets(url: URL, headers: Mapping[str, str]) -> list[str]:
     """What must not be repeated: header values and their words, what stands in the query, long parts of the path."""
     words = [*headers.values(), *(word for value in headers.values() for word in value.split())]
     words += [*url.query.values(), *(part for part in url.parts if len(part) >= 4 * SECRET_LENGTH)]
+    # A server may repeat them as they were sent, or with other escapes.
+    words += [spelled(word, safe) for word in words for spelled in (quote, quote_plus) for safe in ("", "/", _SAFE)]
+    words += re.split("[&=]", url.raw_query_string)
     return [word for word in words if len(word) >= SECRET_LENGTH]
 
 

@@ -175,14 +175,20 @@ def _is_error_of(call: Call, body: bytes | Oversized) -> bool:
     """Whether this is the error of a request, and not of a server that does not understand it."""
     if isinstance(body, Oversized):
         return False
-    members = jsontext.fields(body)
+    try:
+        members = jsontext.fields(body)
+    except Rejection:  # nested too deeply: whoever hears it tells so
+        return True
     return "error" in members and messages.same_id(bytes(members.get("id", b"")), call.id)
 
 
 def _is_mismatch(call: Call, line: bytes | Oversized) -> bool:
     if call.request.method != "tools/call" or isinstance(line, Oversized) or b"%d" % HEADER_MISMATCH not in line:
         return False
-    return jsontext.member(jsontext.member(line, "error"), "code") == b"%d" % HEADER_MISMATCH
+    try:
+        return jsontext.member(jsontext.member(line, "error"), "code") == b"%d" % HEADER_MISMATCH
+    except Rejection:
+        return False
 
 
 def _parsed(line: bytes) -> Message | None:

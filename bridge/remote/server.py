@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from bridge.protocol import jsontext, messages
-from bridge.protocol.errors import Rejection
+from bridge.protocol.errors import INTERNAL_ERROR, Rejection
 from bridge.protocol.framing import Oversized
 from bridge.protocol.messages import Line, Message, Notification, Request, Response
 from bridge.protocol.modern import DISCOVER, LISTEN
@@ -236,6 +236,9 @@ class RemoteServer:
             self._end(str(gone))
         except HttpFailure as failure:
             self._fail(call, f'server "{self._name}" {failure}', failure.code)
+        except Exception as error:  # what nobody has thought of ends this one, and not those of its neighbours
+            log.exception("server %s: unexpected error", self._name)
+            self._fail(call, f'server "{self._name}": internal error: {type(error).__name__}', INTERNAL_ERROR)
 
     def _expect_answer(self, call: Call) -> None:
         if not call.answered.is_set():

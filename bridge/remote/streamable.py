@@ -13,6 +13,7 @@ import random
 import aiohttp
 
 from bridge.protocol import jsontext
+from bridge.protocol.errors import SERVER_ERROR
 from bridge.protocol.sse import EventParser
 from bridge.remote.call import Call, Hear
 from bridge.remote.http import JSON_TYPE, SSE_TYPE, Gone, HttpClient, HttpFailure
@@ -33,6 +34,7 @@ TELL_PATIENCE = 30.0
 PASSING = frozenset({408, 409, 425, 429, *range(500, 600)} - {501})
 
 POST_HEADERS = {"Accept": f"{JSON_TYPE}, {SSE_TYPE}", "Content-Type": JSON_TYPE}
+_SESSION_ID = "session ID"
 _random = random.SystemRandom()
 
 
@@ -117,19 +119,25 @@ class StreamableWire:
             self._http.keep_secret(self.session_id)
 
     async def _failure(self, response: aiohttp.ClientResponse) -> HttpFailure:
-        """What is wrong. Raises :class:`Gone` for 404 (specification: the session has been terminated)."""
+        """What is wrong. Raises :class:`Gone` for 404 (specification: the session has been terminated), and for what
+        examples of the TypeScript SDK answer instead, and the servers made after them.
+        """
         if response.status == 404 and self.session_id:
             raise Gone("its session has ended (it answered HTTP 404)")
-        return await self._http.failure(response)
+        failure = await self._http.failure(response)
+        if response.status == 400 and self.session_id and failure.code == SERVER_ERROR and _SESSION_ID in str(failure):
+            raise Gone(f"its session has ended (it {failure})")
+        return failure
 
     async def _resume(self, call: Call, parser: EventParser) -> None:
         """Go on with a stream that ended before its answer."""
-        attempt = 0
+        attempt, why = 0, ""
         while not call.answered.is_set():
             if not parser.last_id:
                 raise HttpFailure("ended its event stream before it answered, without an id to go on with")
             if attempt >= RESUMES:
-                raise HttpFailure(f"ended its event stream before it answered, {RESUMES} times without any progress")
+                ended = f"ended its event stream before it answered, {RESUMES} times without any progress"
+                raise HttpFailure(f"{ended}{why}")
             await asyncio.sleep(backoff(attempt, parser.retry))
             try:
                 attempt = 0 if await self._get(parser, call) else attempt + 1
@@ -138,7 +146,7 @@ class StreamableWire:
                     raise HttpFailure(
                         f"ended its event stream before it answered, and when asked to go on with it {failure}"
                     ) from None
-                attempt += 1
+                attempt, why = attempt + 1, f"; the last time it {failure}"
 
     async def _get(self, parser: EventParser, call: Call | None, *, first: bool = False) -> bool:
         """Read one GET stream to its end; whether anything came on it. A server without GET may answer the first one

@@ -67,6 +67,12 @@ def test_the_id_is_that_of_the_last_event_that_arrived_whole() -> None:
     assert parser.last_id == "3"
 
 
+def test_an_id_that_no_header_can_bring_back_is_none() -> None:
+    parser = EventParser(100)
+    parser.feed(b"id: 1\ndata: x\n\nid: a\x01b\ndata: y\n\nid: a\x00\ndata: z\n\n")
+    assert parser.last_id == "1"
+
+
 def test_half_an_event_is_forgotten_when_the_stream_goes_on() -> None:
     parser = EventParser(100)
     parser.feed(b"event: x\ndata: half\ndata: an ev")

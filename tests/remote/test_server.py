@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from aiohttp import web
@@ -459,6 +460,74 @@ async def test_404_in_mid_session_ends_the_session_with_the_reason(scripted: Sta
     assert "DELETE" not in far.seen, "there is nothing left to delete"
 
 
+async def test_so_does_400_in_the_words_of_the_typescript_sdk(scripted: StartScripted, front: Front) -> None:
+    async def restarted(request: web.Request, body: dict[str, Any]) -> web.StreamResponse | None:
+        known = request.headers["Mcp-Session-Id"] == far.session_id
+        error = {"code": -32000, "message": "Bad Request: No valid session ID provided"}
+        return None if known else web.json_response({"jsonrpc": "2.0", "id": body["id"], "error": error}, status=400)
+
+    far = await scripted(tools__call=restarted, resources__read=restarted)
+    near = await front(far)
+    assert await near.bridge_call("far", "tools/call", name="x")
+    session = await near.session("far")
+    far.session_id = "the next"
+    assert "No valid session ID" in (await session.call("x"))["error"]["message"]
+    async with session.post(tool("x")) as response:
+        assert response.status == 404
+    assert "error" in await near.bridge_call("far", "tools/call", name="x")
+    assert "result" in await near.bridge_call("far", "tools/call", name="x")  # over another session
+
+
+def nested(body: dict[str, Any], code: int) -> bytes:
+    """An error that is nested more deeply than can be looked into."""
+    return json.dumps(refusal(body, code)).encode().replace(b'"x"', b"[" * 3000 + b"]" * 3000)
+
+
+def refusal(body: dict[str, Any], code: int) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": body["id"], "error": {"code": code, "message": "deep", "data": "x"}}
+
+
+@pytest.mark.parametrize("era", ["handshake", "modern"])
+@pytest.mark.parametrize("odd", ["deep 400", "deep 200", "user in a redirect", "id that cannot be sent", "bug of ours"])
+async def test_an_odd_answer_ends_its_own_request_and_no_other(
+    scripted: StartScripted, front: Front, monkeypatch: pytest.MonkeyPatch, era: str, odd: str
+) -> None:
+    asked, over = asyncio.Event(), asyncio.Event()
+
+    async def discover(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
+        return web.json_response({"jsonrpc": "2.0", "id": body["id"], "result": result})
+
+    async def call(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if body["params"]["name"] == "slow":
+            asked.set()
+            await over.wait()
+            result = {"content": [], "resultType": "complete"}
+            return web.json_response({"jsonrpc": "2.0", "id": body["id"], "result": result})
+        match odd:
+            case "deep 400":
+                return web.Response(body=nested(body, -32602), status=400, content_type="application/json")
+            case "deep 200":
+                return web.Response(body=nested(body, -32020), content_type="application/json")
+            case "user in a redirect":
+                return web.Response(status=307, headers={"Location": f"http://me:you@{request.host}/mcp"})
+            case "id that cannot be sent":
+                return await stream(request, b"id: a\x01b\ndata:\n\n")
+            case _:
+                monkeypatch.setattr(HttpClient, "body", lambda *_: 1 / 0)
+                return web.json_response({"jsonrpc": "2.0", "id": body["id"], "result": {}})
+
+    far = await scripted(tools__call=call, server__discover=discover)
+    near = await front(far, childEra=era, sharing="shared", headers={"Authorization": SECRET})
+    one, two = await near.session("far"), await near.session("far")
+    slow = asyncio.create_task(one.call("slow"))
+    await asked.wait()
+    assert "error" in await two.call("odd")
+    monkeypatch.undo()
+    over.set()
+    assert "result" in await slow
+
+
 async def test_an_http_error_ends_its_request_only_and_is_named(scripted: StartScripted, front: Front) -> None:
     async def call(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if body["params"]["name"] == "json":
@@ -560,6 +629,21 @@ async def test_a_refusal_says_to_set_headers_and_repeats_no_token(
     for secret in ("s3cret", "an-api-key"):
         assert secret not in said
         assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("key", ["an-api-key", "s3cr%2Fet%2Btoken%3D%3D", "s3cr/et+token==", "s3cr%20et"])
+async def test_a_key_in_the_url_is_repeated_in_no_spelling(scripted: StartScripted, front: Front, key: str) -> None:
+    async def refuse(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
+        word = request.query["key"]
+        spellings = [request.raw_path, request.path_qs, word, quote(word), quote(word, safe=""), quote_plus(word)]
+        return web.Response(status=403, text=" | ".join(spellings))
+
+    far = await scripted(initialize=refuse)
+    near = await front(far, url=f"{far.url}?key={key}")
+    said = json.dumps(await near.bridge_call("far", "ping"))
+    assert "***" in said
+    for part in ("an-api", "s3cr", "token"):
+        assert part not in said
 
 
 async def test_a_redirect_within_the_origin_is_followed(scripted: StartScripted, front: Front) -> None:
