@@ -33,7 +33,7 @@ from bridge.protocol.messages import LargeResult, Message, Response
 from bridge.protocol.modern import DISCOVER, LISTEN
 from bridge.protocol.mux import Deliver, Drop, Mux, Refuse, Reply, Undirected
 from bridge.protocol.subscriptions import named, wants
-from bridge.protocol.transport import CANCEL_PATIENCE, REQUEST_CANCELLED, Connect, Hearing, Stalled
+from bridge.protocol.transport import CANCEL_PATIENCE, LAST_WORDS, REQUEST_CANCELLED, Connect, Hearing, Stalled
 
 log = logging.getLogger(__name__)
 
@@ -368,7 +368,7 @@ class ChildConnection:
         why = f"it did not answer {exchange.request.method} within {waited:g} s (startTimeout){self.babble}"
         last = self.transport.last_words[-SHOWN:]
         self._mux.close(exchange.number)  # initialize MUST NOT be cancelled (specification, cancellation)
-        self._lose(exchange, StartFailed(self.server, f"{why}; last words: {last}" if last else why))
+        self._lose(exchange, StartFailed(self.server, f"{why}{LAST_WORDS}{last}" if last else why))
 
     def _ended(self) -> None:
         while self._large is not None:

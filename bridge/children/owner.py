@@ -118,7 +118,7 @@ class Owner:
             return
         self._is_judged = True
         if failure:
-            self._attempt.failed(failure)
+            self._attempt.failed(failure, has_served=self.child.state is ChildState.READY)
         elif self.child.state is ChildState.READY:
             self._attempt.proven()
         else:

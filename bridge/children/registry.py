@@ -87,7 +87,8 @@ class Registry:
     def _new_pool(self, config: ServerConfig) -> ChildPool:
         guard = guard_of(config, None if self._pins is None else self._pins.of(config))
         pool = ChildPool(config, self._limits, self._capacity, self._stderr_sink(config.id), guard)
-        pool.restarts.last_error = why_not(config)
+        why = why_not(config)
+        pool.restarts.tell(why, why)
         return pool
 
     def speaks_modern(self, server: str) -> bool | None:
@@ -215,7 +216,7 @@ class Registry:
     def troubles(self) -> list[str]:
         """Which servers cannot be started just now, and why."""
         return [
-            f"server {server} is in {pool.restarts.state.value}: {pool.restarts.last_error}"
+            f"server {server} is in {pool.restarts.state.value}: {pool.restarts.public_error}"
             for server, pool in self._pools.items()
             if pool.restarts.state in (StartState.BACKOFF, StartState.FATAL)
         ]

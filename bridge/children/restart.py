@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from bridge.protocol.errors import Resting
 from bridge.protocol.states import START_TRANSITIONS, StartEvent, StartState, advance
+from bridge.protocol.transport import LAST_WORDS
 
 #: Failures in a row before starts have to wait.
 FREE_FAILURES = 5
@@ -40,9 +41,12 @@ class Attempt:
         """The child was stopped before anyone could tell."""
         self._restarts._undecided()
 
-    def failed(self, why: str) -> None:
-        """The child did not get ready, or ended by itself soon after."""
-        self._restarts._failed(why, self._known)
+    def failed(self, why: str, *, has_served: bool = False) -> None:
+        """The child did not get ready, or ended by itself soon after. Where it has served anyone, its last words may be
+        about that.
+        """
+        self._restarts.tell(why, why.partition(LAST_WORDS)[0] if has_served else why)
+        self._restarts._failed(self._known)
 
 
 class Restarts:
@@ -69,7 +73,12 @@ class Restarts:
         self._probing = False
         self.state = StartState.ALLOWED
         self.last_error = ""
+        self.public_error = ""  # what of it is for whoever may use the server
         self.total = 0  # starts after a failure
+
+    def tell(self, error: str, public: str) -> None:
+        """What is wrong with it, for operators and for whoever may use it."""
+        self.last_error, self.public_error = error, public
 
     def adjust(self, most: int | None, first: float) -> None:
         """Go by other limits from now on. What was given up by the old one may be tried again."""
@@ -93,13 +102,13 @@ class Restarts:
             raise Resting(
                 self._server,
                 f"it failed {self._failures} times in a row and is not started any more (maxRestarts); when it is "
-                f"repaired: mcp-bridge servers start {self._server}. The last time: {self.last_error}",
+                f"repaired: mcp-bridge servers start {self._server}. The last time: {self.public_error}",
             )
         if self.state is StartState.BACKOFF:
             if self.retry_in > 0 or self._probing:
                 raise Resting(
                     self._server,
-                    f"it failed {self._failures} times in a row; the next start waits. Last time: {self.last_error}",
+                    f"it failed {self._failures} times in a row; the next start waits. Last time: {self.public_error}",
                     retry_in=max(1.0, self.retry_in),
                 )
             self._probing = True
@@ -116,9 +125,8 @@ class Restarts:
     def _undecided(self) -> None:
         self._probing = False
 
-    def _failed(self, why: str, known: int) -> None:
+    def _failed(self, known: int) -> None:
         self._probing = False
-        self.last_error = why
         if self.state is StartState.FATAL or self.state is StartState.STOPPED:
             return  # nothing is counted before an operator allows the next one
         if known < self._failures:

@@ -21,6 +21,7 @@ from bridge.process.stderr import Stderr
 from bridge.process.stdin import Stdin
 from bridge.process.stdout import LineHandler, Stdout
 from bridge.process.tree import ProcessGroup, ProcessTree, may_have_children, open_pidfd
+from bridge.protocol.transport import LAST_WORDS
 
 #: Characters of the last words that an error repeats.
 SHOWN = 200
@@ -92,7 +93,7 @@ class ChildProcess:
         else:
             how = f"it exited with code {code}"
         last = "" if self._asked_to_end else self._stderr.last_line
-        return f"{how}; last words: {last[:SHOWN]}" if last else how
+        return f"{how}{LAST_WORDS}{last[:SHOWN]}" if last else how
 
     @property
     def last_words(self) -> str:

@@ -180,6 +180,8 @@ def _message(envelope: _Envelope) -> Message:
     result, error = bytes(envelope.result), bytes(envelope.error)
     if error == _NULL:  # loose servers write both
         error = b""
+    elif error and result == _NULL:
+        result = b""
     if not id_ or bool(result) == bool(error):
         raise Rejection(
             Fault.NOT_A_MESSAGE, 'not a JSON-RPC message: neither "method", nor "id" with "result" or "error"'

@@ -14,6 +14,8 @@ BACKLOG = 64 * 1024 * 1024
 #: Seconds for which the answer of a cancelled request may still come. A server should not answer it at all
 #: (specification, cancellation), and whoever waited for that would wait for ever.
 CANCEL_PATIENCE = 30.0
+#: What stands in an obituary before what a program has written, which may be about whoever used it.
+LAST_WORDS = "; last words: "
 #: The code of the error that ends such a request then, as in the Language Server Protocol.
 REQUEST_CANCELLED = -32800
 

@@ -109,7 +109,7 @@ class StatusFace:
                 "id": server,
                 "description": config.description,
                 "state": _server_state(config.disabled, children[server], self._registry.restarts(server)),
-                **_restarts(self._registry.restarts(server)),
+                **_restarts(self._registry.restarts(server), principal),
                 "children": len(children[server]),
                 "sessions": sessions[server],
                 **summary(self._pins.find(server)),
@@ -160,13 +160,13 @@ def _server_state(disabled: bool, children: list[Child], restarts: Restarts | No
     return "running" if is_up else "starting"
 
 
-def _restarts(restarts: Restarts | None) -> dict[str, Any]:
+def _restarts(restarts: Restarts | None, principal: Principal) -> dict[str, Any]:
     if restarts is None:
         return {}
     return {
         "restarts": restarts.total,
         "retry_in_s": round(restarts.retry_in, 1) if restarts.state is StartState.BACKOFF else None,
-        "last_error": restarts.last_error or None,
+        "last_error": (restarts.last_error if principal.is_admin else restarts.public_error) or None,
     }
 
 

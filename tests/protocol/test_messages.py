@@ -318,6 +318,10 @@ def test_a_result_passes_byte_for_byte(result: bytes) -> None:
     assert parse(b'{"jsonrpc":"2.0","id":1,"result":%b,"error":null}' % result) == message
 
 
+def test_a_null_result_beside_an_error_is_none() -> None:
+    assert parse(b'{"jsonrpc":"2.0","id":1,"result":null,"error":{"code":-1}}') == Response(b"1", error=b'{"code":-1}')
+
+
 @pytest.mark.parametrize("error", UNTOUCHED)
 def test_an_error_passes_byte_for_byte(error: bytes) -> None:
     message = parse(b'{"jsonrpc":"2.0","id":1,"error":%b}' % error)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from bridge.auth import tokens
 from tests.conftest import Running, StartBridge, peer
+from tests.web.test_doors import NOW
 
 SERVERS = {
     "peer": peer(description="a peer"),
@@ -91,3 +96,30 @@ async def test_a_server_whose_program_is_not_there_is_known_to_fail_before_anyon
     bridge = await start_bridge({"gone": {"command": "no-such-thing"}, "peer": peer()})
     told = {row["id"]: row["last_error"] for row in await bridge.get("/servers")}
     assert told == {"gone": "command 'no-such-thing' not found on the PATH of its environment", "peer": None}
+
+
+async def test_what_a_child_wrote_while_it_served_somebody_is_for_operators(
+    start_bridge: StartBridge, tmp_path: Path
+) -> None:
+    scopes = {"user": ["servers:*"], "neighbour": ["servers:*"], "operator": ["servers:*", "admin"]}
+    made = {name: tokens.mint(name, scope, None, NOW) for name, scope in scopes.items()}
+    tokens.write(tmp_path / "tokens.json", [row for _, row in made.values()])
+    entries = {"peer": peer(restartDelay=1000), "broken": {"command": "sh", "args": ["-c", "echo no key >&2; exit 4"]}}
+    bridge = await start_bridge(entries, TOKENS_FILE=tmp_path / "tokens.json")
+    bridge.http.headers["Authorization"] = f"Bearer {made['user'][0]}"
+    said = ""
+    for _ in range(5):
+        session = await bridge.session()
+        assert "these are my last words" in (await session.call("die"))["error"]["message"]
+        said += json.dumps(await bridge.bridge_call("broken", "ping"))
+    assert "no key" in said
+    told = {}
+    for name, (token, _) in made.items():
+        bridge.http.headers["Authorization"] = f"Bearer {token}"
+        told[name] = json.dumps([await bridge.get("/servers"), await bridge.get("/health")])
+        told[name] += json.dumps(await bridge.bridge_call("peer", "ping"))
+    assert "last words" in told["operator"]
+    for name in ("user", "neighbour"):
+        assert "it exited with code 1" in told[name]
+        assert "these are my last words" not in told[name]
+        assert "no key" in told[name], "nobody was served yet"
