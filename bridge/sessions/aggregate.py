@@ -36,10 +36,13 @@ from bridge.version import __version__
 
 log = logging.getLogger(__name__)
 
-#: Seconds for servers that were waited for in vain the last time: enough for one that is there again.
-LATE_PATIENCE = 0.5
-
 T = TypeVar("T")
+
+
+class Seen(Request, frozen=True, kw_only=True):
+    """A request, and what its client sees with the token that it came with: another may see less."""
+
+    view: View
 
 
 class Routed(Request, frozen=True, gc=False):
@@ -57,7 +60,7 @@ class _Question(NamedTuple):
 
 
 class AggregateSeat:
-    """``view`` is what its client sees; ``variables`` what the client has put into the environment of a server's child.
+    """``view`` is what its client saw at first; ``variables`` what it has put into the environment of a server's child.
 
     ``greets``: whether the client will never initialize, so that the bridge does.
     """
@@ -129,15 +132,20 @@ class AggregateSeat:
     def greeted(self) -> None:
         """It has answered by itself."""
 
-    async def routed(self, request: Request) -> Request:
-        """Return a request as its server gets it, :class:`Routed`; itself where it is for all, or nobody is meant."""
+    async def routed(self, request: Request, permits: Callable[[str], bool]) -> Routed | Seen:
+        """Return a request as its server gets it, or where it is for all, or nobody is meant, with what it may see.
+
+        ``permits`` says it of a server: by its own token, and not by that of another request of this session.
+        """
+        view = View(self.view.chosen, permits)
+        seen = Seen(request.id, request.method, request.params, view=view)
         subject = merged.subject(request)
         if subject is None:
-            return request
+            return seen
         listing, public = subject
-        origin = await self._roster.find(self._index, listing, public, self.view, self._read)
+        origin = await self._roster.find(self._index, listing, public, view, lambda each: self._read(each, view))
         if origin is None:
-            return request
+            return seen
         inner = merged.about(request, listing, origin[1])
         return Routed(inner.id, inner.method, inner.params, server=origin[0], public=public)
 
@@ -150,14 +158,12 @@ class AggregateSeat:
             accept(exchange)
         elif request.method == SET_LEVEL:
             await self._set_level(exchange)
-        elif request.method in LISTINGS:
-            self._own(self._list(exchange, LISTINGS[request.method]), exchange)
+        elif isinstance(request, Seen) and request.method in LISTINGS:
+            self._own(self._list(exchange, LISTINGS[request.method], request.view), exchange)
+        elif isinstance(request, Routed):
+            await self._forward(exchange, request)
         else:
-            request = request if isinstance(request, Routed) else await self.routed(request)
-            if isinstance(request, Routed):
-                await self._forward(exchange, request)
-            else:
-                _refuse(exchange, merged.refusal(request, NO_RESOURCE))
+            _refuse(exchange, merged.refusal(request, NO_RESOURCE))
 
     def send_now(self, exchange: Exchange, silence: float | None) -> bool:
         """No: who has what may have to be asked first."""
@@ -276,17 +282,18 @@ class AggregateSeat:
                 await member.send(Exchange(Request(b"0", SET_LEVEL, exchange.request.params)), None)
         accept(exchange)
 
-    async def _list(self, exchange: Exchange, listing: Listing) -> None:
+    async def _list(self, exchange: Exchange, listing: Listing, view: View) -> None:
         if merged.has_cursor(exchange.request):
             _refuse(exchange, NO_CURSOR)
             return
-        result = jsontext.encode({listing.member: await self._read(listing)})
+        result = jsontext.encode({listing.member: await self._read(listing, view)})
         exchange.finish(messages.response_line(Response(exchange.request.id, result)))
 
-    async def _read(self, listing: Listing) -> list[Raw]:
-        """Ask every server for a list, and learn from it."""
-        servers = self._roster.servers(self.view)
-        self._index.stale.discard(listing)  # before: what is announced meanwhile counts
+    async def _read(self, listing: Listing, view: View) -> list[Raw]:
+        """Ask every server of a view for a list, and learn from it."""
+        servers = self._roster.servers(view)
+        if set(servers).issuperset(self._roster.servers(self.view)):
+            self._index.stale.discard(listing)  # before: what is announced meanwhile counts
         reading = {server: self._items(self._member(server), listing) for server in servers}
         found = await self._gathering.lists(reading, lambda: self._announce([listing.changed]))
         return self._index.learn(listing, found, self._roster.prefixes)

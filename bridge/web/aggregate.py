@@ -55,13 +55,12 @@ class AggregateFace(McpFace):
     async def _routed(
         self, request: web.BaseRequest, session: StreamableSession, message: Request
     ) -> tuple[str, Request]:
-        """What a request is for; the token of today says what its client may see."""
+        """What a request is for, as far as its token permits."""
         seat = session.seat
         assert isinstance(seat, AggregateSeat)
-        seat.view = View(seat.view.chosen, principal_of(request).may_use)
-        routed = await seat.routed(message)
+        routed = await seat.routed(message, principal_of(request).may_use)
         if not isinstance(routed, Routed):
-            return ALL_SERVERS, message
+            return ALL_SERVERS, routed
         self._limits.check_server(request, routed.server)
         return routed.server, routed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from bridge.auth.grant import SKEW
 from tests.auth.authorization_server import RSA, AuthorizationServer, Signer, b64
 from tests.auth.conftest import LIST, Client
-from tests.conftest import PEERS, StartBridge, tool
+from tests.conftest import INITIALIZE, PEERS, StartBridge, last, message, peer, tool
 
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
@@ -333,3 +334,35 @@ async def test_a_token_goes_to_no_other_server(client: Client, start_bridge: Sta
     assert {headers["Authorization"] for headers in seen} == {"Bearer its-own"}
     assert token not in json.dumps(seen)
     await runner.cleanup()
+
+
+async def test_a_token_for_one_server_sees_that_one_in_a_session_at_all_of_them(
+    start_bridge: StartBridge, authority: AuthorizationServer
+) -> None:
+    bridge = await start_bridge(
+        {"a": peer(args=[*peer()["args"], "--tools"]), "b": peer(args=[*peer()["args"], "--tools"])},
+        OAUTH_ISSUER=authority.issuer,
+        OAUTH_AUDIENCE="https://bridge.example",
+    )
+    wide, narrow = (authority.token(f"https://bridge.example{path}") for path in ("", "/mcp/a"))
+
+    async def ask(token: str, method: str, id_: str, **params: Any) -> dict[str, Any]:
+        headers = {"Mcp_Session_Id": session, "Authorization": f"Bearer {token}"}
+        async with bridge.post("/mcp", message(method, id_, **params), **headers) as response:
+            return await last(response)
+
+    hello = message("initialize", 0, **INITIALIZE)
+    async with bridge.post("/mcp", hello, Authorization=f"Bearer {wide}") as response:
+        session = response.headers["Mcp-Session-Id"]
+        await last(response)
+    for number in range(20):
+        mine, listed, called = await asyncio.gather(
+            ask(narrow, "tools/list", f"l{number}"),
+            ask(wide, "tools/list", f"w{number}"),
+            ask(narrow, "tools/call", f"c{number}", name="b__count", arguments={}),
+        )
+        assert {tool["name"].partition("__")[0] for tool in mine["result"]["tools"]} == {"a"}
+        assert {tool["name"].partition("__")[0] for tool in listed["result"]["tools"]} == {"a", "b"}
+        assert called["error"]["code"] == -32602
+    assert "result" in await ask(narrow, "tools/call", "own", name="a__count", arguments={})
+    assert "result" in await ask(wide, "tools/call", "all", name="b__count", arguments={})
