@@ -170,7 +170,10 @@ class Owner:
         except SpawnError as error:
             raise StartFailed(config.id, str(error)) from None
         child.move(ChildEvent.SPAWNED)
-        log.info("server %s: started child pid=%s", config.id, child.pid)
+        if config.url is None:
+            log.info("server %s: started child pid=%s", config.id, child.pid)
+        else:
+            log.info("server %s: opened a connection to it", config.id)
         if child.pid is not None:
             why = "a caller waits" if child.holders else "kept ready"
             audit.record("spawn", server=config.id, pid=child.pid, argv=masked(config.argv), why=why)
@@ -242,7 +245,8 @@ class Owner:
             self._judge(self._told)
             tail = child.connection.transport.last_words
             more = "" if self._told.endswith(tail) else f"; the end of its stderr: {tail}"
-            log.error("server %s: child pid=%s ended by itself: %s%s", self._config.id, child.pid, self._told, more)
+            what = "its connection" if child.pid is None else f"child pid={child.pid}"
+            log.error("server %s: %s ended by itself: %s%s", self._config.id, what, self._told, more)
 
     def _fail_start(self, error: BridgeError) -> None:
         if not self.child.ready.done():

@@ -95,6 +95,12 @@ class Restarting:
 
     async def restart(self, patience: float) -> dict[str, Any]:
         """Have a new process take over; return what to tell. Raises :class:`Rejection`."""
+        await self._check()
+        # It is not given up half-way, should whoever has asked for it go.
+        return await asyncio.shield(self._begin(self._restart(patience)))
+
+    async def _check(self) -> None:
+        """Raise :class:`Rejection` where that cannot be done now; else it has begun."""
         if sys.platform == "win32":
             raise Rejection(Fault.CONFLICT, "a process cannot hand its port on on Windows: stop and start the bridge")
         if self._settings.cluster is not None:
@@ -104,8 +110,6 @@ class Restarting:
             why = "a restart is under way: the bridge before still ends its sessions"
             raise Rejection(Fault.CONFLICT, f"{why}; try again when it has ended")
         self._starts = True
-        # It is not given up half-way, should whoever has asked for it go.
-        return await asyncio.shield(self._begin(self._restart(patience)))
 
     def ask(self) -> None:
         """Restart where nobody waits for an answer: what is wrong is logged."""
@@ -119,9 +123,12 @@ class Restarting:
 
     async def _try(self) -> None:
         try:
-            await self.restart(PATIENCE)
+            await self._check()
         except Rejection as error:
             log.error("not restarted: %s", error)
+        else:
+            with contextlib.suppress(Rejection):  # the log has it
+                await self._restart(PATIENCE)
 
     async def _restart(self, patience: float) -> dict[str, Any]:
         log.info("restarting: a new bridge starts")
@@ -129,8 +136,10 @@ class Restarting:
         try:
             heir = self._start(own)
             await heir.ready()
-        except BaseException:
+        except BaseException as error:
             self._bridge.discard(own)
+            if isinstance(error, Rejection):  # whoever asked for it may not be there any more
+                log.error("not restarted: %s", error)
             raise
         finally:
             self._starts = False

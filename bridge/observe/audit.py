@@ -1,6 +1,7 @@
 """Who did what: a JSON object per event, for the file ``audit.log`` (``AUDIT_LOG``). Never arguments, results, tokens.
 
-Events are ``spawn``, ``exit``, ``session_open``, ``session_close``, ``tool_call`` and ``refused``. They go the way of
+Events are ``spawn``, ``exit``, ``session_open``, ``session_close``, ``tool_call``, ``operate``
+and ``refused``. They go the way of
 all log records, through the queue to the thread that writes, and to no other file.
 """
 

@@ -133,7 +133,8 @@ class SessionDirectory:
         except BaseException:
             self.end(entry, "it could not be written to the store")
             raise
-        log.info("Session created session_id=%s total_sessions=%d", session.label, len(self.pool))
+        total = len(self.pool)
+        log.info("Session created session_id=%s total_sessions=%d server=%s", session.label, total, session.server)
         return entry
 
     def find(self, session_id: str, server: str, owner: str) -> SessionEntry:
@@ -251,8 +252,9 @@ class SessionDirectory:
             self.kept.keeper.delete(record.id)
 
     def _bury(self, entry: SessionEntry, why: str) -> None:
-        session = entry.session
-        log.info("Session removed session_id=%s total_sessions=%d", session.label, len(self.pool))
+        session, total = entry.session, len(self.pool)
+        said = "Session removed session_id=%s total_sessions=%d server=%s: %s"
+        log.info(said, session.label, total, session.server, why)
         _record("session_close", session, why)
         self._room.give_back(session.server, session.owner)
         self._graves.bury(session.id, why, expired=entry.was_reaped)

@@ -149,7 +149,8 @@ class Greeting:
         """It is in the store. Where its child has ended meanwhile, it has been parked, and opens when it is woken."""
         if entry.session.seat is seat:
             self._pool.opened(entry)
-        log.info("Session created session_id=%s total_sessions=%d", entry.session.label, len(self._pool))
+        session, total = entry.session, len(self._pool)
+        log.info("Session created session_id=%s total_sessions=%d server=%s", session.label, total, session.server)
 
 
 def _version(initialized: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
@@ -10,12 +11,16 @@ from aiohttp import web
 
 from bridge.children.registry import Registry
 from bridge.config.errors import ConfigError
+from bridge.observe import audit
 from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.sessions.reload import Changes
 from bridge.web.body import read_json
-from bridge.web.principal import check_admin
+from bridge.web.principal import check_admin, name_of
+from bridge.web.proxy import client_of
 from bridge.web.reply import json_answer
+
+log = logging.getLogger(__name__)
 
 #: Starts another bridge in the place of this one, which gets so many seconds for its sessions; returns what to tell.
 Restart = Callable[[float], Awaitable[dict[str, Any]]]
@@ -55,18 +60,21 @@ class AdminFace:
     async def stop(self, request: web.Request) -> web.Response:
         """End every child of a server, and start none before somebody says so."""
         server = _server(request)
+        _record(request, "stop", server)
         await self._registry.stop(server)
         return json_answer({"id": server, "state": "stopped"})
 
     async def start(self, request: web.Request) -> web.Response:
         """Let a server start again that was stopped, or failed too often."""
         server = _server(request)
+        _record(request, "start", server)
         self._registry.start(server)
         return json_answer({"id": server, "state": "started"})
 
     async def restart(self, request: web.Request) -> web.Response:
         """End every child of a server; the next request starts another."""
         server = _server(request)
+        _record(request, "restart", server)
         await self._registry.stop(server)
         self._registry.start(server)
         return json_answer({"id": server, "state": "restarted"})
@@ -74,6 +82,7 @@ class AdminFace:
     async def reload(self, request: web.Request) -> web.Response:
         """Read servers.json and the settings again; what cannot be read changes nothing."""
         check_admin(request)
+        _record(request, "reload")
         try:
             found = self._reload()
         except ConfigError as error:
@@ -90,13 +99,23 @@ class AdminFace:
         patience = body.get("patience_s", PATIENCE)
         if isinstance(patience, bool) or not isinstance(patience, int | float) or not 0 <= patience <= MOST_PATIENCE:
             raise Rejection(Fault.BAD_PARAMS, f'"patience_s" must be seconds, from 0 to {MOST_PATIENCE:g}')
+        _record(request, "restart")
         return json_answer(await self._restart_bridge(patience))
 
     async def drain(self, request: web.Request) -> web.Response:
         """Take no new sessions, and end when the open ones have ended or are kept."""
         check_admin(request)
+        _record(request, "drain")
         self._drain()
         return json_answer({"status": "draining"}, status=202)
+
+
+def _record(request: web.Request, action: str, server: str = "") -> None:
+    """Say who does this, to one server or to the bridge."""
+    who = name_of(request)
+    log.info("%s: %s, asked by %s", f"server {server}" if server else "bridge", action, who)
+    about = {"server": server} if server else {}
+    audit.record("operate", action=action, principal=who, address=client_of(request), **about)
 
 
 def _server(request: web.Request) -> str:

@@ -98,7 +98,10 @@ class Faces:
             around, AggregateModernFace(around, core.aggregate_calls), core.aggregates, implicit=implicit
         )
         self._bridge = BridgeFace(around)
-        status = StatusFace(registry, core.pools, core.parking, lambda: self._problems, troubles, drain, core.pins)
+        is_sure = (lambda: True) if nodes is None else (lambda: nodes.is_sure)
+        status = StatusFace(
+            registry, core.pools, core.parking, lambda: self._problems, troubles, drain, core.pins, is_sure
+        )
         sessions = SessionsFace(core.sessions, core.pools, core.timing, drain, time.time, base, variables)
         self.events = EventsFace(status, sessions, self._admit)
         faces: list[Face] = [

@@ -33,7 +33,7 @@ from bridge.web.sessions import AnyPool
 class StatusFace:
     """The handlers of ``/health``, ``/livez``, ``/readyz``, ``/servers`` and ``/children``.
 
-    ``troubles`` says what degrades the bridge now.
+    ``troubles`` says what degrades the bridge now, ``is_sure`` whether its sessions are its own.
     """
 
     def __init__(
@@ -45,11 +45,13 @@ class StatusFace:
         troubles: Callable[[], list[str]],
         drain: Drain,
         pins: PinBook,
+        is_sure: Callable[[], bool],
     ) -> None:
         self._parking = parking
         self._troubles = troubles
         self._drain = drain
         self._pins = pins
+        self._is_sure = is_sure
         self._registry = registry
         self._pools = pools
         self._read_problems = problems
@@ -89,9 +91,13 @@ class StatusFace:
         return json_answer({"status": "ok"})
 
     async def ready(self, _: web.Request) -> web.Response:
-        """Answer a probe of whether new work may be sent here: not while the bridge is on its way out."""
+        """Answer a probe of whether new work may be sent here: not while the bridge is on its way out, or a node
+        without its lease.
+        """
         if not self._drain.is_ready:
             return json_answer({"status": "draining"}, status=503)
+        if not self._is_sure():
+            return json_answer({"status": "without a lease"}, status=503)
         return json_answer({"status": "ok"})
 
     async def servers(self, request: web.Request) -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,3 +178,28 @@ async def test_calls_of_every_face_are_written(
 
 
 _OLD = {"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}}
+
+
+async def test_what_operators_do_is_written_with_who_did_it(
+    tmp_path: Path, serve: Serve, http: aiohttp.ClientSession
+) -> None:
+    served = await serve(servers={"peer": peer()}, AUDIT_LOG="true", ACCESS_TOKEN="sesame")
+    http.headers["Authorization"] = "Bearer sesame"
+    await initialize(http, f"{served.url}/mcp/peer")
+    paths = ["servers/peer/stop", "servers/peer/start", "servers/peer/restart", "reload", "drain"]
+    for path in paths:
+        async with http.post(f"{served.url}/api/v1/{path}") as response:
+            assert response.status < 300
+    await served.process.wait()
+    lines = [json.loads(line) for line in (tmp_path / "logs/audit.log").read_text().splitlines()]
+    done = [(line["action"], line.get("server"), line["principal"]) for line in lines if line["event"] == "operate"]
+    who = done[0][2]
+    assert done == [
+        *((action, "peer", who) for action in ("stop", "start", "restart")),
+        ("reload", None, who),
+        ("drain", None, who),
+    ]
+    log = (tmp_path / "logs/bridge.log").read_text()
+    assert f"server peer: stop, asked by {who}" in log
+    assert f"bridge: reload, asked by {who}" in log
+    assert re.search(r"Session removed session_id=\S+ total_sessions=0 server=peer: \w+", log)

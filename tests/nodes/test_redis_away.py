@@ -102,6 +102,8 @@ async def test_a_node_that_alone_cannot_reach_redis_stops_serving(nodes: Nodes) 
             pass
     assert found[0] == 503
     assert "lease" in found[1]["error"]["message"]
+    async with a.http.get(f"{a.url}/readyz") as response:
+        assert (response.status, await response.json()) == (503, {"status": "without a lease"})
     # b may find its lease still there, and has to ask a then, which does not answer for it any longer
     assert await taken_over(b.at(session)) == 1
     async with a.post("/mcp/peer", message("initialize", 0, **INITIALIZE)) as response:
