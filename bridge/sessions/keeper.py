@@ -8,23 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import Callable
 
 from bridge.observe.ids import shorten
 from bridge.sessions.reaper import Sleep
-from bridge.stores.record import (
-    Append,
-    Change,
-    Delete,
-    Event,
-    Save,
-    SessionRecord,
-    SessionStore,
-    StoreUnavailable,
-    Unwritable,
-)
+from bridge.sessions.writing import Make, Writing
+from bridge.stores.record import Event, SessionRecord, SessionStore, StoreUnavailable, Unwritable
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +23,9 @@ FIRST_RETRY = 0.25
 LAST_RETRY = 5.0
 #: Events of one session that wait for the store; older ones are dropped.
 OWED_EVENTS = 256
-#: Sessions that are written at once.
-BATCH = 500
 #: Seconds that a new session waits to be written.
 PATIENCE = 2.0
 
-Make = Callable[[], SessionRecord]
 _NOT_YET = "it has not been opened yet"
 
 
@@ -257,91 +244,26 @@ class Keeper:
 
     async def _write(self) -> None:
         self._work.clear()
-        records, events = dict(self._records), self._events
+        writing = Writing(self._store, self._records, self._events, self._stored, self._note)
         self._events = {}
         try:
-            ids = iter(records.keys() | events.keys())
-            while batch := list(itertools.islice(ids, BATCH)):
-                await self._write_batch(batch, records, events)
+            await writing.run()
         except BaseException:
-            for session_id, missing in events.items():
+            for session_id, missing in writing.events.items():
                 self._events[session_id] = [*missing, *self._events.get(session_id, [])][-OWED_EVENTS:]
             self._work.set()
             raise
         finally:
             self._wake()
 
-    async def _write_batch(
-        self, ids: list[str], records: dict[str, Make | None], events: dict[str, list[Event]]
-    ) -> bool:
-        """Write these sessions, without those that cannot be written whatever the store does; return whether the store
-        has taken any.
-        """
-        changes: dict[str, list[Change]] = {}
-        for each in ids:
-            try:
-                changes[each] = _changes(each, records, events)
-            except Exception as error:
-                self._give_up(each, records, events, error)
-        if not changes:
-            return False
-        try:
-            await self._store.write(list(itertools.chain.from_iterable(changes.values())))
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            if len(changes) > 1:
-                return await self._write_each(list(changes), records, events)
-            if not isinstance(error, Unwritable):
-                raise
-            self._give_up(next(iter(changes)), records, events, error)
-            return False
-        for each in changes:
-            self._settle(each, records)
-            events.pop(each, None)
-            self._unwritable.discard(each)
-        return True
-
-    async def _write_each(
-        self, ids: list[str], records: dict[str, Make | None], events: dict[str, list[Event]]
-    ) -> bool:
-        """Write sessions that could not be written together: where the store takes one, the others are the reason."""
-        errors: dict[str, Exception] = {}
-        taken = False
-        for each in ids:
-            try:
-                taken |= await self._write_batch([each], records, events)
-            except StoreUnavailable:
-                raise
-            except Exception as error:
-                errors[each] = error
-        if errors and not taken:
-            raise next(iter(errors.values()))
-        for each, reason in errors.items():
-            self._give_up(each, records, events, reason)
-        return taken
-
-    def _give_up(
-        self, session_id: str, records: dict[str, Make | None], events: dict[str, list[Event]], error: Exception
-    ) -> None:
-        """Owe no more of a session what cannot be written; its next change is tried again."""
-        events.pop(session_id, None)
-        if self._records.get(session_id) is records.get(session_id):
-            self._records.pop(session_id, None)
-        if session_id not in self._unwritable:
+    def _note(self, session_id: str, error: Exception | None) -> None:
+        """Say that a session cannot be written: once, until it has been."""
+        if error is None:
+            self._unwritable.discard(session_id)
+        elif session_id not in self._unwritable:
             self._unwritable.add(session_id)
             why = error if isinstance(error, Unwritable) else _reason(error)
             log.error("session %s cannot be written to the %s store: %s", shorten(session_id), self.name, why)
-
-    def _settle(self, session_id: str, records: dict[str, Make | None]) -> None:
-        """A session has been written; it is owed again if it has changed meanwhile."""
-        if session_id not in records:
-            return
-        make = records[session_id]
-        if session_id in self._records and self._records[session_id] is make:
-            del self._records[session_id]
-        if make is not None and self._records.get(session_id, make) is not None:
-            self._stored.add(session_id)
 
     def _failed(self, error: Exception) -> None:
         """The store has not done what it was asked; whatever it was, it is asked again."""
@@ -364,15 +286,3 @@ class Keeper:
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, StoreUnavailable) else f"unexpected {type(error).__name__}"
-
-
-def _changes(session_id: str, records: dict[str, Make | None], events: dict[str, list[Event]]) -> list[Change]:
-    changes: list[Change] = []
-    if session_id in records:
-        make = records[session_id]
-        if make is None:
-            return [Delete(session_id)]
-        changes.append(Save(make()))
-    if session_id in events:
-        changes.append(Append(session_id, tuple(events[session_id])))
-    return changes
