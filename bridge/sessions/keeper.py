@@ -14,7 +14,7 @@ from collections.abc import Callable
 from bridge.observe.ids import shorten
 from bridge.sessions.reaper import Sleep
 from bridge.sessions.writing import Make, Writing
-from bridge.stores.record import Event, SessionRecord, SessionStore, StoreUnavailable, Unwritable
+from bridge.stores.record import KEEP_BYTES, Event, SessionRecord, SessionStore, StoreUnavailable, Unwritable, newest
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ class Keeper:
         self._writer: asyncio.Task[None] | None = None
         self._resting: asyncio.Future[None] | None = None
         self._closing = False
+        self._owes_all = False  # since it was away
+        self._writing: Writing | None = None
         self._work = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._unwritable: set[str] = set()  # sessions of which it has been said
@@ -114,6 +116,8 @@ class Keeper:
         self._records.pop(session_id, None)
         self._events.pop(session_id, None)
         self._stored.discard(session_id)
+        if self._writing is not None:
+            self._writing.drop(session_id)
 
     def hurry(self) -> None:
         """Try at once to reach a store that is away."""
@@ -122,9 +126,7 @@ class Keeper:
 
     def append(self, session_id: str, event: Event) -> None:
         """Write an event of a session soon."""
-        events = self._events.setdefault(session_id, [])
-        events.append(event)
-        del events[:-OWED_EVENTS]
+        self._events[session_id] = _bounded([*self._events.get(session_id, ()), event])
         self._work.set()
 
     async def written(self, session_id: str, within: float = PATIENCE) -> bool:
@@ -157,6 +159,7 @@ class Keeper:
             return None if record is None else (record, await self._store.events(session_id))
         except StoreUnavailable as error:
             self._failed(error)
+            self._work.set()  # whoever writes finds out when it is back
             return None
 
     async def reopen(self) -> None:
@@ -201,6 +204,8 @@ class Keeper:
         try:
             if self.has_read:
                 await self._write()
+            elif self.owed:
+                raise StoreUnavailable(self.problem or _NOT_YET)
         except Exception as error:
             why = _reason(error)
             log.warning("%d session(s) could not be written to the %s store: %s", self.owed, self.name, why)
@@ -221,14 +226,25 @@ class Keeper:
             self.has_read = True
             log.info("%s session store: %d kept session(s)", self.name, found)
         elif self.problem is not None:
-            self._on_return()
-            log.info("%s session store is back; %d session(s) are written to it", self.name, self.owed)
+            await self._return()
         self.problem = None
         self._tried.set()
+
+    async def _return(self) -> None:
+        """It answers again, but it may still take nothing; it is back once it has what is owed."""
+        if not self._owes_all:
+            self._on_return()
+            self._owes_all = True
+        owed = self.owed
+        await self._write()
+        self._owes_all = False
+        log.info("%s session store is back; %d session(s) are written to it", self.name, owed)
 
     async def _take_in(self, record: SessionRecord) -> bool:
         """Adopt a session that is in the store; one that makes no sense stays there, and is no reason not to start."""
         events = await self._store.events(record.id) if record.last_event else []
+        if record.id in self._records:  # it has ended meanwhile
+            return False
         self.found(record.id)
         try:
             self._adopt(record, events)
@@ -244,16 +260,17 @@ class Keeper:
 
     async def _write(self) -> None:
         self._work.clear()
-        writing = Writing(self._store, self._records, self._events, self._stored, self._note)
+        self._writing = writing = Writing(self._store, self._records, self._events, self._stored, self._note)
         self._events = {}
         try:
             await writing.run()
         except BaseException:
             for session_id, missing in writing.events.items():
-                self._events[session_id] = [*missing, *self._events.get(session_id, [])][-OWED_EVENTS:]
+                self._events[session_id] = _bounded([*missing, *self._events.get(session_id, ())])
             self._work.set()
             raise
         finally:
+            self._writing = None
             self._wake()
 
     def _note(self, session_id: str, error: Exception | None) -> None:
@@ -282,6 +299,11 @@ class Keeper:
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _bounded(events: list[Event]) -> list[Event]:
+    """Those that may wait; a store keeps no more of them anyway."""
+    return [*newest(events, OWED_EVENTS, KEEP_BYTES)]
 
 
 def _reason(error: Exception) -> str:

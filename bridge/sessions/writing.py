@@ -21,10 +21,15 @@ from bridge.stores.record import (
     Unwritable,
 )
 
-#: Sessions that are written at once.
-BATCH = 500
+#: Sessions that are written at once, and bytes of events: a store has little time for each batch.
+BATCH, BATCH_BYTES = 500, 2 * 1024 * 1024
 
 Make = Callable[[], SessionRecord]
+
+
+def _nothing() -> SessionRecord:
+    """Stands for what is not owed."""
+    raise AssertionError
 
 
 class Writing:
@@ -56,9 +61,21 @@ class Writing:
         """Write it. Raises :class:`StoreUnavailable`, or what else the store raises where no session is to blame; what
         was written before that is owed no more.
         """
-        ids = iter(self._records.keys() | self.events.keys())
-        while batch := list(itertools.islice(ids, BATCH)):
+        batch: list[str] = []
+        size = 0
+        for each in self._records.keys() | self.events.keys():
+            batch.append(each)
+            size += sum(len(event.data) for event in self.events.get(each, ()))
+            if len(batch) >= BATCH or size >= BATCH_BYTES:
+                await self._write(batch)
+                batch, size = [], 0
+        if batch:
             await self._write(batch)
+
+    def drop(self, session_id: str) -> None:
+        """A session is written elsewhere from now on, whatever becomes of this."""
+        self._records.pop(session_id, None)
+        self.events.pop(session_id, None)
 
     async def _write(self, ids: list[str]) -> bool:
         """Write these sessions, without those that cannot be written whatever the store does; return whether the store
@@ -118,8 +135,8 @@ class Writing:
     def _give_up(self, session_id: str, error: Exception) -> None:
         """Owe no more of a session what cannot be written; its next change is tried again."""
         self.events.pop(session_id, None)
-        if self._owed.get(session_id) is self._records.get(session_id):
-            self._owed.pop(session_id, None)
+        if session_id in self._records and self._owed.get(session_id, _nothing) is self._records[session_id]:
+            del self._owed[session_id]
         self._note(session_id, error)
 
     def _settle(self, session_id: str) -> None:
@@ -129,7 +146,7 @@ class Writing:
         if session_id not in self._records:
             return
         make = self._records[session_id]
-        if session_id in self._owed and self._owed[session_id] is make:
+        if self._owed.get(session_id, _nothing) is make:
             del self._owed[session_id]
         if make is not None and self._owed.get(session_id, make) is not None:
             self._stored.add(session_id)

@@ -7,6 +7,7 @@ Real ones that do are in tests/stores and tests/web/test_kept.py.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 import pytest
 
 from bridge.sessions.keeper import OWED_EVENTS, Keeper
+from bridge.sessions.writing import BATCH_BYTES
 from bridge.stores.memory import MemoryStore
-from bridge.stores.record import Change, Event, Save, SessionRecord, StoreUnavailable
+from bridge.stores.record import KEEP_BYTES, Append, Change, Event, Save, SessionRecord, StoreUnavailable
 from tests.faketime import FakeTime
 
 
@@ -323,3 +325,131 @@ async def test_a_session_that_only_this_store_cannot_take_holds_up_no_other(
     assert await stage.ids() == ["a", "c"]
     assert (stage.keeper.owed, stage.keeper.problem) == (0, None)
     assert "session bad... cannot be written to the memory store: unexpected OverflowError" in caplog.text
+
+
+async def test_a_hiccup_of_a_read_is_over_when_the_store_answers_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.start()
+    stage.keeper.save("a", record)
+    assert await stage.keeper.written("a")
+
+    async def fails(_: str) -> None:
+        raise StoreUnavailable("a hiccup")
+
+    monkeypatch.setattr(stage.store, "load", fails)
+    assert await stage.keeper.load("a") is None
+    await stage.time.advance(10)
+    assert stage.keeper.problem is None
+
+
+async def test_a_store_that_answers_and_takes_nothing_is_away_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await stage.start()
+
+    async def full(_: Sequence[Change]) -> None:
+        raise StoreUnavailable("it is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.store, "write", full)
+        stage.keeper.save("a", record)
+        await stage.time.advance(600)
+        assert stage.keeper.problem == "it is full"
+        said = [each.message for each in caplog.records]
+        assert (sum("is away" in line for line in said), sum("store is back" in line for line in said)) == (1, 0)
+    await stage.time.advance(10)
+    assert stage.keeper.problem is None
+    assert "is back; 1 session(s) are written" in caplog.text
+    assert (await stage.ids(), stage.returns) == (["a"], 1)
+
+
+async def test_what_is_dropped_while_it_is_written_is_owed_and_held_no_more(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.start()
+    write = stage.store.write
+
+    async def lost(changes: Sequence[Change]) -> None:
+        await write(changes)
+        stage.keeper.drop("a")
+
+    async def fails(_: Sequence[Change]) -> None:
+        stage.keeper.drop("a")
+        raise StoreUnavailable("late")
+
+    monkeypatch.setattr(stage.store, "write", lost)
+    stage.keeper.save("a", record)
+    await stage.time.advance(0)
+    assert not stage.keeper.holds("a")
+    monkeypatch.setattr(stage.store, "write", fails)
+    stage.keeper.append("a", Event(1, 1, b"{}"))
+    await stage.time.advance(0)
+    assert not stage.keeper.owes("a")
+
+
+async def test_a_deletion_outlives_events_that_cannot_be_written(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await stage.start()
+    for each in ("a", "bad"):
+        stage.keeper.save(each, functools.partial(record, each))
+        assert await stage.keeper.written(each)
+    write = stage.store.write
+
+    async def picky(changes: Sequence[Change]) -> None:
+        if any(isinstance(change, Append) and change.id == "bad" for change in changes):
+            stage.keeper.delete("bad")
+            raise OverflowError
+        await write(changes)
+
+    monkeypatch.setattr(stage.store, "write", picky)
+    stage.keeper.append("a", Event(1, 1, b"{}"))
+    stage.keeper.append("bad", Event(1, 1, b"{}"))
+    await stage.time.advance(60)
+    assert await stage.ids() == ["a"]
+
+
+async def test_an_end_without_ever_a_store_says_what_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage()
+    stage.store.away = "gone"
+    await stage.start()
+    stage.keeper.save("a", record)
+    await stage.keeper.close()
+    assert "1 session(s) could not be written to the memory store: gone" in caplog.text
+
+
+async def test_a_session_that_ends_while_it_is_read_is_not_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage()
+    await stage.store.write([Save(record("a", last_event=1))])
+    events = stage.store.events
+
+    async def ends(session_id: str) -> list[Event]:
+        stage.keeper.delete("a")
+        return await events(session_id)
+
+    monkeypatch.setattr(stage.store, "events", ends)
+    await stage.start()
+    await stage.time.advance(0)
+    assert (stage.adopted, await stage.ids()) == ([], [])
+    await stage.keeper.close()
+
+
+async def test_what_waits_is_bounded_in_bytes_and_written_in_batches_of_some(stage: Stage) -> None:
+    await stage.start()
+    stage.store.away = "gone"
+    for number in range(40):
+        for session in ("a", "b", "c", "d"):
+            stage.keeper.append(session, Event(number, 1, b"x" * 100_000))
+    for session in ("a", "b", "c", "d"):
+        stage.keeper.save(session, functools.partial(record, session))
+    stage.store.away = ""
+    stage.store.batches.clear()
+    await stage.time.advance(60)
+    sizes = [
+        sum(len(e.data) for each in batch if isinstance(each, Append) for e in each.events)
+        for batch in stage.store.batches
+    ]
+    assert sum(sizes) == 4 * (KEEP_BYTES // 100_000) * 100_000
+    assert max(sizes) <= BATCH_BYTES + KEEP_BYTES
+    assert len(sizes) > 1
+    assert await stage.ids() == ["a", "b", "c", "d"]
