@@ -80,6 +80,8 @@ class SessionPool(Generic[T]):
         self.reaped: Counter[str] = Counter()
         #: The part of each time to live that counts: less than 1 while the bridge runs out of something.
         self.ttl_scale = 1.0
+        #: Whether anybody ends those whose time is over.
+        self.is_reaped = True
         #: Called with the time to live of each entry that comes in or changes.
         self.on_ttl: Callable[[float | None], None] = _nothing
 

@@ -62,7 +62,7 @@ class Reaper(Generic[T]):
         self._words = words
         self._ttl = ttl
         self._interval = interval
-        self._enabled = enabled
+        self._enabled = pool.is_reaped = enabled
         self._sleep = sleep
         self._fixed = fixed
         self._shortened = asyncio.Event()

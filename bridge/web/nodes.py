@@ -181,6 +181,9 @@ class Nodes:
         if birth.node == self._own:
             return None
         member = self._node.members.find(birth.node)
+        if member is None and birth.node in self._node.members.missing():  # it starts again, and may have kept it
+            why = f"worker {birth.node}, which has this session, is starting; try again"
+            raise Rejection(Fault.UNAVAILABLE, why, retry_in=1)
         if member is None:
             raise Rejection(Fault.UNKNOWN_SESSION, "session ended: the node that held it has ended; initialize again")
         return member

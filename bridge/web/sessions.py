@@ -243,7 +243,7 @@ class SessionsFace:
         session: AnySession = entry.session
         idle, now = pool.idle_for(entry), self._wall()
         own = _is_own(entry, principal)
-        left = None if entry.ttl is None else max(0.0, entry.ttl - idle)
+        left = None if entry.ttl is None or not pool.is_reaped else max(0.0, entry.ttl - idle)
         row: dict[str, Any] = {
             "pool": pool.name,
             "session_id": entry.key if own else session.label,

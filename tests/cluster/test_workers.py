@@ -108,6 +108,23 @@ async def test_a_worker_that_is_killed_takes_only_its_own_sessions_with_it(own_w
     assert (await workers.way("w2").get("/health"))["status"] == "ok"
 
 
+async def test_a_kept_session_is_not_told_to_be_gone_while_its_worker_starts_again(
+    start_workers: StartWorkers,
+) -> None:
+    servers = {"peer": peer(persistent=True)}
+    workers = await start_workers("--workers", "2", servers=servers, SESSION_STORE="file")
+    session = await held_by(workers, "w1")
+    assert (await session.call("count"))["result"]["count"] == 1
+    process, socket = await workers.process("w1"), workers.socket("w1")
+    process.kill()
+    statuses = set()
+    while 200 not in statuses:
+        async with through(session, workers.way("w2")).post(tool("echo")) as response:
+            statuses.add(response.status)
+    assert statuses <= {200, 502, 503}
+    await workers.replaced("w1", socket)
+
+
 async def test_sigterm_loses_no_call(start_workers: StartWorkers) -> None:
     """Calls that wait on both workers, over both ways, each end with their answer; then every process is gone."""
     workers = await start_workers("--workers", "2", SHUTDOWN_TIMEOUT_MS="20000")

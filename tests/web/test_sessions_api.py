@@ -297,3 +297,10 @@ async def test_the_bridges_own_clients_are_told_from_what_is_not_there(bridge: R
     for name, why in ((label, "a client of the bridge's own"), ("client_none", "there is no such session")):
         async with bridge.http.get(f"{bridge.url}{API}/{name}") as response:
             assert (response.status, why in await response.text()) == (404, True)
+
+
+async def test_a_session_that_nobody_ends_has_no_end(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(DISABLE_STREAM_CLEANUP="true", STREAM_SESSION_TTL_MS=1)
+    await bridge.session()
+    [row] = [row for row in await bridge.get("/sessions") if row["pool"] == "streamable"]
+    assert (row["ttl_ms"], row["expires_at"], row["expires_in_s"]) == (1, None, None)
