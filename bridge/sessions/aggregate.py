@@ -17,7 +17,7 @@ from bridge.children.exchange import Exchange
 from bridge.children.seat import Listener, Seat
 from bridge.children.variables import OwnVariables
 from bridge.protocol import jsontext, merged, messages, tasks
-from bridge.protocol.errors import INVALID_PARAMS, BridgeError, Fault, client_gone
+from bridge.protocol.errors import INVALID_PARAMS, BridgeError, Fault, cancelled, client_gone
 from bridge.protocol.jsontext import Raw
 from bridge.protocol.merged import LISTINGS, NO_CURSOR, NO_RESOURCE, Index, Listing
 from bridge.protocol.messages import Request, Response
@@ -348,15 +348,18 @@ class AggregateSeat:
             self._listener(Undirected(CANCELLED, messages.notification_line(CANCELLED, params), number))
 
     def _own(self, work: Coroutine[None, None, None], exchange: Exchange) -> None:
-        """Do what ends an exchange."""
+        """Do what ends an exchange, unless its client cancels that. What others are asked is for the next one."""
         task: asyncio.Task[Any] = asyncio.create_task(work)
         self._tasks.add(task)
+        if exchange.request.method != "initialize":  # which MUST NOT be cancelled (specification, cancellation)
+            exchange.on_cancel = task.cancel
 
         def done(task: asyncio.Task[Any]) -> None:
             self._tasks.discard(task)
             error = None if task.cancelled() else task.exception()
             if not exchange.ended:
-                exchange.fail(error if isinstance(error, BridgeError) else client_gone())
+                gone = cancelled() if exchange.is_cancelled else client_gone()
+                exchange.fail(error if isinstance(error, BridgeError) else gone)
 
         task.add_done_callback(done)
 

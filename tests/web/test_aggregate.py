@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -426,6 +427,20 @@ async def test_a_server_that_was_waited_for_in_vain_keeps_no_other_session_waiti
     async with in_time():
         second = await everything(bridge)
         assert await names(second) == ["b__t"]
+
+
+async def test_a_list_that_is_cancelled_waits_for_nobody(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"slow": NEVER_READY, "b": many("b", tools=["t"])}, AGGREGATE_PATIENCE_MS=300)
+    session = await everything(bridge)
+    bridge.service.core.aggregates.roster.patience = 1000
+    list_ = asyncio.create_task(session.ask("tools/list", "mine"))
+    async with in_time():
+        while (await bridge.get("/sessions"))[0]["in_use"] < 1:
+            pass
+        async with session.post(message("notifications/cancelled", requestId="mine")) as taken:
+            assert taken.status == 202
+        assert "cancelled" in (await list_)["error"]["message"]
+        assert (await session.call("b__t"))["id"] == 1  # the others have not been given up
 
 
 async def test_without_initialize_and_in_batches(start_bridge: StartBridge) -> None:
