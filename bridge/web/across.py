@@ -16,7 +16,7 @@ from bridge.cluster.members import Member
 from bridge.cluster.side import Between, Sockets, sender
 from bridge.protocol.errors import Fault
 from bridge.sessions.core import Core
-from bridge.web.arrivals import ArrivalGuards, Doors
+from bridge.web.arrivals import ArrivalGuards, Doors, check_sender
 from bridge.web.body import read_body
 from bridge.web.drain import Drain
 from bridge.web.front import Front, ServerHandler
@@ -61,6 +61,8 @@ class Across(abc.ABC):
         """Do the same for a handler of all other requests."""
 
         async def serve(request: web.BaseRequest) -> web.StreamResponse:
+            if request.path in (SESSION, STORE):  # and not sent on: these are words of ours, and clients have none
+                check_sender(request)
             return await self._serve(request, named_session(request, self._base), lambda: handler(request))
 
         return serve
@@ -78,6 +80,7 @@ class Across(abc.ABC):
 
         async def serve(request: web.BaseRequest) -> web.StreamResponse:
             if request.path in (SESSION, STORE):
+                check_sender(request)
                 return await self._told(request.path, await read_body(request))
             return await self._arrived(request, named_session(request, self._base), lambda: handler(request))
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
 
-from bridge.auth.principal import Principal, principal_from
+from bridge.auth.principal import NOBODY, Principal, principal_from
 from bridge.cluster.node import Node
 from bridge.observe import audit
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.drain import Drain
 from bridge.web.guards import Guards
 from bridge.web.hops import HOP_HEADER
-from bridge.web.principal import Challenge, check_server, set_principal
+from bridge.web.principal import Challenge, check_server, principal_of, set_principal
 from bridge.web.proxy import Forwarded, set_forwarded
 from bridge.web.server import Handler
 
@@ -122,3 +122,9 @@ class Doors:
 def has_arrived(request: web.BaseRequest) -> bool:
     """Whether another node sends this, which is then answered here and nowhere else."""
     return HOP_HEADER in request.headers
+
+
+def check_sender(request: web.BaseRequest) -> None:
+    """Raise :class:`Rejection` unless a node sends this for itself: what it sends on for a client has its seal too."""
+    if not has_arrived(request) or principal_of(request) is not NOBODY:
+        raise Rejection(Fault.UNKNOWN_PATH, f"{request.path} is for nodes only")

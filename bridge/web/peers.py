@@ -17,9 +17,8 @@ from bridge.cluster.members import Member
 from bridge.cluster.node import Node
 from bridge.config.errors import ConfigError
 from bridge.protocol import jsontext
-from bridge.protocol.errors import Fault, Rejection
 from bridge.remote.certificates import trusted
-from bridge.web.arrivals import has_arrived
+from bridge.web.arrivals import check_sender
 from bridge.web.hops import HOP_HEADER
 from bridge.web.reply import json_answer
 
@@ -47,8 +46,7 @@ class Peers:
 
     async def answer(self, request: web.Request) -> web.Response:
         """Say who this is, or whether Redis cannot be reached from here, which is a promise as well."""
-        if not has_arrived(request):
-            raise Rejection(Fault.UNKNOWN_PATH, f"{request.path} is for nodes only; /health says what concerns all")
+        check_sender(request)
         if request.path == REDIS:
             return json_answer({"cannot_reach": self._lease.cannot_reach()})
         own = self._node.members.own

@@ -10,6 +10,8 @@ import os
 import signal
 import socket
 import sys
+import tempfile
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -19,8 +21,12 @@ import aiohttp
 import psutil
 import pytest
 
+from bridge.auth.principal import ANYONE, NOBODY
+from bridge.cluster.hop import Hop, HopSeals
 from bridge.cluster.hosting import HEIR, VARIABLE
 from bridge.version import __version__
+from bridge.web.across import SESSION, STORE
+from bridge.web.hops import HOP_HEADER
 from tests.cli.conftest import Serve, Served, run
 from tests.conftest import INITIALIZE, Running, Session, events, in_time, last, message, peer, tool
 from tests.faults.conftest import until
@@ -235,6 +241,49 @@ async def test_a_connection_from_before_reaches_sessions_of_the_new_bridge(start
         pid = (await Session(before, session.url, session.id, {}).call("pid"))["result"]["pid"]
         assert pid in {child.pid for child in new.children(recursive=True)}
         await before.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_no_client_speaks_for_the_old_bridge(start: Start, workers: str) -> None:
+    """What that sends on for clients has the same seal as what it says itself."""
+    bridge = await start("--workers", workers, SESSION_STORE="file")
+    before = {path: aiohttp.ClientSession() for path in (SESSION, STORE)}
+    for path, http in before.items():
+        async with http.get(f"{bridge.url}/health") as response:  # over a connection that stays
+            assert response.status == 200, path
+    await bridge.restart()
+    async with aiohttp.ClientSession() as new:
+        for path, old in before.items():
+            for http in (old, new):
+                async with http.post(bridge.url + path, json=[]) as response:
+                    assert response.status == 404, (path, http is old)
+            await old.close()
+    await bridge.old_has_ended()
+    await bridge.end()
+
+
+async def test_what_a_worker_sends_on_is_not_what_it_says(start: Start) -> None:
+    """Also where the old bridge is one that does not look."""
+    key = "0123456789abcdef" * 2
+    with tempfile.TemporaryDirectory(prefix="w", dir="/tmp") as folder:
+        bridge = await start("--workers", "2", CLUSTER_KEY=key, SESSION_STORE="file", TMPDIR=folder)
+
+        def doors() -> set[Path]:
+            return set(Path(folder).glob("*/w1.*"))
+
+        before = doors()
+        await bridge.restart()
+        (door,) = doors() - before
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(door))) as http:
+            for caller, statuses in ((ANYONE, (404, 404)), (NOBODY, (400, 204))):
+                for path, status in zip((SESSION, STORE), statuses, strict=True):
+                    hop = Hop("w1", "w1", "POST", path, caller.words, "", "", "")
+                    sealed = {HOP_HEADER: HopSeals(key.encode()).write(hop, time.time())}
+                    async with http.post(f"http://localhost{path}", json=[], headers=sealed) as response:
+                        assert response.status == status, (path, caller)
+        await bridge.http.close()
+        await bridge.old_has_ended()
+        await bridge.end()
 
 
 async def test_the_old_transport_goes_on(start: Start) -> None:

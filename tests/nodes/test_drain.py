@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from collections import Counter
 
 import aiohttp
 import pytest
 
+from bridge.auth.principal import ANYONE, NOBODY
+from bridge.cluster.hop import Hop, HopSeals
+from bridge.web.hops import HOP_HEADER
+from bridge.web.peers import REDIS, WHO
 from tests.conftest import Session, peer
-from tests.nodes.conftest import KEPT, SLOW, Node, Nodes, answer_of
+from tests.nodes.conftest import KEPT, KEY, SLOW, Node, Nodes, answer_of
 
 pytestmark = SLOW
 
@@ -171,3 +176,16 @@ async def test_a_node_url_that_leads_to_another_node_is_refused(nodes: Nodes) ->
     a = await nodes.start("a")
     with pytest.raises(AssertionError, match=r"does not lead to this node.*it answers 403"):
         await nodes.start("b", {"peer": peer()}, NODE_URL=a.url)
+
+
+async def test_what_nodes_say_to_each_other_is_said_by_no_client(nodes: Nodes) -> None:
+    """Neither by one that comes here, nor by one whose request another node sends on."""
+    a = await nodes.start("a")
+    for path in (WHO, REDIS):
+        for caller, status in ((None, 404), (ANYONE, 404), (NOBODY, 200)):
+            headers = {}
+            if caller is not None:
+                hop = Hop("a", "b", "GET", path, caller.words, "", "", "")
+                headers[HOP_HEADER] = HopSeals(KEY.encode()).write(hop, time.time())
+            async with a.http.get(a.url + path, headers=headers) as response:
+                assert response.status == status, (path, caller)
