@@ -83,7 +83,7 @@ class Faces:
         self._problems = servers.problems
         nodes = None if cluster is None else cluster.nodes
         page = PageFace()
-        door = None if oauth is None else Door(oauth, base)
+        door = None if oauth is None else Door(oauth, base, settings.allowed_hosts)
         self.guards = guards = Guards(settings, _keyring(settings), door, page.paths)
         self._limits = limits = Limits(settings.rate_limit, _rates(servers), guards.open_paths)
         self._calls = calls = Calls(_most_concurrent(servers), traces)

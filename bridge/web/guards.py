@@ -20,6 +20,7 @@ from bridge.auth.principal import ANYONE, NOBODY, Principal
 from bridge.config.settings import Settings
 from bridge.observe import audit
 from bridge.protocol.errors import Fault, Rejection
+from bridge.web.address import port_of, without_port
 from bridge.web.limits import Guesses, too_many_guesses
 from bridge.web.oauth import PUBLIC, Door
 from bridge.web.principal import Challenge, check_server, set_principal
@@ -220,7 +221,7 @@ class Guards:
     def _check_host(self, host: str) -> None:
         if host in self._seen:
             return
-        name = _without_port(host.lower())
+        name = without_port(host.lower())
         if name in LOOPBACK_NAMES or host.lower() in self._hosts or name in self._hosts or "*" in self._hosts:
             if len(self._seen) < MOST_SEEN:
                 self._seen.add(host)
@@ -243,10 +244,10 @@ class Guards:
         name = origin.rstrip("/").lower()
         if name not in self._origins and "*" not in self._origins:
             scheme, separator, host = name.partition("://")
-            if not separator or scheme not in ("http", "https") or _without_port(host) not in LOOPBACK_NAMES:
+            if not separator or scheme not in ("http", "https") or without_port(host) not in LOOPBACK_NAMES:
                 return False
             # The port that a client knows us by, where ours is mapped to another one.
-            return _port(scheme, host) in (self._port, _port(request.scheme, request.host))
+            return port_of(scheme, host) in (self._port, port_of(request.scheme, request.host))
         if len(self._seen_origins) < MOST_SEEN:
             self._seen_origins.add(origin)
         return True
@@ -277,15 +278,3 @@ def _host_of(url: str) -> str:
         return urlsplit(url).netloc
     except ValueError:  # half of an IPv6 address
         return ""
-
-
-def _without_port(host: str) -> str:
-    """The name of a host; with what is behind it, where that is no port."""
-    name, colon, port = host.rpartition(":")
-    return name if colon and port.isdecimal() and port.isascii() else host
-
-
-def _port(scheme: str, host: str) -> str:
-    """The port of a host, where it has none that of its scheme."""
-    name = _without_port(host)
-    return host[len(name) + 1 :] or ("443" if scheme == "https" else "80")

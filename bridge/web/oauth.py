@@ -7,6 +7,7 @@ authorization server there, and comes back with a token of it (MCP, authorizatio
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from bridge.auth.principal import Principal
 from bridge.auth.resource import FACES, Resource
 from bridge.config.settings import Settings
 from bridge.protocol.errors import Fault, Rejection
-from bridge.web.address import base_url
+from bridge.web.address import base_url, is_known
 from bridge.web.principal import Challenge
 from bridge.web.reply import json_answer
 
@@ -34,11 +35,12 @@ _RESOURCE = re.compile(rf"/(?P<face>{'|'.join(FACES)}|messages)/(?P<server>[A-Za
 
 
 class Door:
-    """What the guards ask about tokens that are not in the keyring."""
+    """What the guards ask about tokens that are not in the keyring. ``hosts`` are those of ``ALLOWED_HOSTS``."""
 
-    def __init__(self, oauth: OAuth, base: str) -> None:
+    def __init__(self, oauth: OAuth, base: str, hosts: Iterable[str]) -> None:
         self._oauth = oauth
         self._base = base
+        self._hosts = frozenset(host.lower() for host in hosts)
 
     def find(self, token: bytes, request: web.BaseRequest) -> Principal | None:
         """Return who brings a token, None when it has to be verified first. Raises :class:`Challenge`."""
@@ -70,11 +72,23 @@ class Door:
     def _principal(self, grant: Grant, request: web.BaseRequest) -> Principal:
         resource: Resource = self._oauth.resource
         try:
-            return resource.principal(grant, "" if resource.is_named else base_url(request, self._base))
+            return resource.principal(grant, "" if resource.is_named else self._called(request))
         except BadToken as why:
             raise Challenge(Fault.UNAUTHORIZED, str(why), "invalid_token") from None
         except LacksScope as why:
             raise Challenge(Fault.FORBIDDEN, str(why), "insufficient_scope") from None
+
+    def _called(self, request: web.BaseRequest) -> str:
+        """The address that the client has called, which is what its token must be for. Raises :class:`BadToken` where
+        that may be the address of another program: who chooses the Host would choose what the token is for.
+        """
+        called = base_url(request, self._base)
+        if not is_known(request, self._hosts):
+            raise BadToken(
+                f"{called[:100]!r} is not known to be this bridge, so no token is for it (aud); set OAUTH_AUDIENCE to "
+                "the address that clients call, or add its host to ALLOWED_HOSTS"
+            )
+        return called
 
 
 class MetadataFace:

@@ -105,6 +105,12 @@ def origin_of(request: web.BaseRequest) -> str:
     return f"{forwarded.scheme or request.scheme}://{forwarded.host or request.host}"
 
 
+def is_forwarded(request: web.BaseRequest) -> bool:
+    """Whether a trusted proxy says which scheme or host the client has used."""
+    forwarded = request.get(_FORWARDED)
+    return forwarded is not None and bool(forwarded.scheme or forwarded.host)
+
+
 def address_of(text: str) -> Address | None:
     """Read an address, with or without port and brackets; None for what is none."""
     host = text.partition("]")[0][1:] if text.startswith("[") else text

@@ -245,6 +245,68 @@ async def test_the_address_that_a_client_calls_is_what_counts(client: Client) ->
         assert (await client.ask(token, Host=host)).status == status
 
 
+FOREIGN = "localhost:5000"
+#: Settings, what a request says of its address, and the audience that is then that of the bridge.
+CALLED: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
+    "port": ({}, {"Host": "localhost:{port}"}, "http://localhost:{port}"),
+    "IPv6": ({}, {"Host": "[::1]:{port}"}, "http://[::1]:{port}"),
+    "listed": ({"ALLOWED_HOSTS": "Bridge.example"}, {"Host": "bridge.example:8080"}, "http://bridge.example:8080"),
+    "listed with a port": ({"ALLOWED_HOSTS": FOREIGN}, {"Host": FOREIGN}, f"http://{FOREIGN}"),
+    "proxy": (
+        {"TRUST_PROXY": "true"},
+        {"X-Forwarded-Host": "localhost", "X-Forwarded-Proto": "https"},
+        "https://localhost",
+    ),
+    "proxy that keeps Host": (
+        {"TRUST_PROXY": "true"},
+        {"Host": "localhost:443", "X-Forwarded-Proto": "https"},
+        "https://localhost:443",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLED)
+async def test_an_address_of_the_bridge_is_an_audience(
+    start_bridge: StartBridge, authority: AuthorizationServer, name: str
+) -> None:
+    settings, headers, audience = CALLED[name]
+    client = Client(await start_bridge(OAUTH_ISSUER=authority.issuer, **settings), authority)
+    port = client.bridge.url.rpartition(":")[2]
+    headers = {key: value.replace("{port}", port) for key, value in headers.items()}
+    token = authority.token(audience.replace("{port}", port))
+    for _ in range(2):
+        answer = await client.ask(token, **headers)
+        assert answer.status == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "audience"),
+    [
+        ({}, {"Host": FOREIGN}, f"http://{FOREIGN}"),
+        ({}, {"Host": "localhost"}, "http://localhost"),
+        ({}, {"Host": "localhost", "X-Forwarded-Proto": "https"}, "http://localhost"),
+        ({"TRUST_PROXY": "true"}, {"Host": "localhost"}, "http://localhost"),
+        ({"TRUST_PROXY": "true"}, {"X-Forwarded-Host": FOREIGN, "X-Forwarded-Proto": "https"}, f"https://{FOREIGN}"),
+        ({"ALLOWED_HOSTS": "localhost:3"}, {"Host": FOREIGN}, f"http://{FOREIGN}"),
+    ],
+)
+async def test_the_address_of_another_program_is_no_audience(
+    start_bridge: StartBridge,
+    authority: AuthorizationServer,
+    settings: dict[str, str],
+    headers: dict[str, str],
+    audience: str,
+) -> None:
+    """Whoever has got a token for that may say in Host that this is what they call."""
+    client = Client(await start_bridge(OAUTH_ISSUER=authority.issuer, **settings), authority)
+    token = authority.token(audience, scope="admin")
+    for path in ("/bridge/peer", "/api/v1/drain"):
+        answer = await client.ask(token, path, **headers)
+        assert answer.status == 401
+        assert "OAUTH_AUDIENCE" in answer.text
+        assert 'error="invalid_token"' in answer.challenge
+
+
 async def test_other_tokens_go_on_beside_it(start_bridge: StartBridge, authority: AuthorizationServer) -> None:
     bridge = await start_bridge(OAUTH_ISSUER=authority.issuer, ACCESS_TOKEN="static")
     client = Client(bridge, authority)
