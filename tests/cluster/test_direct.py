@@ -112,7 +112,8 @@ async def test_another_node_is_believed_by_its_seal_alone(bridge: Running, node:
             wire.send(session, tool("echo", 1, x=1), seal)
             assert await wire.result() == {"x": 1}
             assert ways == {expected: 1}
-        for wrong in (sealed(node, to="w2"), sealed(node, target="/mcp/other"), f"{HOP_HEADER}: x.y\r\n"):
+        nonsense = (f"{HOP_HEADER}: {each}\r\n" for each in ("x.y", "\udcff.y"))  # a byte that is no UTF-8
+        for wrong in (sealed(node, to="w2"), sealed(node, target="/mcp/other"), *nonsense):
             ways.clear()
             wire.send(session, tool("echo", 1, x=1), wrong)
             assert (await wire.answer())[0] == 403

@@ -34,7 +34,9 @@ def test_a_header_is_good_for_one_node_and_request_and_not_for_long(wrong: dict[
     assert HopSeals(b"key").read(HopSeals(b"key").write(HOP, 1000.0), **{**RIGHT, **wrong}) is None
 
 
-@pytest.mark.parametrize("header", ["", ".", "x.y", "é.é", HopSeals(b"other").write(HOP, 1000.0)])
+@pytest.mark.parametrize(
+    "header", ["", ".", "x.y", "é.é", "\udcff.abc", "abc.\udcff", HopSeals(b"other").write(HOP, 1000.0)]
+)
 def test_a_forged_header_says_nothing(header: str) -> None:
     assert HopSeals(b"key").read(header, **RIGHT) is None
 

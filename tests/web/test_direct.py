@@ -104,7 +104,8 @@ def request(session: Session, body: Any, extra: str = "", version: str = "1.1") 
     given = {line.partition(":")[0] for line in extra.split("\r\n")}
     lines = "".join(f"{name}: {value}\r\n" for name, value in head.items() if name not in given)
     path = urlsplit(session.url).path
-    return f"POST {path} HTTP/{version}\r\n{lines}{extra}Content-Length: {len(data)}\r\n\r\n".encode() + data
+    text = f"POST {path} HTTP/{version}\r\n{lines}{extra}Content-Length: {len(data)}\r\n\r\n"
+    return text.encode(errors="surrogateescape") + data
 
 
 @contextlib.asynccontextmanager
