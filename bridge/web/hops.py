@@ -132,7 +132,7 @@ class Hops:
 
     async def _relay(self, request: web.BaseRequest, member: Member, body: bytes, answer: Reply) -> web.StreamResponse:
         headers, length = answer.headers, answer.length
-        if length is not None and length <= COPIED:
+        if length is not None and length <= COPIED and request.method != "HEAD":  # which has a length and no body
             data = await answer.read()
             session_id = headers.get(SESSION_HEADER, "")
             if answer.status == 200 and len(headers) == 4 + bool(session_id) and answer.content_type == JSON_TYPE:

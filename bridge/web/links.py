@@ -124,6 +124,7 @@ class Links:
         self._used[connection] = address
         try:
             connection.set_response_params(
+                skip_payload=head.startswith(b"HEAD "),
                 auto_decompress=False,
                 read_bufsize=BUFFER,
                 max_line_size=LONGEST_HEADER,

@@ -13,7 +13,7 @@ import pytest
 from bridge.cluster.hop import Hop, HopSeals
 from bridge.web.hops import HOP_HEADER
 from tests.cluster.conftest import NAMES, SERVERS, StartWorkers, Workers, held_by, through
-from tests.conftest import INITIALIZE, Session, events, last, message, sse, tool
+from tests.conftest import INITIALIZE, Session, events, in_time, last, message, sse, tool
 from tests.modern_client import ModernClient
 
 KEY = "0123456789abcdef" * 2
@@ -83,6 +83,21 @@ async def test_a_get_stream_crosses_between_workers(workers: Workers) -> None:
         while (found := (await anext(stream))[1]) is None:
             pass
         assert found["method"] == "notifications/tools/list_changed"
+
+
+async def test_head_is_answered_as_by_the_worker_that_holds_it(workers: Workers) -> None:
+    """With the length of a body that does not come (RFC 9110, 9.3.2); and the connection is good for the next one."""
+    session = await held_by(workers, "w1")
+    for path, status in ((f"/api/v1/sessions/{session.id}", 200), ("/mcp/peer", 405), ("/mcp/peer?x=1", 405)):
+        lengths = set()
+        for name in ("w1", "w2", "w2"):
+            way = workers.way(name)
+            async with in_time(), way.http.head(way.url + path, headers={"Mcp-Session-Id": session.id}) as response:
+                assert (response.status, await response.read()) == (status, b"")
+                lengths.add(response.headers["Content-Length"])
+        assert len(lengths) == 1, path
+        assert lengths != {"0"}, path
+    assert (await through(session, workers.way("w2")).call("echo", text="x"))["result"] == {"text": "x"}
 
 
 async def test_a_client_that_hangs_up_ends_the_request_over_there(workers: Workers) -> None:
