@@ -1,13 +1,14 @@
 """One answer for all nodes: what every node lists and counts, put together, and what is done to all of them.
 
 Each node answers for itself as to any hop, this one too, and :mod:`bridge.web.rows` puts the answers together. A node
-that does not answer is left out, and makes health degraded.
+that does not answer, or refuses what others do not, is left out, and makes health degraded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from bridge.web.links import Broken
 from bridge.web.merged_events import MergedEvents
 from bridge.web.reply import json_answer
 from bridge.web.server import Handler
+
+log = logging.getLogger(__name__)
 
 Merge = Callable[[Mapping[str, Any]], Any]
 
@@ -82,16 +85,16 @@ class Merged:
         return serve
 
     async def _list(self, request: web.BaseRequest, merge: Merge) -> web.StreamResponse:
-        found = await self._ask_all(request)
-        refused = _refused(found)
-        return refused or json_answer(merge({each.node: jsontext.decode(each.body) for each in found}))
+        found = await self._told(request)
+        return _refused(found) or json_answer(merge({each.node: jsontext.decode(each.body) for each in found}))
 
     async def _health(self, request: web.BaseRequest) -> web.StreamResponse:
-        found = {each.node: jsontext.decode(each.body) for each in await self._ask_all(request)}
-        return json_answer(rows.health(found, absent(self._node.members, found)))
+        told = await self._told(request)
+        found = {each.node: jsontext.decode(each.body) for each in told}
+        return _refused(told) or json_answer(rows.health(found, absent(self._node.members, found)))
 
     async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
-        found = await self._ask_all(request)
+        found = await self._told(request)
         body = rows.metrics({each.node: each.body for each in found})
         return _refused(found) or web.Response(body=body, headers={"Content-Type": found[0].content_type})
 
@@ -102,6 +105,18 @@ class Merged:
         if merge is not None and _refused(found) is None:
             return json_answer(merge({each.node: jsontext.decode(each.body) for each in found}))
         return _refused(found) or _copy(found[0])
+
+    async def _told(self, request: web.BaseRequest) -> list[Answer]:
+        """Return the answers of nodes that tell what was asked for; all refusals, where no node does.
+
+        One that refuses alone does not believe us, as while CLUSTER_KEY is changed at one node after the other.
+        """
+        found = await self._ask_all(request)
+        told = [each for each in found if each.status < 400]
+        for each in found:
+            if told and each not in told:
+                log.warning("node %s refuses what others do not (%d): it is left out", each.node, each.status)
+        return told or found
 
     async def _ask_all(
         self, request: web.BaseRequest, body: bytes | None = None, *, is_needed: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ from bridge.auth.principal import ANYONE, NOBODY
 from bridge.cluster.hop import Hop, HopSeals
 from bridge.web.hops import HOP_HEADER
 from bridge.web.peers import REDIS, WHO
-from tests.conftest import Session, peer
+from tests.conftest import Session, in_time, peer
 from tests.nodes.conftest import KEPT, KEY, SLOW, Node, Nodes, answer_of
 
 pytestmark = SLOW
@@ -170,6 +171,29 @@ async def test_a_node_that_could_not_work_is_refused(
     assert said in str(caught.value)
     assert "Traceback" not in str(caught.value)
     assert await nodes.all[-1].served.process.wait() == code
+
+
+async def test_a_node_that_does_not_believe_the_others_is_left_out_of_what_all_say(nodes: Nodes) -> None:
+    """As while the key is changed at one after the other."""
+    a = await nodes.start("a")
+    session = await a.session()
+    await nodes.start("b", CLUSTER_KEY=f"{KEY}, and another one")
+    async with in_time():
+        while (health := await a.get("/health"))["status"] == "ok":  # noqa: ASYNC110 - a has not heard of it yet
+            await asyncio.sleep(0.05)
+    assert ([*health["nodes"]], health["reasons"]) == (["a"], ["node b does not answer"])
+    await a.served.line_with("node b refuses what others do not (403)")
+    assert [row["node"] for row in await a.get("/sessions")] == ["a"]
+    assert [row["id"] for row in await a.get("/servers")] == ["peer"]
+    assert (await a.get("/api/v1/sessions/stats"))["total_sessions"] == 1
+    async with a.http.get(f"{a.url}/metrics") as response:
+        assert (response.status, 'node="a"' in await response.text()) == (200, True)
+    assert (await session.call("count"))["result"]["count"] == 1
+    async with a.http.get(f"{a.url}/api/v1/events") as response:
+        async for line in response.content:
+            if line.startswith(b"data: "):
+                assert [*json.loads(line[6:])["bridge"]["nodes"]] == ["a"]
+                break
 
 
 async def test_a_node_url_that_leads_to_another_node_is_refused(nodes: Nodes) -> None:
