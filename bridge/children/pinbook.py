@@ -49,7 +49,7 @@ class PinBook:
         self._servers: dict[str, ServerPins] = {}
         self._active: set[str] = set()
         #: The rows that were read or written last.
-        self._base = _read(path)
+        self._base = read_rows(path)
         #: Called with a server of which others have approved what was withheld here.
         self.on_approved: Callable[[str], object] = lambda _: None
         for server, row in self._base.items():
@@ -111,7 +111,7 @@ class PinBook:
     def _replace(self, ours: dict[str, Row]) -> dict[str, Row]:
         """Write these rows, and what others have made of them; return what was written."""
         with self._writing, locked(self._path):  # a write that was cancelled goes on in its thread
-            theirs = _read(self._path)
+            theirs = read_rows(self._path)
             rows = {server: merge(self._base.get(server), row, theirs.get(server)) for server, row in ours.items()}
             written = {**theirs, **rows}
             if written != theirs:
@@ -147,7 +147,7 @@ def _pin(row: Row) -> Pin:
     return Pin(pinned, pending)
 
 
-def _read(path: Path) -> dict[str, Row]:
+def read_rows(path: Path) -> dict[str, Row]:
     """Return the rows of all servers. Raises :class:`ConfigError` for a file in which something makes no sense."""
     try:
         found = json.loads(path.read_bytes())

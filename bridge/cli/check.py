@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from bridge.auth.keyring import Keyring
-from bridge.auth.tokens import BadTokens
 from bridge.children.launcher import command_of
 from bridge.children.startable import absent, unconfined
 from bridge.cli.doctor import folders
@@ -43,7 +41,7 @@ def check(settings: Settings, servers: Servers) -> int:
     if tls:
         print(tls)
     print(f"persistent sessions are kept in {_kept(settings)}")
-    wrong = [found.what for found in folders(settings) if found.level == "error"] + _tokens(settings)
+    wrong = [found.what for found in folders(settings) if found.level == "error"]
     for what in wrong:
         print(f"error: {what}")
     for line in advice(settings, servers.entries):
@@ -98,16 +96,6 @@ def state_of(server: ServerConfig) -> str:
     if why := absent(server):
         return f"warning: {why}"
     return f"ok, {' '.join(masked(server.argv))[:100]}{_confinement(server)}"
-
-
-def _tokens(settings: Settings) -> list[str]:
-    if settings.tokens_file is None or not settings.tokens_file.exists():  # which the folders tell
-        return []
-    try:
-        Keyring(settings.access_token, settings.tokens_file)
-    except BadTokens as error:
-        return [f"TOKENS_FILE: {error}"]
-    return []
 
 
 def _confinement(server: ServerConfig) -> str:

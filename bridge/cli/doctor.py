@@ -15,12 +15,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from bridge.auth import tokens
+from bridge.auth.tokens import BadTokens
+from bridge.children.pinbook import read_rows
 from bridge.cli.client import Client
 from bridge.cli.errors import EXIT_ERROR, CommandError, UsageError
 from bridge.cli.findings import Finding, show
 from bridge.cli.options import add_configuration, configuration_of, count_of, settings_of, unusable
 from bridge.config.advice import advice
-from bridge.config.errors import NoServersFile
+from bridge.config.errors import ConfigError, NoServersFile
 from bridge.config.server import ServerConfig
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
@@ -176,7 +179,7 @@ def folders(settings: Settings) -> list[Finding]:
         findings.append(_folder("SESSION_DIR", settings.session_dir, "sessions could not be kept"))
     if settings.tokens_file is not None:
         findings.append(_tokens(settings.tokens_file))
-    return findings
+    return findings + _pins(settings.pins_path)
 
 
 def _folder(name: str, path: Path, otherwise: str) -> Finding:
@@ -194,12 +197,26 @@ def _folder(name: str, path: Path, otherwise: str) -> Finding:
 def _tokens(path: Path) -> Finding:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
+        tokens.read(path)
     except OSError as error:
         what = f"TOKENS_FILE {path}: {error.strerror}"
         return Finding("error", "bridge", what, "make its first token: mcp-bridge token add NAME")
+    except BadTokens as error:
+        fix = "correct it; or move it away, and make new tokens: mcp-bridge token add NAME"
+        return Finding("error", "bridge", f"TOKENS_FILE: {error}", fix)
     if mode & 0o077:
         return Finding("warning", "bridge", f"TOKENS_FILE {path} can be read by others", f"chmod 600 {path}")
     return Finding("ok", "bridge", f"TOKENS_FILE {path} is for this user only")
+
+
+def _pins(path: Path) -> list[Finding]:
+    """Why the bridge could not start with the file of pins; nothing where it could."""
+    try:
+        read_rows(path)
+    except ConfigError as error:
+        what, _, fix = str(error).rpartition("; ")
+        return [Finding("error", "bridge", what, fix)]
+    return []
 
 
 def _files(settings: Settings) -> Finding:

@@ -24,6 +24,13 @@ from bridge.config.values import UNSET, Unset
 MIB = 1024 * 1024
 #: The one of OpenTelemetry's protocols that is spoken.
 HTTP_PROTOBUF = "http/protobuf"
+#: What the paths of the bridge itself begin with. A test holds them against its routes.
+OWN_PATHS = frozenset(
+    (
+        *("mcp", "sse", "messages", "bridge", "api", "servers", "sessions", "children", "page", ".well-known"),
+        *("health", "livez", "readyz", "metrics", "openapi.json"),
+    )
+)
 
 
 def _setting(name: str, default: Any, read: Callable[[Any], Any], **options: Any) -> Any:
@@ -221,6 +228,11 @@ def _check(settings: Settings) -> None:
             f"HOST: {settings.host!r} can be reached from other machines and no token is needed; set ACCESS_TOKEN or "
             "TOKENS_FILE or OAUTH_ISSUER, or HOST=127.0.0.1, or ALLOW_UNAUTHENTICATED=true if everyone may call your "
             "servers"
+        )
+    first = settings.base_path.removeprefix("/").partition("/")[0]
+    if first in OWN_PATHS:  # nobody could tell which of the two is meant
+        raise ConfigError(
+            f"BASE_PATH: {settings.base_path} begins with /{first}, a path of the bridge itself; choose another"
         )
     _check_oauth(settings)
     if settings.cluster is not None:

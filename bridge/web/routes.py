@@ -8,7 +8,6 @@ from typing import Protocol
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from bridge.config.errors import ConfigError
 from bridge.config.settings import Settings
 from bridge.web.limits import Limits
 from bridge.web.principal import check_server
@@ -25,7 +24,7 @@ class Face(Protocol):
 
 
 def application(settings: Settings, faces: Sequence[Face], limits: Limits) -> web.Application:
-    """Return what answers all requests that the front does not hand on by itself. Raises :class:`ConfigError`."""
+    """Return what answers all requests that the front does not hand on by itself."""
     app = web.Application(
         client_max_size=settings.max_request_bytes, middlewares=[_permitted(limits, settings.base_path)]
     )
@@ -56,10 +55,7 @@ def _permitted(limits: Limits, base: str) -> Middleware:
 
 
 def _below(base: str, routes: Sequence[web.RouteDef]) -> list[web.RouteDef]:
-    """The same routes below a base path. Raises :class:`ConfigError` where nobody could tell which ones are meant."""
+    """The same routes below a base path."""
     if not base:
         return []
-    first = base.split("/")[1]
-    if first in {route.path.split("/")[1] for route in routes}:
-        raise ConfigError(f"BASE_PATH: {base} begins with /{first}, a path of the bridge itself; choose another")
     return [web.RouteDef(route.method, base + route.path, route.handler, route.kwargs) for route in routes]

@@ -172,6 +172,8 @@ async def test_check_exits_with_2_for_an_entry_that_cannot_be_used(tmp_path: Pat
         (["check"], {"STREAM_SESSION_TTL_MS": "0"}, "STREAM_SESSION_TTL_MS: is '0', must be"),
         (["serve", "--session-timeout", "soon"], {}, "must be a number of seconds"),
         (["serve", "--host", "0.0.0.0"], {}, "no token is needed"),
+        (["check"], {"BASE_PATH": "/mcp"}, "BASE_PATH: /mcp begins with /mcp, a path of the bridge itself"),
+        (["doctor", "--no-start"], {"BASE_PATH": "/api/x"}, "BASE_PATH: /api/x begins with /api, a path of the bridge"),
         (["serve", "-c", "x", "--", "cat"], {}, "exclude each other"),
     ],
 )

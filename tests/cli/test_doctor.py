@@ -202,6 +202,8 @@ async def test_ports_stores_folders_and_limits(tmp_path: Path, serve: Serve) -> 
         "LOG_DIR file/x: ": ({"LOG_DIR": "file/x"}, "choose another LOG_DIR"),
         "SESSION_DIR file: ": ({"SESSION_STORE": "file", "SESSION_DIR": "file"}, "choose another SESSION_DIR"),
         "TOKENS_FILE tokens.json can be read by others": ({"TOKENS_FILE": "tokens.json"}, "chmod 600"),
+        "TOKENS_FILE: file is no JSON": ({"TOKENS_FILE": "file"}, "make new tokens: mcp-bridge token add"),
+        "PINS_FILE: file is no JSON": ({"PINS_FILE": "file"}, "remove it to trust every tool as it is now"),
         "TOKENS_FILE gone.json: No such file": ({"TOKENS_FILE": "gone.json"}, "mcp-bridge token add"),
         "Redis at redis://localhost:9/0: ": (
             {"SESSION_STORE": "redis", "REDIS_URL": "redis://:s3cret@localhost:9/0"},

@@ -11,8 +11,9 @@ from multidict import CIMultiDict
 
 from bridge.config import values
 from bridge.config.errors import ConfigError
+from bridge.config.settings import OWN_PATHS
 from bridge.web.proxy import Proxies, client_of, origin_of
-from tests.conftest import INITIALIZE, StartBridge, message, tool
+from tests.conftest import INITIALIZE, Running, StartBridge, message, tool
 
 
 def _request(peer: str, *headers: tuple[str, str]) -> Any:
@@ -124,6 +125,11 @@ async def test_every_route_stands_below_the_base_path_too(start_bridge: StartBri
     for path in ("/a", "/a/bc/servers", "/a/b/a/b/servers"):
         async with bridge.http.get(root + path) as response:
             assert response.status == 404
+
+
+async def test_own_paths_are_those_of_the_routes(bridge: Running) -> None:
+    app = bridge.service.faces.routes.app
+    assert {resource.canonical.split("/")[1] for resource in app.router.resources()} == OWN_PATHS | {""}
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/api/x", "/health"])
