@@ -11,6 +11,7 @@ import os
 import resource
 import socket
 import stat
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +34,8 @@ SERVER_SECONDS = 60.0
 STORE_SECONDS = 5.0
 #: Descriptors that a child and its session need, and those of the bridge itself.
 FILES_PER_CHILD, FILES_OF_OURS = 6, 200
+#: Bytes that are written to try a folder: a few pages of a file system.
+TRIED_BYTES = 16 * 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -183,14 +186,22 @@ def folders(settings: Settings) -> list[Finding]:
 
 
 def _folder(name: str, path: Path, otherwise: str) -> Finding:
-    """Whether a folder can be written, or made."""
+    """Whether a folder can be written, or made: that is tried, because root may write where nothing can be written, and
+    a disk that is full can be written as well, by its permissions.
+    """
     there = path if path.exists() else next((each for each in path.absolute().parents if each.exists()), Path("/"))
     if not there.is_dir():
         what = f"{name} {path}: {there} is no directory; {otherwise}"
         return Finding("error", "bridge", what, f"choose another {name}")
-    if not os.access(there, os.W_OK | os.X_OK):
-        what = f"{name} {path} cannot be written; {otherwise}"
-        return Finding("error", "bridge", what, f"let this user write {there}, or choose another {name}")
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:  # which has no name, or none for long
+            file.write(bytes(TRIED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())  # some systems count only then
+    except OSError as error:
+        what = f"{name} {path} cannot be written: {error.strerror}; {otherwise}"
+        make = "free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "let this user write"
+        return Finding("error", "bridge", what, f"{make} in {there}, or choose another {name}")
     return Finding("ok", "bridge", f"{name} {path} can be written")
 
 

@@ -15,7 +15,7 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.cli.conftest import Serve, run
+from tests.cli.conftest import Serve, environment, run
 from tests.conftest import PEERS, peer
 
 
@@ -239,7 +239,30 @@ async def _hang_up(listening: socket.socket) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
 async def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "servers.json").write_text("{}")
+    (tmp_path / "servers.json").write_text(json.dumps({"peer": peer()}))
     (tmp_path / "logs").mkdir(mode=0o500)
     [found] = await _bridge_findings(tmp_path, "--port", str(_free_port()))
     assert "cannot be written" in found["what"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is that of Linux")
+async def test_a_folder_is_tried_and_not_only_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "servers.json").write_text(json.dumps({"peer": peer()}))
+    [found] = await _bridge_findings(tmp_path, "--port", str(_free_port()), LOG_DIR="/proc/nope")
+    assert found["what"].startswith("LOG_DIR /proc/nope cannot be written: ")
+    assert await _bridge_findings(tmp_path, "--port", str(_free_port()), LOG_DIR="not/yet") == []
+    assert _names(tmp_path) == ["servers.json"]
+    doctor = shlex.join([sys.executable, "-m", "bridge", "doctor", "--no-start", "--port", str(_free_port())])
+    process = await asyncio.create_subprocess_shell(
+        f"ulimit -f 0; exec {doctor}",  # as a disk that is full: no file may have a byte
+        cwd=tmp_path,
+        env=environment(),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 1
+    assert "error    bridge: LOG_DIR logs cannot be written: File too large" in out.decode()
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
