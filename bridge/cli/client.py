@@ -77,6 +77,8 @@ class Client:
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - it is asked, not bound
         host = anywhere.get(settings.host, settings.host)
         scheme = "http" if settings.ssl_certfile is None else "https"
+        #: Where it asks.
+        self.host, self.port = host, settings.port
         self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}"
         self._token = environ.get("MCP_BRIDGE_TOKEN") or settings.access_token
         # A proxy of the environment is for the world outside, and would be handed the token.

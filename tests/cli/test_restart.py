@@ -30,6 +30,7 @@ from bridge.web.hops import HOP_HEADER
 from tests.cli.conftest import Serve, Served, run
 from tests.conftest import INITIALIZE, Running, Session, events, in_time, last, message, peer, tool
 from tests.faults.conftest import until
+from tests.web.test_tls import Pair
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(100)]
 
@@ -366,6 +367,29 @@ async def test_what_cannot_start_leaves_the_old_one_as_it_was(start: Start) -> N
     assert (await (await bridge.session()).call("count"))["result"]["count"] == 1
     await bridge.restart(0)
     await bridge.end()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_token_or_a_scheme_that_has_changed_leaves_a_way(start: Start, tmp_path: Path, workers: str) -> None:
+    settings, pair = tmp_path / ".env", Pair(tmp_path)
+    settings.write_text("ACCESS_TOKEN=the-token-of-before\n")
+    bridge = await start("--workers", workers)
+    restart = ["restart", "--port", bridge.url.rpartition(":")[2]]
+    settings.write_text("ACCESS_TOKEN=the-token-of-now\n")
+    code, _, err = await run(tmp_path, *restart)
+    assert (code, "MCP_BRIDGE_TOKEN=... mcp-bridge restart" in err) == (1, True), err
+    assert err.endswith(f"or on its machine: kill -USR2 {bridge.first.pid}\n")
+    code, out, err = await run(tmp_path, *restart, MCP_BRIDGE_TOKEN="the-token-of-before")
+    assert (code, err, out.startswith(f"restarted: {bridge.first.pid} ")) == (0, "", True)
+    await bridge.old_has_ended()
+    assert (await run(tmp_path, "ps", *restart[1:]))[0] == 0, "the token of now"
+    [new] = bridge.serving()
+    settings.write_text(f"ACCESS_TOKEN=the-token-of-now\nSSL_CERTFILE={pair.cert}\nSSL_KEYFILE={pair.key}\n")
+    code, _, err = await run(tmp_path, *restart)
+    assert (code, err.endswith(f"unset since it started, kill -USR2 {new.pid} restarts it\n")) == (3, True), err
+    new.send_signal(signal.SIGUSR2)
+    await bridge.served.line_with(f"takes over from {new.pid}")
+    assert (await run(tmp_path, "ps", *restart[1:]))[0] == 0, "https"
 
 
 async def test_sessions_end_when_patience_does(start: Start) -> None:
