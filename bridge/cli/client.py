@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.cli.errors import CommandError, NotRunning, Refused
-from bridge.cli.options import settings_of
+from bridge.cli.options import client_settings_of
 from bridge.cli.table import text
 
 #: Seconds that the bridge may be silent.
@@ -73,7 +73,7 @@ class Client:
     """Asks the bridge that the options of a verb lead to. It brings ``MCP_BRIDGE_TOKEN``, else ``ACCESS_TOKEN``."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        settings, environ = settings_of(options)
+        settings, environ = client_settings_of(options)
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - it is asked, not bound
         host = anywhere.get(settings.host, settings.host)
         scheme = "http" if settings.ssl_certfile is None else "https"

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from bridge.cli.client import Client, quoted
 from bridge.cli.errors import CommandError, NotRunning, UsageError
-from bridge.cli.options import add_address, settings_of
+from bridge.cli.options import add_address, client_settings_of
 from bridge.observe.tail import LOOK, MOST_LINES, Tail
 
 
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read_files(options: argparse.Namespace, reason: NotRunning) -> int:
-    settings, _ = settings_of(options)
+    settings, _ = client_settings_of(options)
     name = "bridge.log" if options.server is None else f"servers/{options.server}.log"
     path: Path = settings.log_dir / name
     if not path.exists():

@@ -11,7 +11,7 @@ from typing import Any
 from bridge.config import values
 from bridge.config.errors import ConfigError
 from bridge.config.servers import Problem, Servers, load_servers, parse_servers, single_command
-from bridge.config.settings import Environ, Settings, load_environment, read_settings
+from bridge.config.settings import Environ, Settings, load_environment, read_client_settings, read_settings
 
 #: Flags that stand for a setting.
 _FLAG_SETTINGS = {
@@ -71,6 +71,12 @@ def settings_of(options: argparse.Namespace) -> tuple[Settings, Environ]:
     """Return the settings, and the environment that they were read from. Raises :class:`ConfigError`."""
     environ = load_environment(os.environ, options.env_file)
     return read_settings(environ, _overrides(options)), environ
+
+
+def client_settings_of(options: argparse.Namespace) -> tuple[Settings, Environ]:
+    """Return the same for a verb that asks a bridge, wherever that is. Raises :class:`ConfigError`."""
+    environ = load_environment(os.environ, options.env_file)
+    return read_client_settings(environ, _overrides(options)), environ
 
 
 def env_file_of(options: argparse.Namespace) -> Path:

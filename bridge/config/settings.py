@@ -190,9 +190,18 @@ def load_environment(environ: Mapping[str, str], env_file: Path | None) -> Envir
 
 
 def read_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Build the settings. ``overrides`` are by setting name, from the command line.
+    """Build the settings of a bridge. ``overrides`` are by setting name, from the command line.
 
     Raises :class:`ConfigError` naming the setting, the value seen and the value wanted.
+    """
+    settings = read_client_settings(environ, overrides)
+    _check(settings)
+    return settings
+
+
+def read_client_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Build the same for who asks a bridge, which may be elsewhere: each is read by itself, and not held against what
+    else a bridge would need. Raises what :func:`read_settings` raises.
     """
     found: dict[str, Any] = {}
     for each in fields(Settings):
@@ -206,9 +215,7 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | Non
                 origin = str(environ.file)
             found[each.name] = _read(used or name, value, each.metadata, origin)
             break
-    settings = Settings(**found)
-    _check(settings)
-    return settings
+    return Settings(**found)
 
 
 def _read(name: str, value: Any, metadata: Mapping[str, Any], origin: str) -> Any:

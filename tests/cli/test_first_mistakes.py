@@ -15,6 +15,7 @@ import pytest
 
 from tests.cli.conftest import Serve, environment, run
 from tests.conftest import in_time, message, peer
+from tests.web.test_tls import Pair
 
 
 @pytest.fixture
@@ -258,3 +259,14 @@ async def test_no_server_at_all_is_told(folder: Path, serve: Serve) -> None:
 async def test_two_dashes_without_a_command_are_refused(folder: Path) -> None:
     code, _, err = await run(folder, "serve", "--port", "0", "--")
     assert (code, "serve: no command follows the --" in err) == (2, True)
+
+
+@pytest.mark.parametrize("verb", ["ps", "servers", "sessions", "tools x", "logs", "restart"])
+async def test_a_verb_that_asks_a_bridge_needs_no_more_than_its_address(folder: Path, verb: str) -> None:
+    """127.1 is no other machine, and looks like one: off loopback a bridge would need a token, and TLS a key."""
+    where = ["--host", "127.1", "--port", "9"]
+    code, _, err = await run(folder, *verb.split(), *where, MCP_BRIDGE_TOKEN="a", BASE_PATH="/mcp", CLUSTER="redis")
+    assert (code, "no bridge answers at http://127.1:9" in err) == (3, True), err
+    Pair(folder)
+    code, _, err = await run(folder, *verb.split(), *where, SSL_CERTFILE="cert.pem")
+    assert (code, "no bridge answers at https://127.1:9" in err) == (3, True), err
