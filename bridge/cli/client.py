@@ -18,12 +18,14 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from bridge.cli.errors import CommandError, NotRunning, Refused
+from bridge.cli.errors import CommandError, Misnamed, NotRunning, Refused
 from bridge.cli.options import client_settings_of
 from bridge.cli.table import text
 
 #: Seconds that the bridge may be silent.
 PATIENCE = 60.0
+#: What OpenSSL says of a certificate that is trusted and is for another name, or another address (x509_vfy.h).
+_OTHER_NAME = frozenset((62, 64))
 
 
 class Reply:
@@ -90,7 +92,7 @@ class Client:
     def ask(self, method: str, path: str, body: Any = None, patience: float = PATIENCE) -> Any:
         """Return what the bridge answers, None where it answers nothing. It may be silent for ``patience`` seconds.
 
-        Raises :class:`NotRunning`, and :class:`Refused` for an error of the bridge.
+        Raises :class:`NotRunning`, :class:`Misnamed`, and :class:`Refused` for an error of the bridge.
         """
         with self.open(method, path, body, patience=patience) as reply:
             return reply.json()
@@ -122,6 +124,12 @@ class Client:
                 words = "the bridge needs a token; set MCP_BRIDGE_TOKEN to one of it"
             raise Refused(error.code, words) from None
         except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, ssl.SSLCertVerificationError) and reason.verify_code in _OTHER_NAME:
+                raise Misnamed(
+                    f"the certificate of the bridge at {self.url} does not name {self.host}; make one that does, or "
+                    "say by --host which of its names leads there"
+                ) from None
             raise _gone(self.url, error) from None
 
 

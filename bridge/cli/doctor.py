@@ -20,7 +20,7 @@ from bridge.auth import tokens
 from bridge.auth.tokens import BadTokens
 from bridge.children.pinbook import read_rows
 from bridge.cli.client import Client
-from bridge.cli.errors import EXIT_ERROR, CommandError, UsageError
+from bridge.cli.errors import EXIT_ERROR, CommandError, Misnamed, UsageError
 from bridge.cli.findings import Finding, show
 from bridge.cli.options import add_configuration, configuration_of, count_of, settings_of, unusable
 from bridge.config.advice import advice
@@ -152,13 +152,20 @@ def _beside(findings: list[Finding], failures: Mapping[str, str]) -> list[Findin
 def _port(options: argparse.Namespace, settings: Settings) -> Finding:
     """Whether the address is free, or ours already."""
     where = f"{settings.host}:{settings.port}"
-    with contextlib.suppress(CommandError, ValueError):
+    answer = None
+    try:
         answer = Client(options).ask("GET", "/health")
-        if isinstance(answer, dict) and answer.get("status") == "ok":
-            return Finding("ok", "bridge", f"a bridge runs at {where}")
-        if isinstance(answer, dict) and answer.get("status") == "degraded":
-            why = "; ".join(map(str, answer.get("reasons", []))) or "it tells why to who has the token"
-            return Finding("warning", "bridge", f"the bridge at {where} is degraded: {why}", "see mcp-bridge ps")
+    except Misnamed:
+        what = f"a bridge runs at {where}, and its certificate does not name {settings.host}"
+        fix = f"make one that names it: clients refuse this one at {settings.host}"
+        return Finding("warning", "bridge", what, fix)
+    except (CommandError, ValueError):
+        pass  # it is none
+    if isinstance(answer, dict) and answer.get("status") == "ok":
+        return Finding("ok", "bridge", f"a bridge runs at {where}")
+    if isinstance(answer, dict) and answer.get("status") == "degraded":
+        why = "; ".join(map(str, answer.get("reasons", []))) or "it tells why to who has the token"
+        return Finding("warning", "bridge", f"the bridge at {where} is degraded: {why}", "see mcp-bridge ps")
     try:
         family, kind, number, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, number) as probe:

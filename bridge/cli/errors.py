@@ -28,6 +28,10 @@ class NotRunning(CommandError):
     exit_code = EXIT_NOT_RUNNING
 
 
+class Misnamed(CommandError):
+    """The bridge runs, and its certificate does not name the host that it was asked at."""
+
+
 class NotReady(CommandError):
     """The server cannot be used just now: it is stopped, or waits after failures."""
 

@@ -37,6 +37,24 @@ async def test_verbs_trust_the_certificate_that_the_bridge_shows(
     assert await served.stop() == 0
 
 
+async def test_a_certificate_that_does_not_name_the_host_is_told_as_that(tmp_path: Path, serve: Serve) -> None:
+    pair = Pair(tmp_path, "bridge.example")
+    settings = {"SSL_CERTFILE": str(pair.cert), "SSL_KEYFILE": str(pair.key), "ACCESS_TOKEN": "sesame"}
+    served = await serve(servers={"peer": peer()}, **settings)
+    port = served.url.rpartition(":")[2]
+    where = ["--host", "127.1", "--port", port]  # this machine by an address that the certificate has to name
+    for verb in ("ps", "restart", "logs"):
+        code, out, err = await run(tmp_path, verb, *where, **settings)
+        assert (code, out) == (1, ""), err
+        assert err.startswith(
+            f"mcp-bridge: the certificate of the bridge at https://127.1:{port} does not name 127.1; "
+        )
+    code, out, err = await run(tmp_path, "doctor", "--no-start", *where, **settings)
+    assert (code, err) == (0, "")
+    assert f"warning  bridge: a bridge runs at 127.1:{port}, and its certificate does not name 127.1\n" in out
+    assert "another program" not in out
+
+
 async def test_the_bridge_stops_in_time_although_a_client_says_no_farewell(tmp_path: Path, serve: Serve) -> None:
     pair = Pair(tmp_path)
     served = await serve(servers={"peer": peer()}, SSL_CERTFILE=str(pair.cert), SSL_KEYFILE=str(pair.key))
