@@ -31,6 +31,11 @@ def untraced(settings: Settings) -> str:
             f"OTEL_EXPORTER_OTLP_PROTOCOL is {settings.otlp_protocol[:40]!r}: no traces, because the bridge sends "
             f"{HTTP_PROTOBUF} only; set it to that, and the endpoint to its port (4318 of most collectors)"
         )
+    if not (settings.otlp_endpoint or "").lower().startswith(("http://", "https://")):  # not shown: keys may be in it
+        return (
+            "OTEL_EXPORTER_OTLP_ENDPOINT has no http:// or https:// in front: no traces; set it to an address such as "
+            "http://localhost:4318"
+        )
     if not (_is_there("opentelemetry.sdk") and _is_there("opentelemetry.exporter.otlp.proto.http")):
         return (
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: no traces; install it with: "

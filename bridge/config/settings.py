@@ -65,7 +65,7 @@ class Settings:
     log_format: str = _setting("LOG_FORMAT", "text", values.choice("text", "json"))
     audit_log: bool = _setting("AUDIT_LOG", False, values.flag)
     otlp_endpoint: str | None = _setting(
-        "OTEL_EXPORTER_OTLP_ENDPOINT", None, values.text, alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+        "OTEL_EXPORTER_OTLP_ENDPOINT", None, values.text, alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", alias_wins=True
     )
     otlp_protocol: str = _setting(
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", HTTP_PROTOBUF, values.text, alias="OTEL_EXPORTER_OTLP_PROTOCOL"
@@ -205,15 +205,16 @@ def read_client_settings(environ: Mapping[str, str], overrides: Mapping[str, Any
     """
     found: dict[str, Any] = {}
     for each in fields(Settings):
-        name, alias = each.metadata["name"], each.metadata.get("alias")
+        names = [each.metadata["name"], each.metadata.get("alias")]
+        if each.metadata.get("alias_wins"):
+            names.reverse()
         for source, origin in ((overrides or {}, "command line"), (environ, "environment")):
-            used = name if source.get(name) not in (None, "") else alias
-            value = source.get(used) if used else None
-            if value in (None, ""):
+            used = next((name for name in names if name and source.get(name) not in (None, "")), None)
+            if used is None:
                 continue
             if origin == "environment" and isinstance(environ, Environ) and used in environ.from_file:
                 origin = str(environ.file)
-            found[each.name] = _read(used or name, value, each.metadata, origin)
+            found[each.name] = _read(used, source[used], each.metadata, origin)
             break
     return Settings(**found)
 

@@ -49,6 +49,11 @@ async def test_check_says_why_there_are_none(tmp_path: Path) -> None:
     where = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4317"}
     _, out, _ = await run(tmp_path, "check", **where, OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
     assert "note: OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc': no traces" in out
+    _, out, _ = await run(tmp_path, "check", OTEL_EXPORTER_OTLP_ENDPOINT="localhost:4318")
+    assert "note: OTEL_EXPORTER_OTLP_ENDPOINT has no http:// or https:// in front: no traces; set it to" in out
+    traces = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://localhost:4318/v1/traces"}  # which wins
+    _, out, _ = await run(tmp_path, "check", OTEL_EXPORTER_OTLP_ENDPOINT="localhost:4318", **traces)
+    assert "in front" not in out
     for off in ({"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}, {}):
         _, out, _ = await run(tmp_path, "check", **where, **off)
         assert "traces" not in out
