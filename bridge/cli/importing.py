@@ -46,8 +46,8 @@ def run(options: argparse.Namespace) -> int:
     known = _known(options)
     taken: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
-    for path, client in files:
-        for found in clients.read(path, client):
+    for path, client, there in _read(options, files):
+        for found in there:
             rows.append(_row(options, found, path, client, known | taken))
             if rows[-1]["action"] == "add":
                 taken[found.name] = found.entry
@@ -64,6 +64,30 @@ def run(options: argparse.Namespace) -> int:
     servers = change(options, lambda text, source: with_entries(text, taken, source))
     print(f"mcp-bridge: {len(taken)} server(s) are in {servers.source}; say mcp-bridge doctor", file=sys.stderr)
     return 0
+
+
+def _read(
+    options: argparse.Namespace, files: list[tuple[Path, str | None]]
+) -> list[tuple[Path, str | None, list[Found]]]:
+    """What stands in each file. One that was only come upon and cannot be read is told, and hides no other.
+
+    Raises :class:`ConfigError` where it was asked for, or there is no other.
+    """
+    is_named = options.file is not None or options.client is not None
+    read: list[tuple[Path, str | None, list[Found]]] = []
+    broken: list[ConfigError] = []
+    for path, client in files:
+        try:
+            read.append((path, client, clients.read(path, client)))
+        except ConfigError as error:
+            if is_named:
+                raise
+            broken.append(error)
+    if broken and not read:
+        raise broken[0]
+    for why in broken:
+        print(f"mcp-bridge: {why}; it is left out", file=sys.stderr)
+    return read
 
 
 def _files(options: argparse.Namespace) -> list[tuple[Path, str | None]]:

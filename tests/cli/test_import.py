@@ -248,3 +248,17 @@ async def test_files_that_are_not_there_or_hold_nothing(
         put(tmp_path, name, text)
     found, _, err = await run(tmp_path, "import", *arguments, HOME=str(tmp_path))
     assert (found, words in err) == (code, True), err
+
+
+async def test_a_broken_file_of_one_client_hides_no_other(tmp_path: Path) -> None:
+    put(tmp_path, DESKTOP, "{")
+    code, _, err = await run(tmp_path, "import", HOME=str(tmp_path))
+    assert (code, f"{DESKTOP}: is not JSON" in err) == (2, True), "there is nothing else"
+    put(tmp_path, ".cursor/mcp.json", {"mcpServers": {"a": {"command": "cat"}}})
+    put(tmp_path, ".gemini/settings.json", {"mcpServers": {"b": {"command": "cat"}}})
+    code, _, err = await run(tmp_path, "import", "--yes", "--from", "claude-desktop", HOME=str(tmp_path))
+    assert (code, f"{DESKTOP}: is not JSON" in err, "left out" in err) == (2, True, False)
+    code, _, err = await run(tmp_path, "import", "--yes", HOME=str(tmp_path))
+    told, _ = err.splitlines()
+    assert (code, f"{DESKTOP}: is not JSON" in told, told.endswith("; it is left out")) == (0, True, True)
+    assert list(entries(tmp_path)) == ["a", "b"]
