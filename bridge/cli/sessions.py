@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import urllib.parse
+from typing import Any
 
 from bridge.cli.client import Client, quoted
 from bridge.cli.errors import Refused, UsageError
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words after ``sessions``."""
     add_address(parser)
     parser.add_argument("action", nargs="?", choices=("ls", "show", "rm"), default="ls", help="default: ls")
-    parser.add_argument("ids", nargs="*", metavar="ID", help="session id, for show and rm")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="session id; without one ls lists all")
     parser.add_argument("--pool", choices=("bridge", "streamable"), help="only sessions of this pool")
     parser.add_argument("--server", metavar="ID", help="only sessions of this server")
     parser.add_argument("--state", help="only sessions in this state")
@@ -61,6 +62,10 @@ def run(options: argparse.Namespace) -> int:
 def _list(client: Client, options: argparse.Namespace) -> int:
     asked = {name: getattr(options, name) for name in ("pool", "server", "state") if getattr(options, name)}
     rows = client.ask("GET", "/api/v1/sessions?" + urllib.parse.urlencode(asked))
+    if options.server and not rows:
+        _check_server(client, options.server)
+    if options.ids:
+        rows = _only(rows, options.ids)
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
@@ -71,3 +76,22 @@ def _list(client: Client, options: argparse.Namespace) -> int:
         row["ends"] = "in use" if left is None and row["in_use"] else duration(left)
     show(rows, _COLUMNS)
     return 0
+
+
+def _check_server(client: Client, server: str) -> None:
+    """Raise :class:`UsageError` where there is no such server."""
+    servers = [row["id"] for row in client.ask("GET", "/api/v1/servers")]
+    if server not in servers:
+        raise UsageError(f'no server "{server}"; there are: {", ".join(servers)}')
+
+
+def _only(rows: list[dict[str, Any]], ids: list[str]) -> list[dict[str, Any]]:
+    """Those with these ids, of which either side may have the beginning only. Raises :class:`UsageError`."""
+    found: list[dict[str, Any]] = []
+    for wanted in (each.removesuffix("...") for each in ids):
+        shown = [(row, row["session_id"].removesuffix("...")) for row in rows]
+        these = [row for row, id_ in shown if id_.startswith(wanted) or wanted.startswith(id_)]
+        if not these:
+            raise UsageError(f"sessions ls: there is no session {wanted}")
+        found += [row for row in these if row not in found]
+    return found

@@ -221,14 +221,21 @@ async def test_sessions_of_a_running_bridge_are_listed_shown_and_ended(
     head, row = out.splitlines()
     assert head.split()[:3] == ["SESSION", "POOL", "SERVER"]
     assert row.split()[:5] == [session_id, "streamable", "peer", "idle", "0"]
-    code, out, _ = await run(tmp_path, "sessions", "ls", "--server", "nobody", "--json", *where, ACCESS_TOKEN="sesame")
-    assert (code, json.loads(out)) == (0, [])
+    for wanted in (session_id, session_id[:8], f"{session_id[:8]}..."):
+        code, out, _ = await run(tmp_path, "sessions", "ls", wanted, "--json", *where, ACCESS_TOKEN="sesame")
+        assert (code, [row["session_id"] for row in json.loads(out)]) == (0, [session_id])
+    code, out, err = await run(tmp_path, "sessions", "ls", session_id, "deadbeef", *where, ACCESS_TOKEN="sesame")
+    assert (code, out, err) == (2, "", "mcp-bridge: sessions ls: there is no session deadbeef\n")
+    code, out, err = await run(tmp_path, "sessions", "ls", "--server", "nobody", *where, ACCESS_TOKEN="sesame")
+    assert (code, out, err) == (2, "", 'mcp-bridge: no server "nobody"; there are: peer\n')
     code, out, _ = await run(tmp_path, "sessions", "show", session_id, *where, ACCESS_TOKEN="sesame")
     assert (code, json.loads(out)["session_id"]) == (0, session_id)
     for expected in (0, 1):
         code, _, err = await run(tmp_path, "sessions", "rm", session_id, *where, ACCESS_TOKEN="sesame")
         assert code == expected
     assert "no such session" in err
+    code, out, _ = await run(tmp_path, "sessions", "ls", "--server", "peer", "--json", *where, ACCESS_TOKEN="sesame")
+    assert (code, json.loads(out)) == (0, [])
     code, _, err = await run(tmp_path, "sessions", *where, ACCESS_TOKEN="wrong")
     assert (code, "token" in err) == (1, True)
     code, _, err = await run(tmp_path, "sessions", "rm", *where)
