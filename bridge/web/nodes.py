@@ -132,14 +132,17 @@ class Nodes:
         end = time.monotonic() + FOLLOWED
         while True:
             why = Unreachable("it does not have the session")
+            any_would_do = session_id is None and member.node != self._own
             try:
                 response = await self._hops.send(request, member, body)
-                if response.status != Fault.ELSEWHERE.status:
+                # By a node that does not believe us; what is refused for another reason is refused here as well.
+                is_refused = any_would_do and response.status == Fault.FORBIDDEN.status
+                if response.status != Fault.ELSEWHERE.status and not is_refused:
                     return response
             except Unreachable as error:
                 why = error
             own = self._node.members.own
-            if session_id is None and member.node != own.node:  # any node would do
+            if any_would_do:
                 member = own
                 continue
             if self._takeover is None or session_id is None or time.monotonic() >= end:

@@ -196,6 +196,20 @@ async def test_a_node_that_does_not_believe_the_others_is_left_out_of_what_all_s
                 break
 
 
+async def test_new_sessions_go_to_no_node_that_does_not_believe_the_others(nodes: Nodes) -> None:
+    a = await nodes.start("a")
+    await nodes.start("b", CLUSTER_KEY=f"{KEY}, and another one")
+    async with in_time():
+        while (await a.get("/health"))["status"] == "ok":  # noqa: ASYNC110 - a has not heard of it yet
+            await asyncio.sleep(0.05)
+    sessions = [await a.session() for _ in range(6)]  # more than would stay here by themselves
+    assert {session.id.partition(".")[0] for session in sessions} == {"a"}
+    for path, body, status in (("/sse/peer", None, 200), ("/api/v1/sessions", {"server": "peer"}, 201)):
+        method = "GET" if body is None else "POST"
+        async with a.http.request(method, a.url + path, json=body) as response:
+            assert response.status == status, path
+
+
 async def test_a_node_url_that_leads_to_another_node_is_refused(nodes: Nodes) -> None:
     a = await nodes.start("a")
     with pytest.raises(AssertionError, match=r"does not lead to this node.*it answers 403"):
