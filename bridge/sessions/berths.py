@@ -15,8 +15,9 @@ from bridge.sessions.bridge import BridgeClients
 from bridge.sessions.room import ABANDONED, Room
 from bridge.sessions.seating import Seating
 
-#: Whether it is somebody else's, when it was used last, and how it gives up its child: the first of these goes.
-_Choice = tuple[bool, float, Callable[[str], Awaitable[None]]]
+#: Whether it is somebody else's and works at a task, when it was used last, and how it gives up its child: the first of
+#: these goes.
+_Choice = tuple[tuple[bool, bool], float, Callable[[str], Awaitable[None]]]
 
 
 class Berths:
@@ -43,7 +44,7 @@ class Berths:
         for entry in self._room.idle(asker, others=True):
             session = entry.session
             if session.seat.frees and (not full.of_server or session.server == full.server):
-                yield session.owner != asker, entry.last_used, partial(self._seating.free, entry)
+                yield (session.owner != asker, session.works), entry.last_used, partial(self._seating.free, entry)
 
     def _bridge_clients(self, full: AtCapacity, asker: str) -> Iterator[_Choice]:
         pool = self._clients.pool
@@ -56,4 +57,4 @@ class Berths:
             is_foreign = client.owner not in ("", asker)
             is_new = entry.last_used == entry.created  # whoever has opened it is about to use it
             if pool.idle_for(entry) >= ABANDONED or not (is_foreign or is_new):
-                yield is_foreign, entry.last_used, partial(self._clients.free, entry)
+                yield (is_foreign, False), entry.last_used, partial(self._clients.free, entry)

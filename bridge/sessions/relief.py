@@ -98,7 +98,7 @@ class Relief:
 
     def _shed(self) -> None:
         idle = [entry for entry in self._pool.entries() if entry.in_use == 0 and self._can_give(entry)]
-        idle.sort(key=lambda entry: entry.last_used)
+        idle.sort(key=lambda entry: (entry.session.works, entry.last_used))
         why = f"the bridge ran out: {', '.join(self.reasons)} in use"
         for entry in idle[: max(1, len(idle) // PORTION)]:
             if is_temporary(entry):

@@ -119,7 +119,7 @@ class Reload:
         self._later(self._when_idle(entries, act), f"reload {server}")
 
     async def _when_idle(self, entries: Iterable[SessionEntry], act: Callable[[SessionEntry], object]) -> None:
-        """Do something with each session when its calls have ended, and it is not just getting a child."""
+        """Do something with each session when its calls and tasks have ended, and it is not just getting a child."""
         pool = self._sessions.pool
         left = list(entries)
         while left:
@@ -127,7 +127,7 @@ class Reload:
             for entry in left:
                 if pool.find(entry.key) is not entry:
                     continue
-                if entry.session.is_busy or entry.state is SessionState.OPENING:
+                if entry.session.is_busy or entry.session.works or entry.state is SessionState.OPENING:
                     waiting.append(entry)
                 else:
                     act(entry)

@@ -1,7 +1,8 @@
 """How many sessions there may be: in all, of one user, of one server. At a limit somebody's idle one may have to go.
 
-The one that goes is temporary, idle, and the longest idle of the same user. Where the whole bridge is full, sessions
-that others have left behind make room too, so that nobody's abandoned sessions lock out anybody else.
+The one that goes is temporary, idle, and the longest idle of the same user; one whose process works at a task is last.
+Where the whole bridge is full, sessions that others have left behind make room too, so that nobody's abandoned sessions
+lock out anybody else.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Room:
             for entry in self._pool.entries()
             if (entry.state is SessionState.IDLE or entry.state is SessionState.DORMANT) and not entry.in_use
         ]
-        found.sort(key=lambda entry: entry.last_used)
+        found.sort(key=lambda entry: (entry.session.works, entry.last_used))
         own = [entry for entry in found if entry.session.owner == owner]
         if not others:
             return own

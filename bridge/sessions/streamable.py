@@ -249,7 +249,12 @@ class StreamableSession:
         work at a task.
         """
         heard = self.streams and self.recording.subscriptions
-        return bool(self._calls or self._questions or heard) or self._work.goes_on()
+        return bool(self._calls or self._questions or heard) or self.works
+
+    @property
+    def works(self) -> bool:
+        """Whether its child works at a task, whose result somebody may still fetch."""
+        return self._work.goes_on()
 
     @property
     def is_busy(self) -> bool:

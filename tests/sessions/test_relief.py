@@ -157,3 +157,13 @@ def test_the_limit_of_a_control_group_counts_where_there_is_one(tmp_path: Any) -
     assert reading.text == "50 of 100 MiB of memory"
     (tmp_path / "memory.max").write_text("max\n")
     assert pressure.memory(tmp_path).share == pytest.approx(pressure.memory(tmp_path / "none").share, abs=0.05)
+
+
+def test_sessions_whose_process_works_at_a_task_go_last(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StreamableSession, "works", property(lambda session: session.id == "a"))
+    for key in "abc":
+        stage.open(key)
+    stage.memory = 0.95
+    for _ in range(3):
+        stage.relief.look()
+    assert stage.ended == ["b", "c", "a"]

@@ -121,6 +121,20 @@ async def test_a_call_that_runs_ends_on_the_process_that_it_began_on(start_bridg
         pass
 
 
+async def test_a_task_that_its_process_works_at_ends_there(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(env={"MARK": "old"})})
+    session = await bridge.session(protocolVersion="2025-11-25")
+    await session.call("begin", key="t")
+    before = await pid(session)
+    bridge.service.reload(read(peer=peer(env={"MARK": "new"})))
+    other = await bridge.session()
+    assert (await other.call("environment"))["result"]["MARK"] == "new"
+    assert await pid(session) == before
+    await session.call("finish", key="t")
+    while (await session.call("environment"))["result"]["MARK"] != "new":
+        pass
+
+
 async def test_a_session_that_is_just_getting_a_process_gets_the_newest_in_the_end(start_bridge: StartBridge) -> None:
     bridge = await start_bridge()
     session = await bridge.session()

@@ -64,6 +64,13 @@ def test_the_longest_idle_session_of_the_same_user_makes_room(stage: Stage) -> N
     assert "MAX_SESSIONS_PER_USER" in stage.ended[0][1]
 
 
+def test_a_session_whose_process_works_at_a_task_makes_room_last(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StreamableSession, "works", property(lambda session: session.id in "ac"))
+    for key in "abcde":
+        stage.open(key)
+    assert [key for key, _ in stage.ended] == ["b", "d"]
+
+
 def test_sessions_in_use_and_kept_ones_are_left_alone(stage: Stage) -> None:
     stage.pool.enter(stage.open("a"))
     stage.open("b", kept=True)
