@@ -148,15 +148,21 @@ class Kept:
         self.follow(entry)
 
     def sweep(self) -> None:
-        """Write the time of last use of what has been used since it was written.
+        """Write the time of last use of what has been used since it was written, or is in use.
 
         All of it where the clock of the system was set, or stood still while the machine slept: a store reckons by it,
         and would forget sessions that have time left here.
         """
         self._follow_clock()
         for entry in self._pool.entries():
-            if entry.session.is_kept and entry.last_used > self._saved.get(entry.key, 0.0):
+            if entry.session.is_kept and self._is_behind(entry):
                 self.save(entry)
+
+    def _is_behind(self, entry: SessionEntry) -> bool:
+        """Whether the store takes a session for older than it is: the last use stands still here while it is in use,
+        and the store must not end it meanwhile.
+        """
+        return entry.last_used > self._saved.get(entry.key, 0.0) or (entry.in_use > 0 and entry.ttl is not None)
 
     def _follow_clock(self) -> None:
         ahead, before = self._clock_ahead(), self._ahead

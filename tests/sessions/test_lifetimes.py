@@ -301,8 +301,7 @@ class Lifetimes(RuleBasedStateMachine):
         self.bridge = Bridge(lambda: self.now, self.wall, self.store)
         self.run(self.bridge.keeper.start())
         restored = {entry.key for entry in self.bridge.pool.entries()}
-        assert restored <= survivors
-        assert survivors - restored <= in_use  # its last use, when it is killed, is that of its last call's begin
+        assert restored == survivors
         for entry in self.bridge.pool.entries():
             assert entry.key in in_use or abs(self.bridge.pool.idle_for(entry) - idle[entry.key]) < 0.001
         self.ended |= {each for each in self.known if each not in restored}

@@ -412,3 +412,17 @@ async def test_the_expiry_in_redis_slides_with_use(start_bridge: StartBridge, re
             await session.call("count")
     assert 0 < int(redis.cli("PTTL", key)) <= 3000
     assert redis.cli("KEYS", "persistent_session:*").split() == [key]
+
+
+async def test_a_session_in_use_for_longer_than_its_ttl_stays_in_redis(
+    start_bridge: StartBridge, redis: RedisServer
+) -> None:
+    bridge = await start_bridge(
+        {"peer": peer(persistent=True, sessionTtlMs=1500)}, REDIS_ENABLED="true", REDIS_URL=redis.url
+    )
+    session = await bridge.session()
+    key = f"persistent_session:{session.id}"
+    opened = json.loads(redis.cli("GET", key))["touched"]
+    async with session.get(), in_time():
+        while json.loads(redis.cli("GET", key))["touched"] < opened + 3:
+            await bridge.get("/health")  # nobody uses the session but the stream
