@@ -139,6 +139,7 @@ class Core:
     def chores(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """Yield what has to run for as long as it lives, each with its name."""
         yield "upkeep", self.upkeep.run()
+        yield "brief sessions", self.upkeep.hurry()
         yield "pins", self.pins.run()
         yield "memory", Trimmer(Heap()).run()
         if not self._settings.disable_stream_cleanup:

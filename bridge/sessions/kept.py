@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 CLOCK_SET = 5.0
 #: Seconds that a session which has to be in the store waits for the bridge before this one to give that up.
 STORE_PATIENCE = 30.0
+#: The part of a short TTL after which a session that was used is written again: less than passes between two looks.
+SOON = 1 / 6
 
 
 class Kept:
@@ -55,6 +57,8 @@ class Kept:
         self._release = release
         self._saved: dict[str, float] = {}  # id -> last use, as it was written
         self._ahead = self._clock_ahead()
+        #: Called with the time to live of each session that is kept from now on, or has got another.
+        self.on_ttl: Callable[[float | None], object] = _nothing
 
     @property
     def is_lasting(self) -> bool:
@@ -93,6 +97,7 @@ class Kept:
     def follow(self, entry: SessionEntry) -> None:
         """Keep the events of a session too, from now on."""
         if entry.session.is_kept:
+            self.on_ttl(entry.ttl)
             entry.session.backlog.on_event = lambda track, message: self._append(entry, track, message)
 
     def save(self, entry: SessionEntry) -> None:
@@ -101,7 +106,7 @@ class Kept:
         """
         if entry.session.is_kept and not entry.session.closed:
             self._follow_clock()  # it may be set back before anybody looks
-            self._saved[entry.key] = entry.last_used
+            self._saved[entry.key] = self._last_used(entry)
             self.keeper.save(entry.key, lambda: self._record(entry))
 
     def check(self) -> None:
@@ -158,11 +163,24 @@ class Kept:
             if entry.session.is_kept and self._is_behind(entry):
                 self.save(entry)
 
-    def _is_behind(self, entry: SessionEntry) -> bool:
-        """Whether the store takes a session for older than it is: the last use stands still here while it is in use,
-        and the store must not end it meanwhile.
+    def sweep_brief(self, limit: float) -> float:
+        """Do the same for sessions whose time to live is less than ``limit``, where a part of it has passed since they
+        were written: one that lives for a second makes nobody write all others. Return the shortest, or ``limit``.
         """
-        return entry.last_used > self._saved.get(entry.key, 0.0) or (entry.in_use > 0 and entry.ttl is not None)
+        shortest, now = limit, self._pool.clock()
+        for entry in self._pool.entries():
+            if entry.session.is_kept and entry.ttl is not None and entry.ttl < limit:
+                shortest = min(shortest, entry.ttl)
+                if self._is_behind(entry) and now - self._saved.get(entry.key, 0.0) >= entry.ttl * SOON:
+                    self.save(entry)
+        return shortest
+
+    def _is_behind(self, entry: SessionEntry) -> bool:
+        return self._last_used(entry) > self._saved.get(entry.key, 0.0)
+
+    def _last_used(self, entry: SessionEntry) -> float:
+        """Return when it was used last: now, while it is in use, for the store must not end it meanwhile."""
+        return self._pool.clock() if entry.in_use and entry.ttl is not None else entry.last_used
 
     def _follow_clock(self) -> None:
         ahead, before = self._clock_ahead(), self._ahead
@@ -257,6 +275,10 @@ def store_of(settings: Settings) -> SessionStore:
     return open_store(
         settings.store, directory=settings.session_dir, redis=settings.redis_url, prefix=settings.redis_prefix
     )
+
+
+def _nothing(_: object) -> None:
+    """Nobody wants to know."""
 
 
 async def _no_child() -> Seat:

@@ -426,3 +426,20 @@ async def test_a_session_in_use_for_longer_than_its_ttl_stays_in_redis(
     async with session.get(), in_time():
         while json.loads(redis.cli("GET", key))["touched"] < opened + 3:
             await bridge.get("/health")  # nobody uses the session but the stream
+
+
+async def test_a_session_that_asked_for_less_than_any_server_has_is_written_in_time(
+    start_bridge: StartBridge, redis: RedisServer
+) -> None:
+    bridge = await start_bridge({"peer": peer()}, REDIS_ENABLED="true", REDIS_URL=redis.url)
+    made: list[Session] = []
+    for ttl in (60_000, 1500):
+        async with bridge.post("/api/v1/sessions", {"server": "peer", "persistent": True, "ttl_ms": ttl}) as response:
+            made.append(Session(bridge.http, f"{bridge.url}/mcp/peer", (await response.json())["session_id"], {}))
+    keys = [f"persistent_session:{session.id}" for session in made]
+    opened = [json.loads(redis.cli("GET", key))["touched"] for key in keys]
+    async with in_time():
+        while json.loads(redis.cli("GET", keys[1]))["touched"] < opened[1] + 3:
+            for session in made:
+                await session.call("count")
+    assert json.loads(redis.cli("GET", keys[0]))["touched"] < opened[0] + 2  # as it began; it has time
