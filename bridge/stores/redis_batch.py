@@ -6,7 +6,8 @@ of events holds when a call has failed and is made again. Redis refuses a script
 first command that writes, so that nothing of it is done.
 
 Where several nodes share the sessions, a third key of each says who has it: ``FENCE NODE``. A node that has lost a
-session, and does not know it yet, changes nothing of it any longer; it is told.
+session, and does not know it yet, changes nothing of it any longer; it is told. What several have had, one after the
+other, leaves a grave when it ends, ``FENCE x NODE``: whoever has slept through all of it must not bring it back.
 """
 
 from __future__ import annotations
@@ -80,7 +81,17 @@ local function is_ours(owner, fence)
   local held = redis.call('GET', owner)
   if not held then return true end
   local at, who = held:match('^(%d+) (.*)$')
-  return who == me or (tonumber(at) or 0) < fence
+  return who == me or who == 'x ' .. me or (tonumber(at) or 0) < fence
+end
+
+local grave = 24 * 3600 * 1000  -- milliseconds: longer than any node sleeps and is let go on
+local function bury(owner, fence)
+  local at = math.max(tonumber((redis.call('GET', owner) or ''):match('^%d+')) or 0, fence)
+  if at > 1 then
+    redis.call('SET', owner, at .. ' x ' .. me, 'PX', grave)
+  else
+    redis.call('DEL', owner)  -- nobody else has ever had it
+  end
 end
 
 for i = 1, #KEYS, step do
@@ -100,7 +111,7 @@ for i = 1, #KEYS, step do
     end
   elseif what == 'delete' then
     if ours then redis.call('DEL', session, events) end
-    if ours and step == 3 then redis.call('DEL', owner) end
+    if ours and step == 3 then bury(owner, tonumber(fence)) end
   else
     local count = tonumber(word())
     if ours then

@@ -2,7 +2,8 @@
 
 The owner of a session lies beside it as ``FENCE NODE.EPOCH``, with the same expiry, and is written by the same script,
 so that it costs nothing more. The fence grows with each node that takes the session, and tells a node that slept
-through that from the one that has it now. A node is alive for as long as its lease is there (``cluster/lease``).
+through that from the one that has it now, and from the one that has ended it. A node is alive for as long as its lease
+is there (``cluster/lease``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _TAKE = """
 local held, data = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
 local fence, who = 0, 'a node that was lost.'
 if held then fence, who = held:match('^(%d+) (.*)$') end
+if who:match('^x ') then return {} end
 if who ~= '-' and who ~= ARGV[1] then
   local node, epoch = who:match('^(.*)%.([^.]*)$')
   local lease = redis.call('GET', ARGV[2] .. 'node:' .. (node or ''))
@@ -123,7 +125,7 @@ class OwnedRedisStore(RedisStore):
         return Taken(record, [event for event in map(read_event, items) if event is not None], lost_by)
 
     async def moved(self, ids: Iterable[str]) -> list[str]:
-        """Return which of these sessions another node has. Raises :class:`StoreUnavailable`."""
+        """Return which of these sessions another node has, or has ended. Raises :class:`StoreUnavailable`."""
         asked = list(ids)
         found = await self._mget([self._owner_key(id).encode() for id in asked])
         ours = self._node.encode()

@@ -68,6 +68,23 @@ async def test_a_node_that_slept_ends_what_was_taken_from_it(nodes: Nodes) -> No
     await until(lambda: len([each for each in before if each.is_running()]) == 1, "its child is left")
 
 
+async def test_a_session_that_was_deleted_while_its_node_slept_stays_deleted(nodes: Nodes) -> None:
+    a, b = await nodes.start_all("ab")
+    session = await a.session()
+    await b.at(session).call("count")
+    before = a.children()
+    a.signal(signal.SIGSTOP)
+    assert (await answer_of(b.at(session)))[0] == 502  # sent to a, which says nothing
+    assert (await b.at(session).call("count"))["result"]["count"] == 1
+    async with b.at(session).delete() as response:
+        assert response.status == 204
+    a.signal(signal.SIGCONT)
+    for node in (a, b):
+        assert (await answer_of(node.at(session)))[0] == 404
+    await until(lambda: not [each for each in before if each.is_running()], "its child is left")
+    assert nodes.redis.cli("KEYS", "persistent_session:*") == ""
+
+
 async def test_two_takers_at_once_get_one_owner(nodes: Nodes) -> None:
     a, b, c = await nodes.start_all("abc")
     sessions = [await a.session() for _ in range(4)]

@@ -93,6 +93,25 @@ async def test_what_a_node_has_lost_it_does_not_write(redis: RedisServer, node: 
     assert mine.level == "info"
 
 
+async def test_what_was_ended_elsewhere_is_not_brought_back(redis: RedisServer, node: Node) -> None:
+    a, b, c = node("a.1"), node("b.1"), node("c.1")
+    lost: dict[str, list[str]] = {"a": [], "b": []}
+    a.on_lost, b.on_lost = lost["a"].append, lost["b"].append
+    await a.write([Save(record("s")), Save(record("mine"))])
+    await b.take("s")
+    for change in (Delete("s"), Delete("s"), Append("s", events(1, 1, 1))):  # repeated, or late
+        await b.write([change])
+    assert redis.cli("GET", f"{CLUSTER}owner:s") == "2 x b.1"
+    assert 86_000 < int(redis.cli("TTL", f"{CLUSTER}owner:s")) <= 86_400
+    assert await a.moved(["s", "mine"]) == ["s"]
+    await a.write([Save(record("s")), Append("s", events(1, 2, 2)), Save(record("mine"))])
+    redis.cli("SET", f"{CLUSTER}settling", "1")
+    for each in (a, b, c):
+        assert await each.take("s") is None
+    assert redis.cli("KEYS", "*:s") == f"{CLUSTER}owner:s"
+    assert lost == {"a": ["s"], "b": []}
+
+
 async def test_a_released_session_is_for_anyone(redis: RedisServer, node: Node) -> None:
     a, b = node("a.1"), node("b.1")
     lease(redis, "a.1")
