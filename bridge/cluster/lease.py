@@ -179,7 +179,9 @@ class Lease:
             if names_all:
                 self.members.learn(heard.members, is_all=not heard.is_settling)
             self._skipped = 0 if names_all else self._skipped + 1
-            if heard.had_run_out and self._has_begun:
+            # Redis alone may not say so: a beat whose answer is lost is sent again by the client, and then finds the
+            # lease that it has just made.
+            if self._has_begun and (heard.had_run_out or not self.is_held):
                 self._is_sure = False
             self._has_begun = True
             if not self._is_sure:

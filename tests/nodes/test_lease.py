@@ -32,8 +32,9 @@ async def node(request: pytest.FixtureRequest, time: FakeTime) -> AsyncIterator[
     """The lease of a node; all of them see the same clock, which is not that of Redis."""
     made: list[Lease] = []
 
-    def lease(name: str, epoch: int = 1, server: RedisServer | None = None) -> Lease:
-        address = redis_address((server or request.getfixturevalue("redis")).url)
+    def lease(name: str, epoch: int = 1, server: RedisServer | None = None, port: int | None = None) -> Lease:
+        url = f"redis://127.0.0.1:{port}/0" if port else (server or request.getfixturevalue("redis")).url
+        address = redis_address(url)
         birth = Birth(name, epoch)
         made.append(Lease(RedisLink(address, 0.5), "c:", birth, f"http://{name}", clock=time.clock, sleep=time.sleep))
         return made[-1]
@@ -136,6 +137,41 @@ async def test_a_beat_that_arrives_after_it_was_given_up_hides_no_lease_that_had
     assert redis.cli("EXISTS", "c:node:a").strip() == "1"
     await a.renew()
     assert looked == [True]
+
+
+async def test_a_beat_that_is_repeated_since_its_answer_was_lost_hides_no_lease_that_had_run_out(
+    node: Node, time: FakeTime, redis: RedisServer
+) -> None:
+    """The client of Redis does so by itself, and nobody hears of the first."""
+    lost: list[bytes] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there = await asyncio.open_connection("127.0.0.1", redis.port)
+        while asked := await reader.read(65536):
+            there.write(asked)
+            answer = await there_reader.read(65536)
+            if looked is not None and b"SADD" in asked and not lost:
+                lost.append(answer)
+                break
+            writer.write(answer)
+        writer.transport.abort()
+        there.close()
+
+    looked: list[bool] | None = None
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
+        a = node("a", port=server.sockets[0].getsockname()[1])
+        await a.begin()
+        looked = []
+
+        async def on_return() -> None:
+            looked.append(a.is_held)
+
+        a.on_return = on_return
+        time.now += LEASE + 1  # it has slept, and its session was taken
+        redis.cli("DEL", "c:node:a")
+        await a.renew()
+        assert (len(lost), looked, a.is_held) == (1, [False], True)
+        await a._link.close()
 
 
 async def test_a_node_id_is_for_one_node(node: Node, time: FakeTime, redis: RedisServer) -> None:
