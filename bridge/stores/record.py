@@ -28,7 +28,7 @@ class Damaged(Exception):
 
 
 class Unwritable(ValueError):
-    """A record cannot be JSON, in whatever store. The text says why."""
+    """A session that cannot be written, though its store works. The text says why."""
 
 
 class SessionRecord(msgspec.Struct, kw_only=True):
@@ -172,5 +172,6 @@ class SessionStore(Protocol):
     async def write(self, changes: Sequence[Change]) -> None:
         """Make all the changes, or none. Records are read before this first waits, so they may change afterwards.
 
-        Raises :class:`Unwritable`, before anything is written, for a record that cannot be JSON.
+        Raises :class:`Unwritable` for a record that cannot be JSON, before anything is written, and where something
+        else is in the place of a session. Those beside it can be written without it.
         """

@@ -30,7 +30,7 @@ from bridge.stores.record import (
     from_json,
 )
 from bridge.stores.redis_batch import Batch, read_event
-from bridge.stores.redis_link import RedisLink
+from bridge.stores.redis_link import RedisLink, WrongType
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,10 @@ class RedisStore:
         """Return the kept events of a session, oldest first."""
         if await self.load(id) is None:
             return []
-        items = await self._link.ask(lambda client: client.lrange(self._events_prefix + id, 0, -1))
+        try:
+            items = await self._link.ask(lambda client: client.lrange(self._events_prefix + id, 0, -1))
+        except WrongType:  # it is replaced with the next event
+            return []
         return [event for event in map(read_event, items) if event is not None]
 
     async def write(self, changes: Sequence[Change]) -> None:

@@ -31,6 +31,12 @@ HEALTH_CHECK = 15
 CONNECTIONS = 8
 #: Characters of an error of Redis that are passed on.
 SHOWN_ERROR = 300
+#: How Redis says that a key holds something of another type. Older versions have the name of the script before it.
+_WRONG_TYPE = "WRONGTYPE"
+
+
+class WrongType(StoreUnavailable):
+    """A key holds something else than we keep there. Redis works: whoever asks for other keys gets them."""
 
 
 class RedisLink:
@@ -75,7 +81,8 @@ class RedisLink:
         except TimeoutError:
             raise StoreUnavailable(f"{self.address}: no answer within {self._within(TIMEOUT):g} s") from None
         except (RedisError, OSError, ValueError) as error:
-            raise StoreUnavailable(f"{self.address}: {self._why(error)}") from None
+            kind = WrongType if _WRONG_TYPE in str(error) else StoreUnavailable
+            raise kind(f"{self.address}: {self._why(error)}") from None
 
     def _within(self, seconds: float) -> float:
         return min(seconds, self._patience)

@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bridge.config.redis_address import RedisAddress
-from bridge.stores.record import Change, Delete, Event, Save, SessionRecord, StoreUnavailable
+from bridge.stores.record import Change, Delete, Event, Save, SessionRecord, StoreUnavailable, Unwritable
 from bridge.stores.redis import RedisStore, cluster_prefix
 from bridge.stores.redis_batch import NOBODY, Batch, Hold, read_event
+from bridge.stores.redis_link import WrongType
 
 #: Seconds that any call may take: a request waits for a session that is taken over.
 PATIENCE = 0.5
@@ -81,7 +82,10 @@ class OwnedRedisStore(RedisStore):
         yield
 
     async def write(self, changes: Sequence[Change]) -> None:
-        """Make the changes to sessions that are still ours, all at once."""
+        """Make the changes to sessions that are still ours, all at once.
+
+        Raises :class:`Unwritable` where one cannot be made whatever is tried; others can be made without it.
+        """
         if not changes:
             return
         batch = Batch(self._clock(), self._keep, self._keep_bytes, self._node)
@@ -90,7 +94,10 @@ class OwnedRedisStore(RedisStore):
             owner = NOBODY if id in self._released else self._node
             hold = Hold(self._owner_key(id), self._fences.get(id, 1), owner)
             batch.add(change, self._prefix + id, self._events_prefix + id, hold)
-        refused = await self._link.ask(batch.run)
+        try:
+            refused = await self._link.ask(batch.run)
+        except WrongType as error:  # of an owner: all else is written whatever is there
+            raise Unwritable(str(error)) from None
         for id in dict.fromkeys(ids[place] for place in refused):
             if id not in self._released:
                 self._fences.pop(id, None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from bridge.config.redis_address import redis_address
+from bridge.sessions.keeper import Keeper
 from bridge.stores.record import Append, Delete, Save, StoreUnavailable
 from bridge.stores.redis_owned import OwnedRedisStore, Taken
 from tests.faketime import FakeTime
@@ -165,6 +167,26 @@ async def test_owner_and_session_end_together(redis: RedisServer, node: Node) ->
     assert 50 < int(redis.cli("TTL", f"{CLUSTER}owner:s")) <= 60
     await a.write([Delete("t")])
     assert redis.cli("KEYS", "*t") == ""
+
+
+async def test_an_owner_that_is_something_else_holds_up_no_other_session(
+    redis: RedisServer, node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis.cli("LPUSH", f"{CLUSTER}owner:bad", "x")
+    keeper = Keeper(node("a.1"), lambda *_: None, lambda: None)
+    await keeper.start()
+    for name in ("first", "bad", "last"):
+        keeper.save(name, functools.partial(record, name))
+    assert await keeper.written("last")
+    assert not await keeper.written("bad")
+    assert set(redis.cli("KEYS", f"{PREFIX}*").split()) == {f"{PREFIX}first", f"{PREFIX}last"}
+    assert (keeper.owed, keeper.problem) == (0, None)
+    assert caplog.text.count("session bad... cannot be written to the redis store") == 1
+    assert "WRONGTYPE" in caplog.text
+    redis.cli("DEL", f"{CLUSTER}owner:bad")
+    keeper.save("bad", functools.partial(record, "bad"))
+    assert await keeper.written("bad")
+    await keeper.close()
 
 
 async def test_no_session_is_found_by_looking_around(node: Node) -> None:
