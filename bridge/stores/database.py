@@ -20,6 +20,10 @@ from typing import NamedTuple
 from bridge.stores.record import Damaged, Event, from_json
 
 NAME = "sessions.db"
+#: One that takes over what a damaged one still has: until it is whole, and until it is in the place of that.
+RESCUING, _RESCUED = f"{NAME}.rescuing", f"{NAME}.rescued"
+#: What SQLite has beside a file.
+_TAILS = ("-wal", "-shm", "-journal")
 #: Seconds to wait for the lock: a bridge that is restarted may still be on its way down.
 LOCK_WAIT = 1.0
 #: Damaged records that are kept for whoever wants to look at them.
@@ -60,6 +64,8 @@ _EVENTS = (
     "SELECT number, stream, data FROM events JOIN sessions USING (id) "
     "WHERE id = ? AND (expires IS NULL OR expires > ?) ORDER BY place"
 )
+#: Another process has it, or the disk is full.
+_NOT_DAMAGE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
 _FROM_BOTH_ENDS = (
     "SELECT id, record FROM sessions ORDER BY rowid ASC",
     "SELECT id, record FROM sessions ORDER BY rowid DESC",
@@ -92,8 +98,8 @@ class Database:
     Opening raises OSError, sqlite3.Error, or :class:`DamagedFile`; so does everything else.
     """
 
-    def __init__(self, directory: Path, keep: int, keep_bytes: int) -> None:
-        self.path = directory / NAME
+    def __init__(self, directory: Path, keep: int, keep_bytes: int, name: str = NAME) -> None:
+        self.path = directory / name
         self._keep = keep
         self._keep_bytes = keep_bytes
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,6 +144,11 @@ class Database:
         self._check_place()
         with self._transaction():
             self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def work_off(self) -> None:
+        """Bring everything into the file itself; the write-ahead log is empty then."""
+        with _damage():
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def load(self, id: str, now: float) -> bytes | None:
         """Return the record of a session that has not expired."""
@@ -206,30 +217,59 @@ class Database:
                 raise
 
 
-def move_aside(directory: Path) -> Path:
-    """Rename a damaged database, with its log, so that a new one can be made; return its new name."""
-    path = directory / NAME
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    names = (path.with_name(f"{NAME}.damaged-{stamp}{f'-{n}' if n else ''}") for n in range(1000))
-    aside = next(name for name in names if not name.exists())
-    for tail in ("-wal", "-shm", "-journal"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(f"{NAME}{tail}").rename(f"{aside}{tail}")
-    path.rename(aside)
+def discard(path: Path) -> None:
+    """Remove a database, if there is one."""
+    for tail in (*_TAILS, ""):
+        path.with_name(f"{path.name}{tail}").unlink(missing_ok=True)
+
+
+def finish(directory: Path) -> None:
+    """The new database is whole: whatever happens, it will take the place of the damaged one."""
+    (directory / RESCUING).rename(directory / _RESCUED)
+
+
+def is_rescued(directory: Path) -> bool:
+    """Whether a database that is whole is not in its place yet."""
+    return (directory / _RESCUED).exists()
+
+
+def put_in_place(directory: Path) -> Path:
+    """Let it take the place of the damaged one, which is renamed with its log; return the new name of that. It may be
+    done again, when whoever did it was killed on the way.
+    """
+    aside = _move_aside(directory / NAME)
+    (directory / _RESCUED).rename(directory / NAME)
     return aside
 
 
-def rescue(aside: Path) -> list[Kept]:
-    """Return the records that can still be read: from both ends up to the first page that cannot."""
+def _move_aside(path: Path) -> Path:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    names = (path.with_name(f"{NAME}.damaged-{stamp}{f'-{n}' if n else ''}") for n in range(1000))
+    aside = next(name for name in names if not name.exists())
+    for tail in (*_TAILS, ""):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(f"{NAME}{tail}").rename(f"{aside}{tail}")
+    return aside
+
+
+def rescue(damaged: Path) -> list[Kept]:
+    """Return the records that can still be read: from both ends up to the first page that cannot.
+
+    Raises sqlite3.Error where that is not for what is in the file: then nobody knows what could be read.
+    """
     found: dict[str, Kept] = {}
-    with contextlib.closing(sqlite3.connect(aside, isolation_level=None)) as db:
+    with contextlib.closing(sqlite3.connect(damaged, timeout=LOCK_WAIT, isolation_level=None)) as db:
         for ask in _FROM_BOTH_ENDS:
-            with contextlib.suppress(sqlite3.Error):
+            try:
+                db.execute("PRAGMA locking_mode = EXCLUSIVE")  # it needs no file beside it then
                 for id, data in db.execute(ask):
                     with contextlib.suppress(Damaged):
                         record = from_json(_bytes(data))
                         if record.id == id:
                             found[id] = Kept(id, data, record.expires())
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_DAMAGE:
+                    raise
     return list(found.values())
 
 

@@ -1,7 +1,8 @@
 """Sessions in a file under ``.sessions/``: one SQLite database, used by one thread of its own.
 
 What is damaged is never fatal: a record that cannot be read is moved to a table beside the others, a file that SQLite
-cannot read is renamed, and a new one takes over every record that can still be found in it.
+cannot read is renamed, and a new one takes over every record that can still be found in it. The damaged one stays where
+it is until that is done, so that whoever is killed meanwhile, or finds the disk full, does it again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,19 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from bridge.observe.ids import shorten
-from bridge.stores.database import NAME, Appended, DamagedFile, Database, Kept, move_aside, rescue
+from bridge.stores.database import (
+    NAME,
+    RESCUING,
+    Appended,
+    DamagedFile,
+    Database,
+    Kept,
+    discard,
+    finish,
+    is_rescued,
+    put_in_place,
+    rescue,
+)
 from bridge.stores.record import (
     KEEP_BYTES,
     KEEP_EVENTS,
@@ -141,6 +154,12 @@ class FileStore:
         return self._database
 
     def _open(self) -> Database:
+        if is_rescued(self._directory):
+            put_in_place(self._directory)
+            log.warning("%s was damaged: a new one has taken over what could be read", self._directory / NAME)
+            self._damage = None
+        if not (self._directory / NAME).exists():
+            self._damage = None
         if self._damage is None:
             try:
                 database = Database(self._directory, self._keep, self._keep_bytes)
@@ -152,16 +171,22 @@ class FileStore:
                 return database
             except DamagedFile as error:
                 self._damage = str(error)
-        aside = move_aside(self._directory)
-        database = Database(self._directory, self._keep, self._keep_bytes)
-        rescued = rescue(aside)
-        database.write(rescued, self._clock())
-        log.warning(
-            *("%s was damaged (%s): it is now %s, and the new one took over %d session(s)", database.path),
-            *(self._damage, aside.name, len(rescued)),
-        )
+        return self._rescue(self._damage)
+
+    def _rescue(self, damage: str) -> Database:
+        rescued = rescue(self._directory / NAME)
+        discard(self._directory / RESCUING)
+        with contextlib.closing(Database(self._directory, self._keep, self._keep_bytes, RESCUING)) as new:
+            new.write(rescued, self._clock())
+            new.work_off()
+        finish(self._directory)
+        aside = put_in_place(self._directory)
         self._damage = None
-        return database
+        log.warning(
+            "%s was damaged (%s): it is now %s, and the new one took over %d session(s)",
+            *(self._directory / NAME, damage, aside.name, len(rescued)),
+        )
+        return Database(self._directory, self._keep, self._keep_bytes)
 
     async def _call(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         if self._worker is None:

@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import shutil
+import signal
 import sqlite3
 import stat
 import sys
@@ -77,6 +78,23 @@ def remove(directory: Path, *, instead: bool = False) -> None:
     if instead:
         (directory / "new").touch()
         (directory / "new").rename(directory / NAME)
+
+
+def damage_a_page(directory: Path) -> None:
+    path = directory / NAME
+    size = path.stat().st_size
+    with path.open("r+b") as raw:
+        raw.seek(size // 2 // 4096 * 4096)
+        raw.write(b"\xff" * 4096)
+
+
+async def readable(store: FileStore) -> int:
+    """How many sessions it has, once damage has been seen."""
+    with contextlib.suppress(StoreUnavailable):
+        await store.open()
+        await scanned(store)
+    await store.open()
+    return len(await scanned(store))
 
 
 async def refusal(store: FileStore) -> str:
@@ -285,11 +303,7 @@ async def test_a_database_with_a_damaged_page_gives_up_what_can_still_be_read(
 ) -> None:
     await file.write([Save(record(f"{number:04}", metadata={"x": "y" * 500})) for number in range(500)])
     await file.close()
-    path = directory / NAME
-    size = path.stat().st_size
-    with path.open("r+b") as raw:
-        raw.seek(size // 2 // 4096 * 4096)
-        raw.write(b"\xff" * 4096)
+    damage_a_page(directory)
     with contextlib.suppress(StoreUnavailable):  # it may be seen at once, or when the page is read
         await file.open()
         assert len(await scanned(file)) < 500
@@ -302,6 +316,88 @@ async def test_a_database_with_a_damaged_page_gives_up_what_can_still_be_read(
     assert f"the new one took over {len(found)} session(s)" in line
     await file.write([Save(record("new"))])
     assert "new" in await scanned(file)
+
+
+#: Reads a directory as the next bridge does, and is killed when it does something for the nth time that others can see.
+RESCUER = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from bridge.stores.file import FileStore
+from tests.stores.test_file import readable
+
+left = int(sys.argv[2])
+
+def hear(event, _):
+    global left
+    if event in ("os.rename", "os.remove", "sqlite3.connect"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    store = FileStore(Path(sys.argv[1]))
+    sys.addaudithook(hear)
+    await readable(store)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_bridge_that_is_killed_while_it_gives_up_a_damaged_file_loses_none_of_it(
+    directory: Path, file: FileStore, tmp_path: Path
+) -> None:
+    await file.write([Save(record(f"{number:04}", metadata={"x": "y" * 500})) for number in range(100)])
+    await file.close()
+    damage_a_page(directory)
+    killed, found = 0, set()
+    while True:
+        copy = tmp_path / f"copy{killed}"
+        shutil.copytree(directory, copy)
+        rescuer = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", RESCUER, str(copy), str(killed + 1)), cwd=ROOT
+        )
+        ended = await rescuer.wait()
+        after = FileStore(copy)
+        found.add(await readable(after))
+        await after.close()
+        assert [name for name in names(copy) if ".damaged-" not in name] == [NAME]
+        if ended == 0:
+            break
+        assert ended == -signal.SIGKILL
+        killed += 1
+    assert killed > 8
+    assert len(found) == 1
+    assert found.pop() > 80
+
+
+async def test_a_disk_that_is_full_when_a_file_is_damaged_costs_nothing_of_it(directory: Path, file: FileStore) -> None:
+    await file.write([Save(record(f"{number:04}", metadata={"x": "y" * 500})) for number in range(500)])
+    await file.close()
+    damage_a_page(directory)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match=r"disk I/O error|database or disk is full"):
+                await readable(file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert await readable(file) > 400
+
+
+async def test_a_damaged_file_that_another_process_has_is_left_to_it(directory: Path, file: FileStore) -> None:
+    await file.write([Save(record(f"{number:04}", metadata={"x": "y" * 500})) for number in range(500)])
+    await file.close()
+    damage_a_page(directory)
+    await file.open()
+    with pytest.raises(StoreUnavailable, match="is damaged"):
+        await scanned(file)
+    with contextlib.closing(sqlite3.connect(directory / NAME, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("SELECT * FROM sessions LIMIT 1").fetchone()
+        assert "another process uses it" in await refusal(file)
+        assert NAME in names(directory)
+    assert await readable(file) > 400
 
 
 async def test_damage_while_it_is_in_use_is_unavailable_until_it_is_opened_again(
