@@ -42,3 +42,4 @@ async def end_the_hung(
             elif now - seen[index][1] >= HUNG:
                 log.error("worker %s gives no sign of life for %g s and is killed", name_of(index), HUNG)
                 process.kill()
+                del seen[index]  # killed once: it may take its time to end

@@ -52,7 +52,7 @@ async def processes(board: Board) -> AsyncIterator[dict[int, asyncio.subprocess.
 
 
 async def test_only_a_worker_that_says_nothing_for_long_is_killed(
-    board: Board, processes: dict[int, asyncio.subprocess.Process]
+    board: Board, processes: dict[int, asyncio.subprocess.Process], caplog: pytest.LogCaptureFixture
 ) -> None:
     time = FakeTime()
     watching = asyncio.create_task(end_the_hung(board, processes, time.clock, time.sleep))
@@ -71,8 +71,11 @@ async def test_only_a_worker_that_says_nothing_for_long_is_killed(
             await look(*((2,) if stopped is signal.SIGSTOP else (1, 2)))
     assert processes[1].returncode is None
     processes[1].send_signal(signal.SIGSTOP)
-    for _ in range(round(HUNG / LOOK) + 1):
+    for _ in range(round(HUNG / LOOK) + 5):
         await look(2)
+    assert [record.getMessage() for record in caplog.records if "killed" in record.message] == [
+        "worker w1 gives no sign of life for 60 s and is killed"
+    ]
     async with asyncio.timeout(10):
         assert await processes[1].wait() == -signal.SIGKILL
     assert processes[2].returncode is None
