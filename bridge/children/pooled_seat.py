@@ -9,7 +9,7 @@ from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_
 from bridge.children.exchange import Exchange
 from bridge.children.policy import Need, Sharing
 from bridge.children.pool import ChildPool
-from bridge.children.seat import Listener
+from bridge.children.seat import EmptySeat, Listener
 from bridge.children.waiting import while_wanted
 from bridge.protocol.capabilities import without
 from bridge.protocol.messages import Response
@@ -26,43 +26,26 @@ def told(greeting: bytes, need: Need) -> bytes:
     return greeting if need is Need.BRIDGE else without(greeting, "logging")
 
 
-class PooledSeat:
-    """A child for the length of each request, which must leave it clean for the next one."""
+class PooledSeat(EmptySeat):
+    """A child for the length of each request, which must leave it clean for the next one.
+
+    ``greeting`` is the InitializeResult, as far as it holds for a child per request.
+    """
 
     def __init__(self, pool: ChildPool, sharing: Sharing, greeting: bytes, asker: str = "") -> None:
         self._pool = pool
         self._asker = asker
         self._sharing = sharing
-        self._greeting = greeting
+        self.greeting = greeting
         self._listener: Listener = _nothing
         self._watch = pool.watch(sharing)
         self._watch.join(self)
         self.on_closed: Callable[[], None] = _nothing
 
     @property
-    def greeting(self) -> bytes:
-        """InitializeResult, as far as it holds for a child per request."""
-        return self._greeting
-
-    @property
-    def pid(self) -> int | None:
-        """It has no process of its own."""
-        return None
-
-    @property
-    def frees(self) -> bool:
-        """It holds none."""
-        return False
-
-    @property
     def obituary(self) -> str:
         """No child can end for it."""
         return "its child ended"
-
-    @property
-    def closed(self) -> bool:
-        """It depends on no child."""
-        return False
 
     def listen(self, listener: Listener) -> None:
         """Hear that a list of any such child has changed, and updates of what was subscribed to over this seat."""

@@ -81,3 +81,22 @@ class Seat(Protocol):
     async def gone(self) -> None:
         """Wait for the end of the child, if the release has made one."""
         ...
+
+
+class EmptySeat:
+    """What is so of each seat that holds no child."""
+
+    @property
+    def pid(self) -> int | None:
+        """It has no process."""
+        return None
+
+    @property
+    def frees(self) -> bool:
+        """It holds none."""
+        return False
+
+    @property
+    def closed(self) -> bool:
+        """It depends on none."""
+        return False

@@ -173,8 +173,8 @@ class UpSeat:
 
     def _set_level(self, exchange: Exchange) -> None:
         """From now on its level goes with each request, so a wrong one would spoil them all."""
-        level = jsontext.string(jsontext.member(exchange.request.params, "level"))
-        if level in translate.LEVELS:
+        level = translate.level_in(exchange.request.params)
+        if level is not None:
             self._level = level
             accept(exchange)
         else:

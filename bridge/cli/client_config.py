@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.cli.errors import CommandError, NotRunning, UsageError
-from bridge.cli.options import add_configuration, configuration_of, settings_of, unusable
+from bridge.cli.options import add_configuration, servers_of, settings_of, unusable
 from bridge.config.errors import NoServersFile
+from bridge.config.settings import Environ, Settings
 
 PLACEHOLDER = "YOUR_TOKEN"
 #: What the endpoint of all servers is called in a client.
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _targets(options: argparse.Namespace) -> list[Target]:
     settings, environ = settings_of(options)
-    names = _names(options)
+    names = _names(options, settings, environ)
     token = None
     if settings.needs_token:
         token = (environ.get(VARIABLE) or settings.access_token) if options.show_token else PLACEHOLDER
@@ -87,10 +88,10 @@ def _targets(options: argparse.Namespace) -> list[Target]:
     return [Target(name, f"{url}/{name}", token) for name in names]
 
 
-def _names(options: argparse.Namespace) -> list[str]:
+def _names(options: argparse.Namespace, settings: Settings, environ: Environ) -> list[str]:
     """The servers that were asked for, else all that there are."""
     try:
-        _, servers = configuration_of(options)
+        servers = servers_of(options, settings, environ)
     except NoServersFile as missing:
         return _running(options, missing)
     for name in options.servers:

@@ -22,7 +22,7 @@ from bridge.children.pinbook import read_rows
 from bridge.cli.client import Client
 from bridge.cli.errors import EXIT_ERROR, CommandError, Misnamed, UsageError
 from bridge.cli.findings import Finding, show
-from bridge.cli.options import add_configuration, configuration_of, count_of, settings_of, unusable
+from bridge.cli.options import add_configuration, count_of, servers_of, settings_of, unusable
 from bridge.config.advice import advice
 from bridge.config.errors import ConfigError, NoServersFile
 from bridge.config.server import ServerConfig
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Try, tell, and return 1 when something is broken. Raises what :func:`configuration_of` raises."""
+    """Try, tell, and return 1 when something is broken. Raises what :func:`servers_of` raises."""
     settings, servers, missing = _configuration(options)
     wanted = {server.id: server for server in servers.entries.values() if not server.disabled}
     broken = {problem.server for problem in servers.problems if problem.fatal}
@@ -85,10 +85,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _configuration(options: argparse.Namespace) -> tuple[Settings, Servers, list[Finding]]:
     """The settings and the servers, and what to say where there is no file of servers: all else can be tried."""
+    settings, environ = settings_of(options)
     try:
-        return *configuration_of(options), []
+        return settings, servers_of(options, settings, environ), []
     except NoServersFile as missing:
-        settings, _ = settings_of(options)
         if options.servers:
             raise
         fix = "make it: mcp-bridge add; to try one command: mcp-bridge doctor -- COMMAND"

@@ -88,6 +88,11 @@ def env_file_of(options: argparse.Namespace) -> Path:
 def configuration_of(options: argparse.Namespace) -> tuple[Settings, Servers]:
     """Return the settings and the servers. Raises :class:`ConfigError`."""
     settings, environ = settings_of(options)
+    return settings, servers_of(options, settings, environ)
+
+
+def servers_of(options: argparse.Namespace, settings: Settings, environ: Environ) -> Servers:
+    """Return the servers, where the settings are known. Raises :class:`ConfigError`."""
     if options.command:
         if options.config is not None:
             raise ConfigError("--config and a command after -- exclude each other")
@@ -96,7 +101,7 @@ def configuration_of(options: argparse.Namespace) -> tuple[Settings, Servers]:
         servers = parse_servers(settings.servers_inline, "MCP_SERVERS", environ)
     else:
         servers = load_servers(settings.servers_file, environ)
-    return settings, _with_misspelt_settings(servers, environ)
+    return _with_misspelt_settings(servers, environ)
 
 
 def count_of(servers: Servers) -> str:

@@ -62,7 +62,7 @@ class ChildProcess:
         self._stdin = Stdin(loop, self._stdin_ended)
         self._stdout = Stdout(loop, limit, on_up, on_line, self._pipe_ended)
         self._stderr = Stderr(loop, on_stderr, self._pipe_ended)
-        #: Send one line. Raises :class:`bridge.process.stdin.Stalled` when the child has not read for too long.
+        #: Send one line. Raises :class:`bridge.protocol.transport.Stalled` when the child has not read for too long.
         self.write = self._stdin.write
         self._readers: list[asyncio.ReadTransport] = []
         self._pipes: list[Pipe] = []

@@ -134,6 +134,12 @@ def question_of(line: bytes) -> bytes:
     return jsontext.encode({name: members[name] for name in ("method", "params") if name in members})
 
 
+def level_in(params: bytes) -> str | None:
+    """Return what ``logging/setLevel`` asks for, None where there is no such level."""
+    level = jsontext.string(jsontext.member(params, "level"))
+    return level if level in LEVELS else None
+
+
 def is_heard(notification: bytes, wanted: str | None) -> bool:
     """Whether a log message is of a level that a request asked for by ``logLevel``."""
     if wanted not in LEVELS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from bridge.children.audience import uri_of
 from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept
@@ -23,7 +23,7 @@ from bridge.protocol.merged import LISTINGS, NO_CURSOR, NO_RESOURCE, Index, List
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.mux import CANCELLED, PROGRESS, Undirected
 from bridge.protocol.subscriptions import LIST_CHANGED, UPDATED
-from bridge.protocol.translate import LEVELS, WRONG_LEVEL
+from bridge.protocol.translate import WRONG_LEVEL, level_in
 from bridge.protocol.versions import LATEST_HANDSHAKE, is_handshake
 from bridge.sessions.gathering import Gathering
 from bridge.sessions.listing import Refused, pages
@@ -35,8 +35,6 @@ from bridge.sessions.timing import Timing
 from bridge.version import __version__
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Seen(Request, frozen=True, kw_only=True):
@@ -138,16 +136,14 @@ class AggregateSeat:
         ``permits`` says it of a server: by its own token, and not by that of another request of this session.
         """
         view = View(self.view.chosen, permits)
-        seen = Seen(request.id, request.method, request.params, view=view)
         subject = merged.subject(request)
-        if subject is None:
-            return seen
-        listing, public = subject
-        origin = await self._roster.find(self._index, listing, public, view, lambda each: self._read(each, view))
-        if origin is None:
-            return seen
-        inner = merged.about(request, listing, origin[1])
-        return Routed(inner.id, inner.method, inner.params, server=origin[0], public=public)
+        if subject is not None:
+            listing, public = subject
+            origin = await self._roster.find(self._index, listing, public, view, lambda each: self._read(each, view))
+            if origin is not None:
+                inner = merged.about(request, listing, origin[1])
+                return Routed(inner.id, inner.method, inner.params, server=origin[0], public=public)
+        return Seen(request.id, request.method, request.params, view=view)
 
     async def send(self, exchange: Exchange, silence: float | None) -> None:
         """Send a request to its server, or answer it for all of them. Raises what :meth:`Member.send` raises."""
@@ -271,8 +267,8 @@ class AggregateSeat:
         return jsontext.encode(result)
 
     async def _set_level(self, exchange: Exchange) -> None:
-        level = jsontext.string(jsontext.member(exchange.request.params, "level"))
-        if level not in LEVELS:
+        level = level_in(exchange.request.params)
+        if level is None:
             _refuse(exchange, {"code": INVALID_PARAMS, "message": WRONG_LEVEL})
             return
         self._level = level

@@ -28,7 +28,9 @@ class Gathering:
         self, work: Mapping[str, Coroutine[Any, Any, T | None]], on_late: Callable[[], object]
     ) -> dict[str, T]:
         """Do what :meth:`all` does; who keeps it waiting is late from now on, until there is an outcome."""
-        return await self._gather(work, on_late, inf, self._roster.late)
+        tasks = await self._waited(work, inf)
+        self._roster.late.update(server for server, task in tasks.items() if not task.done())
+        return _in_time(tasks, on_late)
 
     async def all(
         self, work: Mapping[str, Coroutine[Any, Any, T | None]], on_late: Callable[[], object], at_most: float = inf
@@ -36,28 +38,20 @@ class Gathering:
         """Do this at all these servers at once; return what comes of it in time, which is ``at_most`` so many seconds,
         in the same order. Where it fails, that is nothing. ``on_late`` is called for each outcome after that.
         """
-        return await self._gather(work, on_late, at_most, set())
+        return _in_time(await self._waited(work, at_most), on_late)
 
-    async def _gather(
-        self,
-        work: Mapping[str, Coroutine[Any, Any, T | None]],
-        on_late: Callable[[], object],
-        at_most: float,
-        late: set[str],
-    ) -> dict[str, T]:
+    async def _waited(
+        self, work: Mapping[str, Coroutine[Any, Any, T | None]], at_most: float
+    ) -> dict[str, asyncio.Task[T | None]]:
+        """Begin all of it, and return it when it has ended or has had its time."""
         tasks = {server: self._begun(server, each) for server, each in work.items()}
-        patience = min(self._roster.patience, at_most)
+        late, patience = self._roster.late, min(self._roster.patience, at_most)
         groups = (
-            ([task for server, task in tasks.items() if server in self._roster.late], min(patience, LATE_PATIENCE)),
-            ([task for server, task in tasks.items() if server not in self._roster.late], patience),
+            ([task for server, task in tasks.items() if server in late], min(patience, LATE_PATIENCE)),
+            ([task for server, task in tasks.items() if server not in late], patience),
         )
         await asyncio.gather(*(asyncio.wait(group, timeout=seconds) for group, seconds in groups if group))
-        for server, task in tasks.items():
-            if not task.done():
-                late.add(server)
-                task.add_done_callback(lambda task: on_late() if _outcome(task) is not None else None)
-        found = {server: _outcome(task) for server, task in tasks.items() if task.done()}
-        return {server: outcome for server, outcome in found.items() if outcome is not None}
+        return tasks
 
     def _begun(self, server: str, work: Coroutine[Any, Any, T | None]) -> asyncio.Task[T | None]:
         def done(task: asyncio.Task[T | None]) -> None:
@@ -80,6 +74,14 @@ class Gathering:
         tasks = list(self._tasks)
         self.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _in_time(tasks: Mapping[str, asyncio.Task[T | None]], on_late: Callable[[], object]) -> dict[str, T]:
+    for task in tasks.values():
+        if not task.done():
+            task.add_done_callback(lambda late: on_late() if _outcome(late) is not None else None)
+    found = {server: _outcome(task) for server, task in tasks.items() if task.done()}
+    return {server: outcome for server, outcome in found.items() if outcome is not None}
 
 
 def _outcome(task: asyncio.Task[T]) -> T | None:

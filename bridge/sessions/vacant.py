@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from bridge.children.exchange import Exchange
-from bridge.children.seat import Listener, Seat
+from bridge.children.seat import EmptySeat, Listener, Seat
 from bridge.children.waiting import while_wanted
 from bridge.protocol.messages import Response
 
 
-class Vacant:
+class Vacant(EmptySeat):
     """``wake`` returns the seat at a child that has heard the recorded handshake; it may be awaited by many."""
 
     def __init__(self, wake: Callable[[], Awaitable[Seat]], greeting: bytes = b"") -> None:
@@ -24,24 +24,9 @@ class Vacant:
         self.coming: Seat | None = None
 
     @property
-    def pid(self) -> int | None:
-        """There is no process."""
-        return None
-
-    @property
-    def frees(self) -> bool:
-        """It holds none."""
-        return False
-
-    @property
     def obituary(self) -> str:
         """No child can end for it."""
         return "it had no child"
-
-    @property
-    def closed(self) -> bool:
-        """It depends on no child."""
-        return False
 
     def listen(self, listener: Listener) -> None:
         """Nobody says anything; the child that comes is listened to by then."""

@@ -27,11 +27,6 @@ BATCH, BATCH_BYTES = 500, 2 * 1024 * 1024
 Make = Callable[[], SessionRecord]
 
 
-def _nothing() -> SessionRecord:
-    """Stands for what is not owed."""
-    raise AssertionError
-
-
 class Writing:
     """All that is owed when it is made.
 
@@ -134,19 +129,19 @@ class Writing:
 
     def _give_up(self, session_id: str, error: Exception) -> None:
         """Owe no more of a session what cannot be written; its next change is tried again."""
-        self.events.pop(session_id, None)
-        if session_id in self._records and self._owed.get(session_id, _nothing) is self._records[session_id]:
-            del self._owed[session_id]
-        self._note(session_id, error)
+        self._end(session_id, error)
 
     def _settle(self, session_id: str) -> None:
         """A session has been written; it is owed again if it has changed meanwhile."""
-        self.events.pop(session_id, None)
-        self._note(session_id, None)
-        if session_id not in self._records:
-            return
-        make = self._records[session_id]
-        if self._owed.get(session_id, _nothing) is make:
-            del self._owed[session_id]
+        self._end(session_id, None)
+        make = self._records.get(session_id)
         if make is not None and self._owed.get(session_id, make) is not None:
             self._stored.add(session_id)
+
+    def _end(self, session_id: str, error: Exception | None) -> None:
+        """Nothing more is to be tried, except for what has changed since."""
+        self.events.pop(session_id, None)
+        is_owed = session_id in self._owed and session_id in self._records
+        if is_owed and self._owed[session_id] is self._records[session_id]:
+            del self._owed[session_id]
+        self._note(session_id, error)

@@ -33,7 +33,7 @@ from bridge.web.reply import json_answer
 PATIENCE = 10.0
 #: HTTP statuses of what servers refuse, by JSON-RPC code; of everything else 502.
 _STATUSES = {INVALID_PARAMS: Fault.WRONG_ARGUMENTS.status, METHOD_NOT_FOUND: Fault.UNKNOWN_TOOL.status}
-_anything = msgspec.json.Decoder()
+_parsed = functools.partial(jsontext.parsed, msgspec.json.Decoder())
 
 
 class ToolsFace:
@@ -131,7 +131,7 @@ class ToolsFace:
 def _arguments(body: bytes) -> object:
     if not body.strip():
         return {}
-    arguments = jsontext.with_room(functools.partial(jsontext.parsed, _anything), body)
+    arguments = jsontext.with_room(_parsed, body)
     if not isinstance(arguments, dict):
         raise _wrong("the body must be the object of the arguments", "")
     return arguments
