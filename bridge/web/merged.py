@@ -89,9 +89,12 @@ class Merged:
         return _refused(found) or json_answer(merge({each.node: jsontext.decode(each.body) for each in found}))
 
     async def _health(self, request: web.BaseRequest) -> web.StreamResponse:
+        asked = absent(self._node.members, ())
         told = await self._told(request)
         found = {each.node: jsontext.decode(each.body) for each in told}
-        return _refused(told) or json_answer(rows.health(found, absent(self._node.members, found)))
+        # Who came while we asked was not asked, who left meanwhile is not missed.
+        missing = [node for node in absent(self._node.members, found) if node in asked]
+        return _refused(told) or json_answer(rows.health(found, missing))
 
     async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
         found = await self._told(request)

@@ -54,12 +54,13 @@ class Served:
     async def line_with(self, words: str) -> str:
         """The next log line that contains these words."""
         assert self.process.stderr is not None
-        while True:
-            line = (await self.process.stderr.readline()).decode()
-            assert line, f"the bridge ended without {words!r}:\n{''.join(self.lines)}"
-            self.lines.append(line)
-            if words in line:
-                return line
+        async with in_time():
+            while True:
+                line = (await self.process.stderr.readline()).decode()
+                assert line, f"the bridge ended without {words!r}:\n{''.join(self.lines)}"
+                self.lines.append(line)
+                if words in line:
+                    return line
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)

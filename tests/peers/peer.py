@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 ANSWERED_LATER = object()
 CAPABILITIES: dict[str, object] = {"tools": {}}
@@ -56,6 +57,11 @@ def call(id_: object, name: str, arguments: dict[str, object], meta: dict[str, o
             return {"count": calls}
         case "pid":
             return {"pid": os.getpid()}
+        case "work":  # for so many seconds of the processor
+            until = time.process_time() + float(str(arguments["seconds"]))
+            while time.process_time() < until:
+                pass
+            return {}
         case "seen":
             return {"subscriptions": subscriptions, "levels": levels}
         case "updated":
