@@ -364,7 +364,7 @@ class ChildConnection:
             log.info("server %s is still starting%s", self.server, f": {last}" if last else "")
             self._watch(seconds).start(exchange)
             return
-        waited = seconds * max(1, round((now - exchange.began) / seconds))
+        waited = seconds * max(1, (now - exchange.began) // seconds)
         why = f"it did not answer {exchange.request.method} within {waited:g} s (startTimeout){self.babble}"
         last = self.transport.last_words[-SHOWN:]
         self._mux.close(exchange.number)  # initialize MUST NOT be cancelled (specification, cancellation)
