@@ -146,7 +146,8 @@ class Seating:
         if session.closed:
             seat.release()
             raise Rejection(Fault.UNKNOWN_SESSION, "session ended")
-        session.version = jsontext.string(jsontext.member(result, "protocolVersion")) or ""
+        if not session.version:  # else it is what its client was told, whatever this child says
+            session.version = jsontext.string(jsontext.member(result, "protocolVersion")) or ""
         self._pool.opened(entry)
         self.sit(entry, seat)
         session.on_recorded()

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.protocol.states import SessionState
 from bridge.sessions.room import SessionEntry
-from tests.conftest import Running, Session, StartBridge, in_time, peer, sse, tool
+from tests.conftest import PEERS, Running, Session, StartBridge, in_time, peer, sse, tool
 from tests.modern_client import ModernClient
 
 Way = Callable[[Running], Awaitable[None]]
@@ -55,6 +55,23 @@ async def test_an_idle_session_loses_its_process_and_gets_another(bridge: Runnin
     assert (await session.call("count"))["result"]["count"] == 1
     assert (await session.call("seen"))["result"]["levels"] == ["warning"]
     assert entry_of(bridge, session).state is SessionState.IDLE
+
+
+@pytest.mark.parametrize("kind", ["own", "modern", "shared"])
+async def test_a_session_keeps_the_version_that_its_client_was_told(start_bridge: StartBridge, kind: str) -> None:
+    entry = peer(persistent=True, sharing="shared" if kind == "shared" else "session")
+    if kind == "modern":
+        entry["args"] = [*entry["args"][:-1], str(PEERS / "modern_peer.py")]
+    bridge = await start_bridge({"peer": entry})
+    session = await bridge.session(protocolVersion="2025-03-26")
+    bridge.service.core.sessions.seating.park(entry_of(bridge, session), "memory is short")
+    async with session.post([tool("echo", id_, a=id_) for id_ in (1, 2)]) as response:  # which that version alone has
+        assert response.status == 200, await response.text()
+        assert sorted(answer["id"] for answer in await response.json()) == [1, 2]
+    async with session.post([tool("echo", 3, a=3)]) as response:
+        assert response.status == 200, await response.text()
+    assert entry_of(bridge, session).session.version == "2025-03-26"
+    assert not entry_of(bridge, session).session.primes  # with an event that older clients cannot read
 
 
 async def test_a_call_in_flight_keeps_the_process(bridge: Running) -> None:
