@@ -84,6 +84,7 @@ class AggregateSeat:
         self._greets = greets
         self._said: bytes | None = None  # params of the client's initialize
         self._level: str | None = None
+        self._recordings: dict[str, Recording] = {}  # by server, whichever of its configurations a member is of
         self._members: dict[str, Member] = {}
         self._retired: list[Member] = []
         self._asked: dict[int, _Question] = {}
@@ -239,7 +240,7 @@ class AggregateSeat:
     def _member(self, server: str) -> Member:
         member = self._members.get(server)
         if member is None:
-            recording = Recording(self._said, self._level)
+            recording = self._recordings.setdefault(server, Recording(self._said, self._level))
 
             def take(coming: Callable[[Seat], None]) -> Awaitable[tuple[Seat, bytes]]:
                 return self._seating.introduced(server, self._owner, self._variables(server), recording, coming)
@@ -272,8 +273,9 @@ class AggregateSeat:
             _refuse(exchange, {"code": INVALID_PARAMS, "message": WRONG_LEVEL})
             return
         self._level = level
+        for recording in self._recordings.values():
+            recording.level = level
         for member in self._members.values():
-            member.recording.level = level
             if member.is_ready and member.has("logging"):
                 await member.send(Exchange(Request(b"0", SET_LEVEL, exchange.request.params)), None)
         accept(exchange)

@@ -60,7 +60,7 @@ class Recording:
                     seat.introduce(self.initialize)
                 if self.level is not None:
                     await self._ask(seat, SET_LEVEL, level=self.level)
-                for uri in self.subscriptions:
+                for uri in [*self.subscriptions]:  # the child before this one may still grant or end one
                     await self._ask(seat, SUBSCRIBE, uri=uri)
         except TimeoutError:
             raise StartFailed(server, f"it did not take the recorded handshake within {seconds:g} s") from None

@@ -372,6 +372,26 @@ async def test_changes_are_announced(start_bridge: StartBridge) -> None:
     assert "Unknown tool" in (await session.call("b__heard"))["error"]["message"]
 
 
+async def test_a_subscription_holds_at_a_server_that_has_changed_or_was_away(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge(FULL)
+    session = await everything(bridge)
+    await session.ask("resources/subscribe", uri="bridge://b/x://1")
+    other = {**FULL["b"], "env": {"ANY": "thing"}}
+    for servers in ({**FULL, "b": other}, {"a": FULL["a"]}, FULL):
+        bridge.service.reload(read(**servers))
+        if "b" in servers:
+            assert ["resources/subscribe", {"uri": "x://1"}] in (await said(session, "b__heard"))["heard"]
+    async with session.get() as stream:
+        await session.call("b__updates", uri="x://1")
+        async for event in events(stream):
+            if event["method"] == "notifications/resources/updated":
+                assert event["params"]["uri"] == "bridge://b/x://1"
+                break
+    await session.ask("resources/unsubscribe", uri="bridge://b/x://1")
+    bridge.service.reload(read(**{**FULL, "b": other}))
+    assert [method for method, _ in (await said(session, "b__heard"))["heard"]] == ["notifications/initialized"]
+
+
 async def test_a_call_at_a_server_that_is_taken_out_goes_on(start_bridge: StartBridge) -> None:
     bridge = await start_bridge(FULL)
     session = await everything(bridge)
