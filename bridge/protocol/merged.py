@@ -112,11 +112,12 @@ class Index:
             return prefixes.split(public) or self.origin(listing, public)
         return self.origin(listing, public) or self.origin(TEMPLATES, public) or split_uri(public)
 
+    def fitting(self, uri: str) -> Origin | None:
+        """Return who may have a resource that nobody lists, because a template fits."""
+        return next(((server, uri) for literals, server in self._templates if _fits(literals, uri)), None)
+
     def likely(self, uri: str) -> Origin | None:
-        """Return who may have a resource that nobody lists: a template fits, or others of its scheme are there."""
-        for literals, server in self._templates:
-            if _fits(literals, uri):
-                return server, uri
+        """Return who may have a resource for which there is no template either, because it has others of its scheme."""
         scheme = uri.partition(":")[0] + ":"
         for listing in (RESOURCES, TEMPLATES):
             for server, known in self._origins[listing].values():

@@ -87,8 +87,12 @@ class AggregateCalls:
         uris: dict[str, dict[str, str]] = {}  # by server: what it calls them, and what the client does
         wanted = jsontext.member(jsontext.member(asked.request.params, "notifications"), "resourceSubscriptions")
 
+        found: set[Listing] = set()
+
         async def read(listing: Listing) -> None:
-            await self._read(listing, view, asked, headers, principal)
+            if listing not in found:  # once for all of them
+                found.add(listing)
+                await self._read(listing, view, asked, headers, principal)
 
         for uri in filter(None, map(jsontext.string, map(bytes, jsontext.items(wanted)))):
             origin = await self.roster.find(index, RESOURCES, uri, view, read)

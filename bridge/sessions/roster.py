@@ -57,10 +57,18 @@ class Roster:
         origin = index.told(listing, public, prefixes)
         if origin is not None and origin[0] in servers:
             return origin
-        for each in (RESOURCES, TEMPLATES) if listing is RESOURCES else (listing,):
-            if each in index.stale:
+        lists = (RESOURCES, TEMPLATES) if listing is RESOURCES else (listing,)
+        stale = [each for each in lists if each in index.stale]
+        # What nobody is known to have is looked for in all lists: not every server tells whom it concerns what has
+        # changed, and one may have failed when it was asked.
+        for due in (stale, [each for each in lists if each not in stale]):
+            for each in due:
                 await read(each)
-        origin = index.told(listing, public, prefixes)
-        if origin is None and listing is RESOURCES:
-            origin = index.likely(public)
+            origin = index.told(listing, public, prefixes)
+            if origin is None and listing is RESOURCES:
+                origin = index.fitting(public)
+            if origin is not None:
+                break
+        else:
+            origin = index.likely(public) if listing is RESOURCES else None
         return origin if origin is not None and origin[0] in servers else None

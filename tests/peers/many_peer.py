@@ -56,6 +56,8 @@ def request(id_: Any, method: str, params: dict[str, Any]) -> None:
         if name == "changes":
             HAS["tools"].append(f"new{len(HAS['tools'])}")
             send({"method": "notifications/tools/list_changed"})
+        if name == "adds":  # and says nothing of it
+            HAS[params["arguments"]["to"]].append(params["arguments"]["what"])
         if name == "updates":
             send({"method": "notifications/resources/updated", "params": params["arguments"]})
         if name == "heard":

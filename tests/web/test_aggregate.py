@@ -132,6 +132,8 @@ FULL = {
     "b": many("b", tools=["asks", "updates", "heard"], prompts=["p"], resources=["x://1"], templates=["y://{+path}"]),
     "c": many("c", tools=["x"]),
 }
+#: One of these has resources of the other's scheme only after a while.
+GAINING = {"a": many("a", resources=["x://1"]), "b": many("b", tools=["adds"], resources=[])}
 
 
 async def test_what_the_endpoint_says_of_itself(start_bridge: StartBridge) -> None:
@@ -191,6 +193,14 @@ async def test_a_resource_is_read_where_it_is(
         assert answer["error"]["code"] == -32002
     else:
         assert (answer["result"]["server"], answer["result"]["params"]) == (server, {"uri": theirs})
+
+
+async def test_what_a_server_has_gained_without_a_word_is_found_there(start_bridge: StartBridge) -> None:
+    session = await everything(await start_bridge(GAINING))
+    assert await names(session, "resources/list", "resources", "uri") == ["x://1"]
+    await session.call("b__adds", to="resources", what="x://2")
+    assert (await session.ask("resources/read", uri="x://2"))["result"]["server"] == "b"
+    assert (await session.ask("resources/read", uri="x://3"))["result"]["server"] == "a"
 
 
 async def test_completion_goes_to_whom_it_is_about(start_bridge: StartBridge) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from bridge.protocol.modern import SUBSCRIPTION_ID
+from bridge.protocol.prefix import Prefixes
 from tests.conftest import PEERS, Running, StartBridge, events, in_time
 from tests.modern_client import ModernClient
-from tests.web.test_aggregate import BROKEN, FULL, late, many, read
+from tests.web.test_aggregate import BROKEN, FULL, GAINING, late, many, read
 
 MODERN = {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "modern_peer.py")]}
 BOTH = {"modern": MODERN, **FULL}
@@ -77,6 +78,43 @@ async def test_a_resource_is_read_where_it_is(start_bridge: StartBridge, uri: st
         assert answer["error"] == {"code": -32602, "message": "Unknown resource: z://nobody"}
     else:
         assert answer["result"]["server"] == ("a" if uri == "x://1" else "b")
+
+
+async def test_what_a_server_has_gained_without_a_word_is_found_there(start_bridge: StartBridge) -> None:
+    one = client(await start_bridge(GAINING))
+    assert await names(one) == ["b__adds"]
+    assert await names(one, "resources/list", "resources", "uri") == ["x://1"]
+    await one.call("b__adds", to="resources", what="x://2")
+    assert (await one.ask("resources/read", uri="x://2"))["result"]["server"] == "b"
+    long = "t" * 64  # so that its name with the server's has to be looked up
+    await one.call("b__adds", to="tools", what=long)
+    added = Prefixes(GAINING, "__").public("b", long)
+    assert (await one.call(added))["result"]["structuredContent"]["params"]["name"] == long
+
+
+async def test_a_server_that_failed_when_it_was_asked_is_found_when_it_is_there(
+    start_bridge: StartBridge, tmp_path: Path
+) -> None:
+    gate, long = tmp_path / "gate", "t" * 64
+    there = many("a", tools=[long])
+    program = f"import os, sys\nif not os.path.exists({str(gate)!r}): sys.exit(3)\n"
+    program += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    one = client(await start_bridge({"a": {**there, "args": ["-c", program, *there["args"]]}}))
+    name = Prefixes(["a"], "__").public("a", long)
+    assert "Unknown tool" in (await one.call(name))["error"]["message"]
+    gate.touch()
+    assert (await one.call(name))["result"]["structuredContent"]["server"] == "a"
+
+
+async def test_resources_that_nobody_has_are_looked_for_once_in_one_subscription(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"a": many("a", resources=["x://1"])})
+    one = client(bridge)
+    await names(one, "resources/list", "resources", "uri")
+    before = bridge.service.core.registry.traffic("a").calls
+    wanted = {"resourceSubscriptions": [f"z://{number}" for number in range(50)]}
+    async with one.send(one.body("subscriptions/listen", notifications=wanted)) as response:
+        assert (await anext(events(response)))["params"]["notifications"] == {}
+    assert bridge.service.core.registry.traffic("a").calls == before + 2  # resources and templates
 
 
 async def test_prompts_completion_and_what_is_not_there(start_bridge: StartBridge) -> None:
