@@ -36,6 +36,9 @@ from bridge.protocol.versions import LATEST_HANDSHAKE
 
 #: Most times that one call may ask (as in the official SDKs).
 ROUNDS = 10
+#: Seconds before a round in which nothing is asked, the first of them and at most (as in the official SDKs).
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 0.25
 #: Seconds for the child to acknowledge a subscription.
 SUBSCRIBE_PATIENCE = 30.0
 #: Seconds until a subscription that the server has ended is opened anew, the first time and at most.
@@ -190,6 +193,7 @@ class UpSeat:
 
     async def _carry(self, exchange: Exchange, leg: Exchange, silence: float | None) -> None:
         """Bring a call to its end, over as many legs as it asks questions."""
+        pause = FIRST_PAUSE
         try:
             for _ in range(ROUNDS):
                 await leg.relay_to(exchange)
@@ -199,6 +203,13 @@ class UpSeat:
                     self._finish(exchange, answer, leg)
                     return
                 questions, state = translate.questions_in(answer.result)
+                if questions:
+                    pause = FIRST_PAUSE
+                else:  # the server is not ready yet
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
+                if exchange.is_cancelled:  # before the server asked, or while nothing was with it
+                    raise cancelled()
                 answers = await self._ask_all(questions, exchange)
                 leg = await self._leg(exchange, translate.retried(exchange.request, answers, state), silence)
             raise Rejection(Fault.CHILD_FAILED, f"the server asked more than {ROUNDS} times in one call")

@@ -225,7 +225,8 @@ def question_params(params: bytes, number: int) -> bytes:
 def retried(request: Request, answers: Mapping[str, bytes], state: Raw | None) -> Request:
     """Return the request that answers an ``input_required``: the same, with what the client said."""
     members = jsontext.fields(request.params)
-    members["inputResponses"] = Raw(jsontext.encode({key: Raw(value) for key, value in answers.items()}))
+    if answers:
+        members["inputResponses"] = Raw(jsontext.encode({key: Raw(value) for key, value in answers.items()}))
     if state is not None:
         members["requestState"] = state
     return Request(request.id, request.method, jsontext.encode(members))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import cast
 
 import pytest
@@ -64,6 +65,60 @@ async def test_a_call_whose_child_dies_and_whose_seat_is_given_back_for_that_say
     seat.release()
     async with in_time():
         assert b"signal 9" in await exchange.receive()
+
+
+def _asks(leg: Exchange, **questions: str) -> None:
+    """Answer a call with questions of these methods by key, or only with a state."""
+    asked = {"inputRequests": {key: {"method": method} for key, method in questions.items()}} if questions else {}
+    result = json.dumps({"resultType": "input_required", "requestState": "state", **asked}).encode()
+    leg.finish(messages.response_line(Response(leg.request.id, result)))
+
+
+async def test_a_server_that_asks_nothing_yet_is_asked_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def slept(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    child = Silent()
+    seat = UpSeat(cast("Seat", child))
+    seat.introduce(b'{"capabilities":{"roots":{}}}')
+    asked: asyncio.Queue[Undirected] = asyncio.Queue()
+    seat.listen(asked.put_nowait)
+    exchange = Exchange(Request(b"1", "tools/call", b'{"name":"t"}'))
+    monkeypatch.setattr(asyncio, "sleep", slept)
+    await seat.send(exchange, None)
+    async with in_time():
+        for questions in ({}, {}, {}, {}, {"q": "roots/list"}, {}):
+            _asks(await child.coming.get(), **questions)
+            if questions:
+                question = (await asked.get()).question
+                assert seat.answer(Response(b"%d" % (question or 0), b'{"roots":[]}'))
+        leg = await child.coming.get()
+        leg.finish(messages.response_line(Response(leg.request.id, b'{"resultType":"complete"}')))
+        assert b'"result"' in await exchange.receive()
+    assert pauses == [0.05, 0.1, 0.2, 0.25, 0.05]
+    params = [json.loads(each.request.params) for each in child.legs[1:]]
+    assert [each["requestState"] for each in params] == ["state"] * 6
+    assert [each.get("inputResponses") for each in params] == [None] * 4 + [{"q": {"roots": []}}, None]
+
+
+@pytest.mark.parametrize("questions", [{}, {"q": "roots/list"}])
+async def test_who_has_cancelled_a_call_is_asked_nothing_and_it_ends(questions: dict[str, str]) -> None:
+    child = Silent()
+    seat = UpSeat(cast("Seat", child))
+    seat.introduce(b'{"capabilities":{"roots":{}}}')
+    asked: list[Undirected] = []
+    seat.listen(asked.append)
+    exchange = Exchange(Request(b"1", "tools/call", b'{"name":"t"}'))
+    await seat.send(exchange, None)
+    exchange.cancel()
+    _asks(await child.coming.get(), **questions)
+    async with in_time():
+        assert b'"error"' in await exchange.receive()
+    assert (len(child.legs), asked) == (1, [])
 
 
 async def _listens(child: Silent) -> Exchange:
