@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 
 from bridge.children.stream import Kind, StreamEnded
 from bridge.protocol import jsontext, merged, messages
@@ -18,6 +18,7 @@ from bridge.protocol.jsontext import Raw
 from bridge.protocol.messages import Notification, Request
 from bridge.protocol.modern import ACKNOWLEDGED, LISTEN, ModernRequest
 from bridge.protocol.subscriptions import CHANGED, KINDS, UPDATED, named
+from bridge.sessions.gathering import LATE_PATIENCE
 from bridge.sessions.listen import Subscription
 from bridge.sessions.modern import ModernAnswer
 
@@ -55,13 +56,15 @@ class AggregateListen(Subscription):
         self._settled: dict[str, asyncio.Event] = {}
         self._early: list[bytes] | None = []  # what came before the acknowledgment
 
-    async def open(self, patience: float) -> None:
-        """Subscribe at every server, and acknowledge what is honored within ``patience`` seconds."""
+    async def open(self, patience: float, late: Set[str]) -> None:
+        """Subscribe at every server, and acknowledge what is honored within ``patience`` seconds; those that are
+        ``late`` have kept somebody waiting already.
+        """
         self._follow_all()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                for event in list(self._settled.values()):
-                    await event.wait()
+        await asyncio.gather(
+            self._all_settled(self._settled.keys() & late, min(patience, LATE_PATIENCE)),
+            self._all_settled(self._settled.keys() - late, patience),
+        )
         honored: dict[str, object] = {**self._kinds}
         if self._honored:
             honored["resourceSubscriptions"] = list(self._honored)
@@ -80,6 +83,12 @@ class AggregateListen(Subscription):
         """Every list may be another one now."""
         for key in self._kinds:
             self._send(named(CHANGED[key], b"", self._id))
+
+    async def _all_settled(self, servers: Set[str], seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for event in [self._settled[server] for server in servers]:
+                    await event.wait()
 
     def _give_back(self) -> None:
         for task in self._following.values():

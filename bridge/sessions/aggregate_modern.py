@@ -112,7 +112,7 @@ class AggregateCalls:
         )
         self._listens[listen] = None
         try:
-            await listen.open(self.roster.patience)
+            await listen.open(self.roster.patience, self.roster.late)
         except BaseException:
             listen.close()
             raise

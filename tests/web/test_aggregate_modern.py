@@ -223,6 +223,8 @@ async def test_a_server_that_was_waited_for_in_vain_keeps_no_other_request_waiti
     async with in_time():
         assert (await one.ask("server/discover"))["result"]["supportedVersions"] == ["2026-07-28"]
         assert await names(one) == ["b__t"]
+        async with one.send(one.body("subscriptions/listen", notifications={"toolsListChanged": True})) as response:
+            assert (await anext(events(response)))["params"]["notifications"] == {"toolsListChanged": True}
         gate.touch()
         while await names(one) != ["slow__t", "b__t"]:
             pass
