@@ -166,7 +166,7 @@ class ModernWire:
             answer = await self.ask(Request(b"", "tools/list", jsontext.encode(params)))
             self._learn(messages.response_line(answer))
             cursor = jsontext.string(jsontext.member(answer.result, "nextCursor"))
-            if cursor is None:
+            if cursor is None or cursor == params.get("cursor"):
                 return
             params["cursor"] = cursor
 

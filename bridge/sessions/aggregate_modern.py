@@ -183,7 +183,7 @@ class AggregateCalls:
             result = jsontext.fields(bytes(answer.get("result", b"")))
             found += map(bytes, jsontext.items(bytes(result.get(listing.member, b""))))
             cursor = result.get("nextCursor")
-            if cursor is None or jsontext.string(bytes(cursor)) is None:
+            if cursor is None or jsontext.string(bytes(cursor)) is None or cursor == params.get("cursor"):
                 break
             params["cursor"] = cursor
         return found

@@ -47,6 +47,7 @@ async def pages(
             raise Refused(bytes(answer["error"]), exchange.failure)
         result = bytes(answer.get("result", b""))
         yield result
-        cursor = jsontext.string(jsontext.member(result, "nextCursor"))
-        if cursor is None:
+        following = jsontext.string(jsontext.member(result, "nextCursor"))
+        if following is None or following == cursor:  # else it would say for ever what it has said
             break
+        cursor = following

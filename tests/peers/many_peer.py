@@ -1,6 +1,7 @@
 """An MCP server of the handshake era whose tools, prompts, resources and templates are what its first argument says, as
 JSON: ``{"tools": [...], "prompts": [...], "resources": [...], "templates": [...], "instructions": "..."}``, names and
-URIs only, each list in pages of two. An answer says who has got what. Standard library only, so that it starts at once.
+URIs only, each list in pages of two; ``"again"`` is a cursor that the last page names, as servers do that know no end.
+An answer says who has got what. Standard library only, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -45,10 +46,12 @@ def request(id_: Any, method: str, params: dict[str, Any]) -> None:
         }
     elif method in LISTS:
         key, member, made = LISTS[method]
-        at = int(params.get("cursor", 0))
+        at = int(params.get("cursor") or 0)
         said = {member: [made(name) for name in HAS.get(key, [])[at : at + 2]]}
         if at + 2 < len(HAS.get(key, [])):
             said["nextCursor"] = str(at + 2)
+        elif "again" in HAS:
+            said["nextCursor"] = HAS["again"]
     elif method == "tools/call":
         name = params["name"]
         if name == "die":

@@ -449,10 +449,14 @@ async def test_headers_that_are_never_right_end_the_call_with_the_servers_own_wo
     async def call(_request: web.Request, body: dict[str, Any]) -> web.Response:
         return refuse(body, -32020)
 
-    far, near = await modern(scripted, front, tools__call=call)
+    async def list_(_request: web.Request, body: dict[str, Any]) -> web.Response:
+        return answer(body, tools=[], nextCursor="again")
+
+    far, near = await modern(scripted, front, tools__call=call, tools__list=list_)
     answered = await ModernClient(near, "far").call("x")
     assert answered["error"] == {"code": -32020, "message": "no"}
     assert far.server.seen.count("tools/call") == 2
+    assert far.server.seen.count("tools/list") == 4  # to check the call, and because it was refused: two pages each
 
 
 async def test_a_method_that_no_header_can_name_is_refused_here(scripted: StartScripted, front: Front) -> None:

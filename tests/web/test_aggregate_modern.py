@@ -153,6 +153,21 @@ async def test_progress(start_bridge: StartBridge) -> None:
         assert got[0]["params"] == {"progressToken": "mine", "progress": 1}
 
 
+async def test_a_list_whose_last_page_follows_itself_has_an_end(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"a": many("a", tools=["one"], again="")})
+
+    def asked() -> int:
+        return sum(bridge.service.core.registry.traffic("a").results["tools/list"].counts)
+
+    assert await names(client(bridge)) == ["a__one"]
+    assert asked() == 2
+    session = await bridge.session_at("/mcp")
+    assert [tool["name"] for tool in (await session.ask("tools/list"))["result"]["tools"]] == ["a__one"]
+    assert asked() == 4
+    assert [tool["name"] for tool in (await bridge.get("/api/v1/servers/a/tools"))["tools"]] == ["one"]
+    assert asked() == 6
+
+
 async def test_a_subscription_hears_all_servers(start_bridge: StartBridge) -> None:
     bridge = await start_bridge(BOTH)
     one = client(bridge)
