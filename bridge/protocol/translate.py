@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bridge.protocol import jsontext
-from bridge.protocol.errors import Rejection
+from bridge.protocol.errors import MISSING_CLIENT_CAPABILITY, Rejection
 from bridge.protocol.jsontext import Raw
 from bridge.protocol.messages import Request
 from bridge.protocol.modern import (
@@ -116,6 +116,15 @@ def urls_wanted(error: bytes) -> dict[str, bytes]:
         for number, each in enumerate(jsontext.items(bytes(asked)))
         if jsontext.is_object(each)
     }
+
+
+def urls_not_offered(error: bytes) -> bytes:
+    """Return a -32042 error for a client that did not offer to open URLs, which it has no other way to hear of."""
+    members = jsontext.fields(error)
+    data = jsontext.fields(bytes(members.get("data", b"")))
+    data["requiredCapabilities"] = Raw(b'{"elicitation":{"url":{}}}')
+    changed = {"code": MISSING_CLIENT_CAPABILITY, "data": Raw(jsontext.encode(data))}
+    return jsontext.encode({**members, **changed})
 
 
 def input_required(questions: Mapping[str, bytes], state: str, server_info: bytes) -> bytes:

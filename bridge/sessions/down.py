@@ -197,6 +197,9 @@ class DownCall(RequestStream):
         assert client is not None
         try:
             self._translate(client, result, error)
+        except BridgeError as full:
+            log.warning("%s", full)
+            client.error(jsontext.encode({"code": full.fault.code, "message": str(full)}))
         except Exception as unexpected:  # the client must hear something, whatever the child has sent
             log.exception("server %s: an answer to %s cannot be translated", self.server, self._asked.method)
             text = f"the answer of the server cannot be translated: {type(unexpected).__name__}"
@@ -204,7 +207,9 @@ class DownCall(RequestStream):
 
     def _translate(self, client: Answered, result: bytes, error: bytes) -> None:
         urls = translate.urls_wanted(error) if error else {}
-        if urls:  # the client opens them and calls again, which is a new call for the child
+        if not all(may_ask(self._asked.capabilities, question) for question in urls.values()):
+            client.error(translate.urls_not_offered(error))
+        elif urls:  # the client opens them and calls again, which is a new call for the child
             state = self._parking.park(_Again(self), self._asked.request, self._principal)
             client.result(translate.input_required(urls, state, self._server_info))
         elif error:

@@ -13,7 +13,7 @@ import sys
 
 MODERN = "--modern" in sys.argv
 REQUEST = re.compile(rb'\{"jsonrpc":"2\.0","id":(\d+),"method":"([^"]*)"(?:,"params":(.*))?\}', re.DOTALL)
-SAY = re.compile(rb'"say":"([0-9a-f]*)"')
+SAY = re.compile(rb'"say":\s*"([0-9a-f]*)"')
 TOKEN = re.compile(rb'"progressToken":\s*(\d+)')
 TOOLS = b'{"tools":[],"resultType":"complete","ttlMs":0,"cacheScope":"private"}'
 INITIALIZED = (

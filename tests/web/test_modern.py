@@ -73,6 +73,7 @@ TALKS = """ask("q", "elicitation/create")
                 pass
             note("message", level="info", data="meanwhile")
             os.rename("talk", "talked")"""
+MIRROR = {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "mirror.py")]}
 PARTICULAR_SERVER = {"command": sys.executable, "args": ["-I", "-S", "-c", PARTICULAR]}
 
 
@@ -349,6 +350,46 @@ async def test_a_client_that_walks_away_from_a_question_leaves_nothing_behind(
     assert (await _retry(client, state))["error"]["code"] == -32602
     [free] = [row for row in await bridge.get("/children") if row["holders"]]
     assert free["open_calls"] == 0
+
+
+async def _wants_url(client: ModernClient, id_: int = 1, **more: Any) -> dict[str, Any]:
+    """Call what can go on only when a page has been opened; return the answer, and its status."""
+    page = {"mode": "url", "url": "https://a.example", "message": "log in", "elicitationId": "e"}
+    error = {"code": -32042, "message": "log in first", "data": {"elicitations": [page]}}
+    said = json.dumps({"jsonrpc": "2.0", "id": "ID", "error": error}).replace('"ID"', "ID")
+    body = client.body("tools/call", id_, name="x", arguments={"say": said.encode().hex()}, **more)
+    async with client.send(body) as response:
+        return {**await last(response), "status": response.status}
+
+
+async def test_a_page_that_must_be_opened_is_a_question(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"old": MIRROR})
+    client = ModernClient(bridge, "old", {"elicitation": {"url": {}}})
+    asked = (await _wants_url(client))["result"]
+    assert asked["inputRequests"]["r0"]["params"]["url"] == "https://a.example"
+    answers = {"requestState": asked["requestState"], "inputResponses": {"r0": {"action": "accept"}}}
+    assert (await _wants_url(client, 2, **answers))["result"]["resultType"] == "input_required"  # it wants it still
+
+
+@pytest.mark.parametrize("offered", [{}, {"elicitation": {}}, {"elicitation": {"form": {}}}])
+async def test_a_page_that_a_client_did_not_offer_to_open_is_an_error(
+    start_bridge: StartBridge, offered: dict[str, Any]
+) -> None:
+    bridge = await start_bridge({"old": MIRROR})
+    answer = await _wants_url(ModernClient(bridge, "old", offered))
+    assert (answer["status"], answer["error"]["code"]) == (400, -32021)
+    assert answer["error"]["message"] == "log in first"
+    assert answer["error"]["data"]["requiredCapabilities"] == {"elicitation": {"url": {}}}
+    assert answer["error"]["data"]["elicitations"][0]["url"] == "https://a.example"
+
+
+async def test_one_page_too_many_that_must_be_opened_is_an_error(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.sessions.parking.MOST", 1)
+    client = ModernClient(await start_bridge({"old": MIRROR}), "old", {"elicitation": {"url": {}}})
+    assert "result" in await _wants_url(client)
+    assert "wait for their users already" in (await _wants_url(client))["error"]["message"]
 
 
 async def test_a_server_is_not_let_ask_what_the_client_did_not_offer(bridge: Running) -> None:
