@@ -84,7 +84,7 @@ class _Books:
         self._auditor = audit.AuditFormatter()
         self._console = console
         self._directory: Path | None = None
-        self._files: dict[str, SharedFile | None] = {}
+        self._files: dict[str, SharedFile] = {}
 
     def open(self, directory: Path, *, audits: bool) -> str | None:
         """Open the files; return what is wrong if that is impossible."""
@@ -93,6 +93,7 @@ class _Books:
             (directory / "servers").mkdir(parents=True, exist_ok=True)
             for name in names:
                 self._files[name] = SharedFile(directory / f"{name}.log")
+                self._files[name].open()
         except OSError as error:
             self.close()
             lost = ", and AUDIT_LOG is lost" if audits else ""
@@ -129,8 +130,7 @@ class _Books:
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
-            if file is not None:
-                file.close()
+            file.close()
         self._files.clear()
 
     def _show(self, lines: list[str]) -> None:
@@ -143,15 +143,9 @@ class _Books:
             self._console.flush()
 
     def _file(self, name: str) -> SharedFile | None:
-        """The file of this name, None where it cannot be opened."""
+        """The file of this name, None where there are no files."""
         if self._directory is not None and name not in self._files:
-            path = self._directory / f"{name}.log"
-            try:
-                self._files[name] = SharedFile(path)
-            except OSError as error:
-                why = error.strerror
-                logging.getLogger(__name__).warning("%s cannot be written: %s; its lines are lost", path, why)
-                self._files[name] = None
+            self._files[name] = SharedFile(self._directory / f"{name}.log")
         return self._files.get(name)
 
 

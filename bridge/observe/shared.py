@@ -2,6 +2,7 @@
 
 Lines are one ``write`` to a file that was opened for appending, which the kernel puts behind all others in one piece.
 Before each, the name is looked at: where it leads to another file by now, somebody has rotated, and that one is opened.
+Where somebody has removed the folder, it is made again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PIECE = 64 * 1024
 
 
 class SharedFile:
-    """Writes lines to ``path``. Raises OSError when it cannot be opened."""
+    """Writes lines to ``path``, which is opened with the first of them, or by :meth:`open`."""
 
     def __init__(self, path: Path, most: int = ROTATE_BYTES, keep: int = ROTATE_KEEP) -> None:
         self._path = path
@@ -32,7 +33,14 @@ class SharedFile:
         self._descriptor = -1
         self._file: tuple[int, int] | None = None
         self._outage = Outage(path)
-        self._reopen()
+
+    def open(self) -> None:
+        """Open the file, which is made where there is none. Raises OSError when that is impossible."""
+        descriptor = self._open()
+        self.close()
+        self._descriptor = descriptor
+        found = os.fstat(descriptor)
+        self._file = found.st_dev, found.st_ino
 
     def write(self, lines: Sequence[str]) -> None:
         """Write lines, each with its end. What cannot be written is lost, and told of once."""
@@ -73,8 +81,8 @@ class SharedFile:
         return len(lines)
 
     def _append(self, piece: bytes) -> None:
-        if self._found() != self._file:
-            self._reopen()
+        if self._file is None or self._found() != self._file:
+            self.open()
         if os.write(self._descriptor, piece) < len(piece):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -101,12 +109,13 @@ class SharedFile:
             return None
         return found.st_dev, found.st_ino
 
-    def _reopen(self) -> None:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        self.close()
-        self._descriptor = descriptor
-        found = os.fstat(descriptor)
-        self._file = found.st_dev, found.st_ino
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        try:
+            return os.open(self._path, flags, 0o666)
+        except FileNotFoundError:  # the folder has gone
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self._path, flags, 0o666)
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ class LogsFace:
         try:
             if count is None:
                 return await loop.run_in_executor(None, tail.more)
-            if not await loop.run_in_executor(None, os.access, self._directory / "servers", os.W_OK):
+            if not await loop.run_in_executor(None, _can_be_written, self._directory / "servers"):
                 raise Rejection(
                     Fault.UNKNOWN_PATH, "there are no log files: LOG_DIR cannot be written, as the console said"
                 )
@@ -104,6 +104,12 @@ class LogsFace:
                 data = _events(await self._read(tail, None)) or (PING if silent >= KEEP_ALIVE else b"")
             await response.write_eof()
         return response
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether there is such a folder for us, or one in which the next line makes it again."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    return there.is_dir() and os.access(there, os.W_OK)
 
 
 def _events(lines: list[str]) -> bytes:

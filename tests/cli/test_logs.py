@@ -88,6 +88,23 @@ async def test_without_a_directory_that_can_be_written_it_says_so(tmp_path: Path
     assert (code, "LOG_DIR cannot be written" in err) == (1, True)
 
 
+async def test_a_removed_directory_is_there_again_with_the_next_line(
+    tmp_path: Path, serve: Serve, http: aiohttp.ClientSession
+) -> None:
+    served = await serve(servers={"peer": peer()})
+    (tmp_path / "logs").rename(tmp_path / "gone")  # in one step: lines of the start may still be written
+    where = ["--port", served.url.rpartition(":")[2]]
+    code, _, err = await run(tmp_path, "logs", *where)
+    assert (code, err) == (0, "")
+    following = await follow(tmp_path, *where)
+    await die(http, served.url)
+    await line_with(following, "[ERROR] server peer: child pid=")
+    code, out, _ = await run(tmp_path, "logs", "peer", *where)
+    assert (code, out.count(WORDS)) == (0, 1)
+    assert await served.stop() == 0
+    assert await following.wait() == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(["../x"], "no server can be called '../x'"), (["--tail", "-1"], "--tail"), (["--tail", "x"], "no whole number")],

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.observe import writer
+from bridge.observe import audit, writer
 from bridge.observe.logs import STDERR_SHOWN, Logs
 from bridge.observe.writer import QUEUE_RECORDS
 
@@ -315,7 +315,7 @@ def test_a_childs_file_that_cannot_be_opened_costs_one_warning_and_its_lines(tmp
         logs.stderr_sink("time")(b"Tick")
         log.info("after")
     assert messages(console.getvalue()) == [
-        f"{tmp_path / 'servers' / 'git.log'} cannot be written: Is a directory; its lines are lost",
+        f"{tmp_path / 'servers' / 'git.log'} cannot be written: Is a directory; its lines are lost until it can",
         "after",
     ]
     assert messages(read(tmp_path / "servers" / "time.log")) == ["Tick"]
@@ -347,6 +347,37 @@ def test_a_full_disk_costs_one_warning_and_is_over_when_there_is_room(
     assert re.sub("] a ", "] ", read(file)).endswith(" [INFO] kept\n")
     assert read(file).count("\n") == 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_file_that_could_not_be_opened_at_first_is_opened_when_it_can_be(tmp_path: Path) -> None:
+    file = tmp_path / "servers" / "git.log"
+    file.mkdir(parents=True)
+    console = HeardConsole()
+    with Logs("INFO", tmp_path, "text", console) as logs:
+        logs.stderr_sink("git")(b"lost")
+        console.wait_for("lost until it can")
+        file.rmdir()
+        logs.stderr_sink("git")(b"kept")
+        console.wait_for("git.log is written again; 1 line(s) of it were lost")
+    assert messages(read(file)) == ["kept"]
+
+
+def test_a_folder_that_somebody_removes_is_made_again(tmp_path: Path) -> None:
+    folder = tmp_path / "var" / "logs"
+    console = HeardConsole()
+    with Logs("INFO", folder, "text", console, audits=True) as logs:
+        logs.stderr_sink("git")(b"before")
+        log.error("before")
+        console.wait_for("before")
+        (tmp_path / "var").rename(tmp_path / "gone")  # in one step: the thread may be at it
+        logs.stderr_sink("git")(b"behind")
+        logs.stderr_sink("time")(b"behind")
+        log.error("behind")
+        audit.record("spawn")
+    for name in ("bridge", "error", "servers/git", "servers/time"):
+        assert messages(read(folder / f"{name}.log"))[-1] == "behind"
+    assert json.loads(read(folder / "audit.log"))["event"] == "spawn"
+    assert messages(console.getvalue()) == ["before", "behind"]
 
 
 def test_one_file_that_cannot_be_opened_costs_all_files_and_leaves_none_open(tmp_path: Path) -> None:
