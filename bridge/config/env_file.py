@@ -19,6 +19,9 @@ def read_env_file(path: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
+    if (at := text.find("\0")) >= 0:
+        line = text.count("\n", 0, at) + 1
+        raise ConfigError(f"{path}: line {line}: holds a NUL character; the file must be text in UTF-8")
     bindings = list(parse_stream(io.StringIO(text)))
     if wrong := [str(_line(each)) for each in bindings if _is_bad(each)]:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import fields
 from ipaddress import ip_network
@@ -449,6 +450,45 @@ def test_an_env_file_that_was_named_must_exist(tmp_path: Path) -> None:
     missing = tmp_path / "missing.env"
     with pytest.raises(ConfigError, match=r"^--env-file: .*missing\.env does not exist$"):
         load_environment({}, missing)
+
+
+def test_a_dot_env_that_is_there_and_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    env_file = Path(".env")
+
+    def why(named: Path | None = None) -> str:
+        with pytest.raises(ConfigError) as caught:
+            load_environment({}, named)
+        return str(caught.value)
+
+    env_file.symlink_to("secrets.env")
+    assert why() == ".env is a link that leads nowhere"
+    assert why(env_file) == "--env-file: .env is a link that leads nowhere"
+    Path("secrets.env").write_text("PORT=1\n")
+    assert load_environment({}, None)["PORT"] == "1"
+    env_file.unlink()
+    env_file.symlink_to(env_file)
+    assert why() == ".env cannot be read: Too many levels of symbolic links"
+    env_file.unlink()
+    os.mkfifo(env_file)
+    assert why() == ".env is no regular file; it must be a file of settings"
+    env_file.unlink()
+    env_file.mkdir()
+    assert why() == ".env is a directory; it must be a file of settings"
+    assert why(env_file) == "--env-file: .env is a directory; it must be a file of settings"
+    (env_file / "pyvenv.cfg").touch()  # a virtual environment, as some call it
+    assert "PORT" not in load_environment({}, None)
+    env_file.rename("venv")
+    env_file.symlink_to(os.devnull)
+    assert "PORT" not in load_environment({}, None)
+
+
+def test_an_env_file_with_a_character_that_no_value_can_have_is_refused(tmp_path: Path) -> None:
+    env_file = tmp_path / "bad.env"
+    for data in (b'PORT=1\nLOG_DIR="a\0b"\n', "PORT=1\nLOG_DIR=a\n".encode("utf-16-le")):
+        env_file.write_bytes(data)
+        with pytest.raises(ConfigError, match=r"bad\.env: line [12]: holds a NUL character; .* UTF-8$"):
+            load_environment({}, env_file)
 
 
 def test_an_env_file_that_is_no_text_is_an_error_that_names_it(tmp_path: Path) -> None:
