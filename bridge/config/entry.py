@@ -16,6 +16,7 @@ from bridge.config.keys import KNOWN_KEYS, PROGRAM_KEYS, BadEntry, Mistakes, Rea
 from bridge.config.program import Environment, arguments, program
 from bridge.config.server import SandboxConfig, ServerConfig, SharingConfig
 from bridge.config.spelling import meant
+from bridge.config.text import odd_character, printable
 from bridge.config.values import UNSET, Unset
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -42,6 +43,9 @@ class EntryReader:
             raise BadEntry(f"must be an object, not {kind_of(entry)}")
         self._raw: dict[str, Any] = dict(entry)
         for key, value in entry.items():
+            if (odd := odd_character({key: value})) is not None:
+                self._mistakes.add(key, f"holds {odd}, which no text can have")
+                continue
             try:
                 self._raw[key] = interpolate(value, environ)
             except BadReference as error:
@@ -66,7 +70,7 @@ class EntryReader:
             url=url,
             headers=attempt(lambda: headers(raw.get("headers")), {}) if url is not None else {},
             cwd=self._get("cwd", values.path, None),
-            description=str(raw.get("description") or raw.get("title") or ""),
+            description=printable(str(raw.get("description") or raw.get("title") or "")),
             disabled=self._disabled(),
             session_ttl=self._get("sessionTtlMs", values.milliseconds_or_never, UNSET),
             bridge_ttl=self._get("bridgeTtlMs", values.milliseconds_or_never, UNSET),

@@ -48,7 +48,9 @@ def parse_json(text: str, source: str, twice: list[str] | None = None) -> Any:
     found.clear()
     try:
         return json5.loads(text, object_pairs_hook=members)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ConfigError(f"{source}: is nested too deeply") from None
+    except ValueError as error:
         raise ConfigError(f"{source}: is not JSON: {str(error).replace('<string>:', 'line ')}") from None
 
 

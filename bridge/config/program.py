@@ -69,6 +69,8 @@ class Environment:
         given = self._raw.get("env") or {}
         if not isinstance(given, dict):
             raise BadEntry(f'"env" must be an object of name -> text, not {kind_of(given)}')
+        if (wrong := next((name for name in given if not name or "=" in name), None)) is not None:
+            raise BadEntry(f'"env": {json.dumps(wrong)} is no name of a variable')
         return given
 
     def _value(self, name: str, value: Any, *, disabled: bool) -> str | None:

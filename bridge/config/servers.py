@@ -20,6 +20,7 @@ from bridge.config.jsonfile import parse_json
 from bridge.config.keys import BadEntry, kind_of
 from bridge.config.server import ServerConfig
 from bridge.config.spelling import meant
+from bridge.config.text import printable
 
 #: What the object of entries may be called; without either it is the document itself.
 TABLE_KEYS = ("mcpServers", "servers")
@@ -71,15 +72,21 @@ def parse_servers(text: str, source: str, environ: Mapping[str, str], base: Path
             entries[server_id] = reader.read()
         except BadEntry as error:
             unknown = f"; unknown keys: {hint}" if (hint := misspelt(entry)) else ""
-            problems.append(Problem(f"{source}: {json.dumps(server_id)}: {error}{unknown}", server_id, fatal=True))
+            problems.append(_problem(f"{source}: {json.dumps(server_id)}: {error}{unknown}", server_id, fatal=True))
+        except RecursionError:
+            problems.append(_problem(f"{source}: {json.dumps(server_id)}: is nested too deeply", server_id, fatal=True))
         else:
             problems += [
-                Problem(f"{source}: {json.dumps(server_id)}: {text}", server_id, fatal=False)
+                _problem(f"{source}: {json.dumps(server_id)}: {text}", server_id, fatal=False)
                 for text in reader.warnings
             ]
     if twice:
-        problems += [Problem(f"{source}: {why}", name, fatal=False) for name, why in _twice(twice, text)]
+        problems += [_problem(f"{source}: {why}", name, fatal=False) for name, why in _twice(twice, text)]
     return Servers(source, entries, tuple(problems), tuple(files))
+
+
+def _problem(text: str, server: str, *, fatal: bool) -> Problem:
+    return Problem(printable(text), printable(server), fatal)
 
 
 def _twice(names: list[str], text: str) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +218,32 @@ def test_a_file_that_is_nested_too_deeply_is_refused() -> None:
         parse("[" * 100_000)
 
 
+def test_an_entry_that_is_nested_too_deeply_is_told_so() -> None:
+    """However deep it is: too deep for one of its readers, or for all of them."""
+    told = set()
+    for depth in range(50, sys.getrecursionlimit() + 50, 25):
+        for comment in ("", "// one\n"):
+            value = "[" * depth + "]" * depth
+            text = f'{comment}{{"good":{{"command":"x"}},"deep":{{"command":"x","description":{value}}}}}'
+            with contextlib.suppress(ConfigError):
+                servers = parse(text)
+                assert "good" in servers.entries
+                told |= {problem.text for problem in servers.problems}
+    assert told == {'servers.json: "deep": is nested too deeply'}
+
+
+def test_bytes_of_a_variable_that_are_no_utf_8_reach_the_program_and_no_answer() -> None:
+    environ = {"NAME": os.fsdecode(b"caf\xe9")}
+    text = (
+        '{"git":{"command":"x","args":["${NAME}"],"description":"${NAME}"},"bad":{"command":"x","envFile":"${NAME}"}}'
+    )
+    servers = parse_servers(text, SOURCE, environ)
+    assert os.fsencode(servers.entries["git"].argv[1]) == b"caf\xe9"
+    assert servers.entries["git"].description == r"caf\udce9"
+    [problem] = servers.problems
+    assert problem.text.endswith(r'"envFile": caf\udce9 does not exist')
+
+
 def test_a_file_is_read_from_the_disk_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "servers.json"
     text = '{"git":{"command":"x","description":"é"}}'.encode()
@@ -412,6 +441,25 @@ def test_a_tilde_is_our_home(key: str, tmp_path: Path, monkeypatch: pytest.Monke
             '"env": only VS Code can ask for "api-key"; write ${API_KEY} and set API_KEY in .env',
         ),
         ({"env": {"KEY": "${NOPE:?get one}"}}, '"env": variable NOPE is not set: get one'),
+        ({"env": {"": "a"}}, '"env": "" is no name of a variable'),
+        ({"env": {"A=B": "a"}}, '"env": "A=B" is no name of a variable'),
+        *(
+            ({key: value}, f'"{key}": holds {shown}, which no text can have')
+            for odd, shown in (("a\0b", r"\u0000"), ("a\udcffb", r"\udcff"))
+            for key, value in (
+                ("command", odd),
+                ("args", ["a", odd]),
+                ("env", {"A": odd}),
+                ("env", {odd: "a"}),
+                ("cwd", odd),
+                ("envFile", odd),
+                ("description", odd),
+                ("tags", [[odd]]),
+                ("unheard-of", odd),
+            )
+        ),
+        ({"n\0": 1}, '"n\0": holds \\u0000, which no text can have'),
+        ({"n\ud800": 1}, '"n\\ud800": holds \\ud800, which no text can have'),
     ],
 )
 def test_a_bad_key_is_told_with_file_server_key_value_and_wish(keys: dict[str, Any], message: str) -> None:

@@ -33,6 +33,15 @@ async def test_health_is_degraded_by_an_entry_that_cannot_be_used(start_bridge: 
     assert '"wrong"' in health["reasons"][0]
 
 
+async def test_one_entry_with_half_a_character_leaves_all_lists_as_they_are(start_bridge: StartBridge) -> None:
+    servers = {"peer": peer(), "half": peer(description="\ud800"), "named\ud800": peer(), "key": peer(**{"\ud800": 1})}
+    bridge = await start_bridge(servers)
+    rows = {row["id"]: row["state"] for row in await bridge.get("/servers")}
+    assert rows == {"peer": "idle", "half": "invalid", r"named\ud800": "invalid", "key": "invalid"}
+    assert len((await bridge.get("/health"))["reasons"]) == 3
+    assert "paths" in await bridge.get("/openapi.json")
+
+
 async def test_health_tells_a_stranger_the_status_and_nothing_else(start_bridge: StartBridge) -> None:
     bridge = await start_bridge(SERVERS, ACCESS_TOKEN="sesame")
     assert await bridge.get("/health") == {"status": "degraded"}
