@@ -103,8 +103,10 @@ class EntryReader:
     @property
     def files(self) -> tuple[Path, ...]:
         """What is read besides the entry, whether it is there or not."""
-        name = self._raw.get("envFile")
-        return (self._base / name,) if isinstance(name, str) and name else ()
+        try:
+            return (self._base / values.path(self._raw.get("envFile")),)
+        except values.Wanted:
+            return ()
 
     _notes: tuple[str, ...] = ()
 

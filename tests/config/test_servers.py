@@ -379,6 +379,7 @@ def test_a_tilde_is_our_home(key: str, tmp_path: Path, monkeypatch: pytest.Monke
         assert entry.cwd == tmp_path / "tool"
     else:
         assert entry.env["A"] == "1"
+        assert parse('{"git":{"command":"x","envFile":"~/tool"}}').files == (tmp_path / "tool",)  # is watched there
 
 
 @pytest.mark.parametrize(
