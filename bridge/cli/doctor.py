@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import errno
 import json
 import os
@@ -29,9 +28,8 @@ from bridge.config.server import ServerConfig
 from bridge.config.servers import Servers
 from bridge.config.settings import Settings
 
-#: Seconds for one server, and for a store.
+#: Seconds for one server.
 SERVER_SECONDS = 60.0
-STORE_SECONDS = 5.0
 #: Descriptors that a child and its session need, and those of the bridge itself.
 FILES_PER_CHILD, FILES_OF_OURS = 6, 200
 #: Bytes that are written to try a folder: a few pages of a file system.
@@ -105,7 +103,9 @@ async def _ask(
 ) -> None:
     """What has to be waited for."""
     if settings.store == "redis":
-        say([await _redis(settings)])
+        from bridge.cli.redis_trial import try_redis
+
+        say([await try_redis(settings)])
     if wanted:
         from bridge.cli.checkup import examine
 
@@ -246,24 +246,6 @@ def _files(settings: Settings) -> Finding:
         fix = f"ulimit -n {max(65536, needed)} (systemd: LimitNOFILE=), or lower MAX_CHILDREN"
         return Finding("warning", "bridge", what, fix)
     return Finding("ok", "bridge", f"{'any number of' if limit == resource.RLIM_INFINITY else limit} files may be open")
-
-
-async def _redis(settings: Settings) -> Finding:
-    """Whether it answers. The file store is not opened: a bridge may have it open."""
-    from bridge.stores.factory import open_store
-    from bridge.stores.record import StoreUnavailable
-
-    store = open_store("redis", directory=settings.session_dir, redis=settings.redis_url, prefix=settings.redis_prefix)
-    try:
-        async with asyncio.timeout(STORE_SECONDS):
-            await store.open()
-    except (StoreUnavailable, TimeoutError) as error:
-        why = str(error) or f"no answer within {STORE_SECONDS:g} s"
-        return Finding("error", "bridge", f"Redis at {settings.redis_url}: {why}", "start it, or correct REDIS_URL")
-    finally:
-        with contextlib.suppress(StoreUnavailable):
-            await store.close()
-    return Finding("ok", "bridge", f"Redis at {settings.redis_url} answers")
 
 
 def _seconds(text: str) -> float:

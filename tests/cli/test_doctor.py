@@ -17,6 +17,7 @@ import pytest
 
 from tests.cli.conftest import Serve, environment, run
 from tests.conftest import PEERS, peer
+from tests.stores.redis_server import RedisServer
 
 
 def script(text: str, **entry: Any) -> dict[str, Any]:
@@ -227,6 +228,47 @@ async def test_ports_stores_folders_and_limits(tmp_path: Path, serve: Serve) -> 
         assert f"another program listens on 127.0.0.1:{port}" in found["what"]
     served = await serve()
     assert await _bridge_findings(tmp_path, "--port", served.url.rpartition(":")[2]) == []
+
+
+async def test_redis_that_answers_and_keeps_no_session(tmp_path: Path) -> None:
+    (tmp_path / "servers.json").write_text(json.dumps({"peer": peer()}))
+    kinds = (), ("--maxmemory", "1"), ("--replicaof", "127.0.0.1", "1")
+    redis, full, replica = servers = [RedisServer(tmp_path, *options) for options in kinds]
+    for server in servers:
+        server.start()
+    sessions, events, cluster = "~persistent_session:*", "~mcp_bridge_events:*", "~mcp_bridge_cluster:*"
+    needed = ("+@read", "+@write", "+@connection", "+eval")
+    users = {
+        "able": (*needed, sessions, events),
+        "node": (*needed, sessions, events, cluster),
+        "scriptless": ("+@all", "-eval", "~*"),
+        "keyless": ("+@all", sessions),
+        "writeless": ("+@all", "-set", "~*"),
+    }
+    for name, rules in users.items():
+        redis.cli("ACL", "SETUSER", name, "on", ">s3cret", *rules)
+    nodes = {"CLUSTER": "redis", "CLUSTER_KEY": "0123456789abcdef", "NODE_URL": "http://10.0.0.7:3000", "NODE_ID": "a"}
+    free = str(_free_port())
+
+    async def found(where: str, **settings: str) -> str:
+        settings |= {"REDIS_ENABLED": "true", "REDIS_URL": f"redis://{where}"}
+        rows = await _bridge_findings(tmp_path, "--port", free, **settings)
+        assert "s3cret" not in str(rows)
+        [text] = [f"{row['what']} => {row['fix']}" for row in rows if row["what"].startswith("Redis at")] or [""]
+        return text
+
+    try:
+        assert await found(f"able:s3cret@{redis.where}") == ""
+        assert await found(f"node:s3cret@{redis.where}", **nodes) == ""
+        needs = "ACL SETUSER NAME +@read +@write +@connection +eval ~persistent_session:* ~mcp_bridge_events:pers"
+        for user, settings in (("scriptless", {}), ("keyless", {}), ("writeless", {}), ("able", nodes)):
+            assert needs in await found(f"{user}:s3cret@{redis.where}", **settings), user
+        assert "give it more memory" in await found(full.where)
+        assert "must name the primary" in await found(replica.where)
+        assert redis.cli("KEYS", "*") == ""
+    finally:
+        for server in servers:
+            server.stop()
 
 
 async def _hang_up(listening: socket.socket) -> None:
