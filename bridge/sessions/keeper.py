@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 #: Seconds between two tries to reach a store that is away: doubled from the first to the last.
 FIRST_RETRY = 0.25
 LAST_RETRY = 5.0
+#: Seconds between two looks at a store that is there: nothing else tells of its end while nothing is written.
+LOOK = 5.0
 #: Events of one session that wait for the store; older ones are dropped.
 OWED_EVENTS = 256
 #: Seconds that a new session waits to be written.
@@ -55,6 +57,7 @@ class Keeper:
         self._events: dict[str, list[Event]] = {}
         self._stored: set[str] = set()
         self._writer: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._resting: asyncio.Future[None] | None = None
         self._closing = False
         self._owes_all = False  # since it was away
@@ -149,6 +152,7 @@ class Keeper:
             except Exception as error:
                 self._failed(error)
         self._writer = asyncio.create_task(self._run(), name="keeper")
+        self._watcher = asyncio.create_task(self._watch(), name="keeper: looks")
 
     async def load(self, session_id: str) -> tuple[SessionRecord, list[Event]] | None:
         """Return a session as it is in the store, once what is owed of it is there; None while that is away."""
@@ -158,8 +162,7 @@ class Keeper:
             record = await self._store.load(session_id)
             return None if record is None else (record, await self._store.events(session_id))
         except StoreUnavailable as error:
-            self._failed(error)
-            self._work.set()  # whoever writes finds out when it is back
+            self._lost(error)
             return None
 
     async def reopen(self) -> None:
@@ -186,6 +189,15 @@ class Keeper:
                 await self._rest(delay)
                 delay = min(2 * delay, LAST_RETRY)
 
+    async def _watch(self) -> None:
+        while not self._closing:
+            await self._sleep(LOOK)
+            if self.problem is None:
+                try:
+                    await self._store.look()
+                except Exception as error:
+                    self._lost(error)
+
     async def _rest(self, seconds: float) -> None:
         self._resting = asyncio.ensure_future(self._sleep(seconds))
         try:
@@ -197,10 +209,12 @@ class Keeper:
     async def close(self) -> None:
         """Write what is owed, as far as it goes, and close the store. Raises nothing: children are stopped after it."""
         self._closing = True
-        if self._writer is not None:
-            self._writer.cancel()  # a client library may swallow that, and then the loop sees the flag
-            await asyncio.wait([self._writer])
-            self._writer = None
+        tasks = [task for task in (self._writer, self._watcher) if task is not None]
+        self._writer = self._watcher = None
+        for task in tasks:
+            task.cancel()  # a client library may swallow that, and then the loop sees the flag
+        if tasks:
+            await asyncio.wait(tasks)
         try:
             if self.has_read:
                 await self._write()
@@ -293,6 +307,11 @@ class Keeper:
         self.problem = why
         self._tried.set()
         self._wake()
+
+    def _lost(self, error: Exception) -> None:
+        """The same, for whoever does not write; who writes finds out when it is back."""
+        self._failed(error)
+        self._work.set()
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []

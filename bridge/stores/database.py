@@ -141,7 +141,7 @@ class Database:
 
     def check(self) -> None:
         """Raise when it cannot be written: nothing is changed, but all of the way to the disk is gone."""
-        self._check_place()
+        self.check_place()
         with self._transaction():
             self._db.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -169,7 +169,7 @@ class Database:
 
     def write(self, rows: Sequence[Kept | Appended | str], now: float) -> None:
         """Keep sessions, add events, forget the sessions of which there is only an id, and what has expired."""
-        self._check_place()
+        self.check_place()
         with self._transaction():
             self._db.execute("DELETE FROM sessions WHERE expires <= ?", (now,))
             for row in rows:
@@ -199,7 +199,7 @@ class Database:
             self._db.execute(_APPEND, values)
         self._db.execute(_TRIM, {"id": row.id, "bytes": self._keep_bytes, "count": self._keep})
 
-    def _check_place(self) -> None:
+    def check_place(self) -> None:
         """Whoever removed the file, or put another one into its place, wants this one gone; nobody would read it."""
         if self.path.stat().st_ino != self._inode:
             raise FileNotFoundError(2, "was replaced while it was in use", str(self.path))

@@ -103,6 +103,10 @@ class FileStore:
         """Raise :class:`StoreUnavailable` when the file cannot be written."""
         await self._call(self._opened().check)
 
+    async def look(self) -> None:
+        """Raise :class:`StoreUnavailable` when the file was removed or replaced."""
+        await self._call(self._opened().check_place)
+
     async def load(self, id: str) -> SessionRecord | None:
         """Return a session that has not expired."""
         data = await self._call(self._opened().load, id, self._clock())

@@ -40,6 +40,9 @@ class MemoryStore:
     async def ping(self) -> None:
         """Nothing to do."""
 
+    async def look(self) -> None:
+        """Nothing to do."""
+
     async def load(self, id: str) -> SessionRecord | None:
         """Return a session that has not expired."""
         return from_json(self._records[id][0]) if self._lives(id) else None

@@ -160,6 +160,9 @@ class SessionStore(Protocol):
     async def ping(self) -> None:
         """Return when it works."""
 
+    async def look(self) -> None:
+        """Return when it is there and nobody has taken from it what it had since it was opened; writes nothing."""
+
     async def load(self, id: str) -> SessionRecord | None:
         """Return a session; None for one that is not kept, has expired, or is damaged (which is logged once)."""
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from bridge.config.redis_address import RedisAddress
 from bridge.observe.ids import shorten
@@ -27,6 +28,7 @@ from bridge.stores.record import (
     Event,
     Save,
     SessionRecord,
+    StoreUnavailable,
     from_json,
 )
 from bridge.stores.redis_batch import Batch, read_event
@@ -76,6 +78,7 @@ class RedisStore:
         self._keep = keep
         self._keep_bytes = keep_bytes
         self._reported: set[str] = set()
+        self._run = ""  # which run of Redis has answered
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._link}>"
@@ -84,6 +87,7 @@ class RedisStore:
         """Connect and ask whether it answers. Connections that fail later are made again by themselves."""
         self._link.open()
         await self.ping()
+        self._run = await self._link.ask(_run_of)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -92,6 +96,13 @@ class RedisStore:
     async def ping(self) -> None:
         """Raise :class:`StoreUnavailable` when it does not answer."""
         await self._link.ask(lambda client: client.ping())
+
+    async def look(self) -> None:
+        """Raise :class:`StoreUnavailable` when it does not answer, or was started anew: a client that is idle does not
+        see that, and connects again by itself.
+        """
+        if await self._link.ask(_run_of) != self._run:
+            raise StoreUnavailable(f"{self._link.address}: it was started anew, and may have lost what it had")
 
     async def load(self, id: str) -> SessionRecord | None:
         """Return a session that has not expired."""
@@ -164,6 +175,14 @@ class RedisStore:
     async def _mget(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """A key that holds something else than a string has no value here."""
         return await self._link.ask(lambda client: client.mget(keys)) if keys else []
+
+
+async def _run_of(client: Redis) -> str:
+    """Return which run of Redis answers; the same for all of those that may not say so, or cannot."""
+    try:
+        return str((await client.info("server")).get("run_id"))
+    except ResponseError:
+        return ""
 
 
 async def _scan(client: Redis, cursor: int, pattern: str) -> Any:

@@ -76,6 +76,9 @@ class OwnedRedisStore(RedisStore):
         #: Called with the id of a session that another node has taken.
         self.on_lost: Callable[[str], object] = _nothing
 
+    async def look(self) -> None:
+        """Nothing to do: the lease is renewed more often than anybody would look, and sees all of it."""
+
     async def scan(self) -> AsyncIterator[SessionRecord]:
         """Yield nothing: a session is taken when somebody asks for it, and not before."""
         return
