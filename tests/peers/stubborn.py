@@ -9,18 +9,25 @@ import subprocess
 import sys
 import time
 
-GRANDCHILD = "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; time.sleep(1000)"
+READY, SAY = os.pipe()
+GRANDCHILD = (
+    "import os, signal, time; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; "
+    f"os.write({SAY}, b'.'); time.sleep(1000)"
+)
+COMMAND = [sys.executable, "-I", "-S", "-c", GRANDCHILD]
 
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.SIG_IGN)
 if "--fork" in sys.argv:  # a parent that has gone: the grandchild belongs to nobody
     if os.fork() == 0:
         os.setsid()
-        subprocess.Popen([sys.executable, "-I", "-S", "-c", GRANDCHILD])
+        subprocess.Popen(COMMAND, pass_fds=[SAY])
         os._exit(0)
     os.wait()
-subprocess.Popen([sys.executable, "-I", "-S", "-c", GRANDCHILD], start_new_session=True)
-subprocess.Popen([sys.executable, "-I", "-S", "-c", GRANDCHILD])
+subprocess.Popen(COMMAND, pass_fds=[SAY], start_new_session=True)
+subprocess.Popen(COMMAND, pass_fds=[SAY])
+for _ in range(2 + ("--fork" in sys.argv)):  # they are there, and stubborn, before it answers
+    os.read(READY, 1)
 for line in sys.stdin:
     message = json.loads(line)
     if message.get("method") == "initialize":

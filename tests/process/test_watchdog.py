@@ -12,6 +12,7 @@ import pytest
 
 from bridge.process.foreign.watchdog import mark_of
 from bridge.process.watchdog import mark, mark_of_child, marked, orphans
+from tests.conftest import PATIENCE
 
 #: A bridge's child whose bridge has ended, or waits for the end of its input like one that lives.
 BRIDGE = """
@@ -47,22 +48,22 @@ def container() -> Iterator[subprocess.Popen[bytes]]:
         pytest.skip("no namespaces may be made here")
     process = begin(*CONTAINER, state="lives")
     yield process
-    process.communicate(timeout=10)
+    process.communicate(timeout=PATIENCE)
 
 
 def test_the_children_of_a_bridge_in_a_container_are_left_alone(container: subprocess.Popen[bytes]) -> None:
     child_of(container)
-    found = orphans()
     below = {each.pid for each in psutil.Process(container.pid).children(recursive=True)}
-    assert any(mark_of(pid) for pid in below)  # they are seen from here
-    assert not found & below
+    while not any(mark_of(pid) for pid in below):  # they are seen from here, as soon as they have an environment
+        pass
+    assert not orphans() & below
 
 
 @pytest.mark.parametrize("state", ["lives", "has ended"])
 def test_the_children_of_a_bridge_are_orphans_when_it_has_ended(state: str) -> None:
     process = begin(state=state)
     if state == "has ended":
-        process.wait(10)
+        process.wait(PATIENCE)
     pid = child_of(process)
     while mark_of(pid) is None:  # a program that is just being started has no environment yet
         pass
@@ -71,7 +72,7 @@ def test_the_children_of_a_bridge_are_orphans_when_it_has_ended(state: str) -> N
     finally:
         if state == "has ended":
             os.kill(pid, 9)
-        process.communicate(timeout=10)
+        process.communicate(timeout=PATIENCE)
 
 
 def test_what_carries_our_own_mark_is_no_orphan() -> None:
