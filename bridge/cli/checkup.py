@@ -26,6 +26,7 @@ from bridge.process.spawn import program_file, whole_line
 from bridge.protocol import jsontext
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.tools import LIST
+from bridge.protocol.transport import LAST_WORDS
 from bridge.sessions.listing import Refused, pages
 
 #: Longest name of a tool that every model takes (Anthropic, OpenAI: 64), and what it may be made of.
@@ -41,6 +42,7 @@ _INSTALL = {
     **dict.fromkeys(("bun", "bunx"), "install Bun: https://bun.sh"),
     "deno": "install Deno: https://deno.com",
 }
+_LOOKS = 'it looks for what is not there: see "args", "env" and "cwd"'
 #: What servers say when they fail, and what that means.
 _MEANINGS = (
     (r"E404|404 Not Found.*npm|No solution found|not found in the package registry", "the package has another name"),
@@ -48,13 +50,16 @@ _MEANINGS = (
         r"ENOTFOUND|EAI_AGAIN|name resolution|dns error",
         "its packages are downloaded; look at the network and its proxy",
     ),
-    (r"ModuleNotFoundError|Cannot find module|No module named", "install what it imports, where it runs"),
+    (r"Cannot find module '(/|[A-Z]:)", _LOOKS),
+    (r"ModuleNotFoundError|Cannot find (module|package)|No module named", "install what it imports, where it runs"),
     (
-        r"(?i)api[_ -]?key|access[_ -]?token|credential|unauthorized|environment variable",
+        r"(?i:api[_ -]?key|access[_ -]?token|credential|unauthorized|environment variable)|KeyError: '[A-Z][A-Z0-9_]+'"
+        r"|\b[A-Z]+(_[A-Z0-9]+)+\b.*(required|missing|not set|not defined|must be)",
         'set what it asks for in "env"',
     ),
+    (r"(?i)cannot connect to the docker daemon", "start Docker, and let the user of the bridge use it"),
     (r"(?i)permission denied|EACCES", "let this user read and run it"),
-    (r"No such file or directory|ENOENT", 'it looks for what is not there: see "args", "env" and "cwd"'),
+    (r"No such file or directory|ENOENT", _LOOKS),
     (
         "no JSON-RPC",
         'look at "command" and "args": an MCP server writes nothing but messages to stdout, and logs to stderr',
@@ -183,5 +188,5 @@ def _failure(config: ServerConfig, why: str, words: deque[str]) -> Finding:
             if config.url
             else f"run it by hand: {shlex.join(masked(config.argv))[:200]}"
         )
-    more = f"; stderr: {said[:500]}" if said and said.rpartition(" | ")[2] not in why else ""
+    more = f"; stderr: {said[:500]}" if said and LAST_WORDS not in why else ""
     return Finding("error", config.id, f"{why}{more}", fix)

@@ -13,10 +13,16 @@ from bridge.protocol.framing import LineSplitter, Oversized, text_of
 LONGEST_LINE = 64 * 1024
 #: Lines that are kept, and bytes of each.
 TAIL, TAIL_LINE = 30, 500
-#: What stands behind an error and does not tell it: frames of a stack, the end of an object, the version of Node.
-_BEHIND = re.compile(r"at |\d+: |[}\]]|Node\.js v\d")
+#: What stands behind an error and does not tell it: frames of a stack, the end of an object, the version of Node, and
+#: where more is to be read.
+_BEHIND = re.compile(r"at |\d+: |[}\]]|Node\.js v\d|(For more information, )?(run|see|try) .*-h(elp)?\b", re.IGNORECASE)
 #: What tells one, as in "TypeError: ", "Error [ERR_X]: ", "[Error: " and "FATAL ERROR: ".
 _ERROR = re.compile(r"\W*(\w+ )?\w*(error|exception|rejection)\b[^:]*: ", re.IGNORECASE)
+#: How each line begins that npm writes when it fails, and those of them that tell nothing without the others.
+_NPM = re.compile(r"npm (error|ERR!)")
+_NPM_DETAIL = re.compile(r"npm \S+( (code|syscall|errno|path|dest|cwd|command|type)\b|$)")
+#: What Python draws around the errors of a task group.
+_GROUP = re.compile(r"^((\s+\|)+ ?|\s+\+[-+]+( \d+ -+)?$|\s+\+ (?=Exception Group))")
 #: What frames, rules and logos are drawn with, with which some servers introduce themselves.
 _DRAWN = "".join(map(chr, range(0x2500, 0x25A0))) + " \t"
 
@@ -43,10 +49,16 @@ class Stderr(asyncio.Protocol):
         there is none.
         """
         lines = self.words[::-1]
-        if lines and _BEHIND.match(lines[0]):
-            return next((line for line in lines if _ERROR.match(line)), lines[0])
+        if not lines:
+            return ""
+        if _NPM.match(lines[0]):  # the first line says what it was, all others what one might do
+            said = [line for line in reversed(lines) if _NPM.match(line) and not _NPM_DETAIL.match(line)]
+            return said[0] if said else lines[0]
+        if _BEHIND.match(lines[0]):
+            told = [line for line in lines if not _BEHIND.match(line)]
+            return next((line for line in told if _ERROR.match(line)), (told or lines)[0])
         begun = [line.strip(_DRAWN) for line in reversed(self.tail) if not line[:1].isspace()]  # the others go on
-        return next(filter(None, begun + lines), "")
+        return next(filter(None, begun), lines[0])
 
     @property
     def words(self) -> list[str]:
@@ -68,5 +80,5 @@ class Stderr(asyncio.Protocol):
 
     def _take(self, line: bytes | Oversized) -> None:
         data = line if isinstance(line, bytes) else line.head
-        self.tail.append(data[:TAIL_LINE].decode(errors="replace"))
+        self.tail.append(_GROUP.sub("", data[:TAIL_LINE].decode(errors="replace")))
         self._on_line(data)

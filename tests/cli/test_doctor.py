@@ -61,6 +61,14 @@ SERVERS: dict[str, tuple[dict[str, Any], str, str, str]] = {
         'set what it asks for in "env"',
     ),
     "module": (script("import nothing_like_that"), "error", "No module named", "install what it imports"),
+    "key": (script("import os; os.environ['KEY_OF_MINE']"), "error", "KeyError: 'KEY_OF_MINE'", "set what it asks for"),
+    "named": (script("raise SystemExit('MY_KEY is required')"), "error", "MY_KEY is required", "set what it asks for"),
+    "gone": (
+        script("raise SystemExit(\"Cannot find module '/x.js'\")"),
+        "error",
+        "Cannot find module",
+        "it looks for what is not",
+    ),
     "mute": (script("import sys; sys.stdin.read()"), "error", "did not answer", "startTimeout"),
     "loud": (script(tools("a")), "warning", "writes to stdout what is no JSON-RPC: 'Server listening", "log to stderr"),
     "shy": (
@@ -102,6 +110,7 @@ async def test_each_broken_server_is_found_and_has_a_repair(tmp_path: Path) -> N
     assert {row["about"] for row in found} == {*SERVERS, "bridge"}
     assert [row["level"] for row in found if row["about"] == "shy"] == ["ok", "error"], "one finding, and not two"
     assert not [row for row in found if row["about"] == "shy" and "stderr: " in row["what"]], "nor said twice"
+    assert not [row for row in found if row["about"] == "module" and "stderr: " in row["what"]], "nor its stack"
     assert not [row for row in found if row["about"] == "path" and "PATH" in row["what"]]
     assert [row for row in found if row["level"] != "ok" and row["about"] in ("good", "new", "bridge")] == []
     left = [p for p in psutil.process_iter(["cmdline"]) if str(PEERS / "peer.py") in (p.info["cmdline"] or [])]

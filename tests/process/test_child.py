@@ -131,6 +131,31 @@ FRAMES = "\n".join(f"{number:2}: 0x195e476 [npm exec server]" for number in rang
             "[12:35:33] INFO  Starting server 'x' with   x.py:241\n                 transport 'stdio'\n",
             "[12:35:33] INFO  Starting server 'x' with   x.py:241",
         ),
+        ("docker: no daemon\n\nRun 'docker run --help' for more information", "docker: no daemon"),
+        ("ls: unrecognized option '--x'\nTry 'ls --help' for more information.", "ls: unrecognized option '--x'"),
+        (
+            "error: unexpected argument '--x' found\n\nUsage: uvx [OPTIONS]\n\nFor more information, try '--help'.",
+            "error: unexpected argument '--x' found",
+        ),
+        ("Run it with --help", "Run it with --help"),
+        (
+            "npm error code E404\nnpm error 404 Not Found - GET /x\nnpm error 404\nnpm error 404  no 'x'\n"
+            "npm error A complete log of this run can be found in: x.log",
+            "npm error 404 Not Found - GET /x",
+        ),
+        (
+            "npm warn x\nnpm ERR! code ECONNREFUSED\nnpm ERR! errno -1\nnpm ERR! FetchError: no x\nnpm ERR!   at x:1\n"
+            "npm ERR!   errno: -1\nnpm ERR! }\nnpm ERR!\nnpm ERR! A complete log can be found",
+            "npm ERR! FetchError: no x",
+        ),
+        ("npm error code E1\n", "npm error code E1"),
+        (
+            "begins\n  + Exception Group Traceback (most recent call last):\n  |   File 'x'\n  | ExceptionGroup: x\n"
+            "  +-+---------------- 1 ----------------\n    | Traceback (most recent call last):\n    |   File 'y'\n"
+            "    | ValueError: no config\n    +------------------------------------\n",
+            "ValueError: no config",
+        ),
+        ("| a | table |\n+---+", "+---+"),
         ("╭───╮\n│ no config │\n│ ▄▀ █│\n╰───╯\n", "no config"),
         ("  only this", "only this"),
     ],
