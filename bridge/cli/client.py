@@ -157,7 +157,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _gone(url: str, error: Exception) -> NotRunning:
-    why = text(str(getattr(error, "reason", error)).strip())
+    reason = getattr(error, "reason", error)
+    why = text(str(getattr(reason, "strerror", None) or reason).strip())
     return NotRunning(f"no bridge answers at {url} ({why}); start one with: mcp-bridge serve, or say where by --port")
 
 

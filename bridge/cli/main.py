@@ -42,6 +42,8 @@ VERBS = {
     "version": (None, "print the version"),
 }
 
+#: What a line may begin with.
+_FIRST = frozenset({"-h", "--help", "--version", *VERBS})
 #: Verbs that take a command after ``--``.
 _TAKES_COMMAND = frozenset({"serve", "check", "doctor", "client-config", "add"})
 
@@ -63,11 +65,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(typed: list[str]) -> int:
+    if typed[:1] == ["help"]:
+        typed = [*typed[1:2], "--help"]
     verb = next((word for word in typed if not word.startswith("-")), None)
     given, command = _split(typed) if verb in _TAKES_COMMAND else (typed, [])
-    options, unknown = parser_of({verb}).parse_known_args(given)
+    parser = parser_of({verb})
+    if not typed:
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
+    if verb is not None and typed[0] not in _FIRST:
+        from bridge.cli.mistakes import about_verb  # here and below: nobody waits for it who makes no mistake
+
+        parser.error(about_verb(verb, typed, tuple(VERBS)))
+    options, unknown = parser.parse_known_args(given)
     if unknown:
-        hint = _hint(unknown[0], options.parser, takes_command=verb in _TAKES_COMMAND and not command)
+        from bridge.cli.mistakes import about_argument
+
+        hint = about_argument(unknown[0], options.parser, takes_command=verb in _TAKES_COMMAND and not command)
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     options.command, options.typed = command, typed
     module = VERBS[options.verb][0]
@@ -97,20 +111,13 @@ def _told(failure: BaseException) -> int:
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG, filename=None):
             print(f"mcp-bridge: the output cannot be written: {failure.strerror}", file=sys.stderr)
             return EXIT_ERROR
+        case ModuleNotFoundError(name=str(name)) if not name.startswith("bridge"):
+            what = f"{name} is not installed for {sys.executable}; make install, or pip install . in the folder of it"
+            print(f"mcp-bridge: {what}", file=sys.stderr)
+            return EXIT_ERROR
     # A mistake of ours: one line, with the place for whoever repairs it.
     print(f"mcp-bridge: internal error: {type(failure).__name__}: {failure} ({_place(failure)})", file=sys.stderr)
     return EXIT_ERROR
-
-
-def _hint(unknown: str, parser: argparse.ArgumentParser, *, takes_command: bool) -> str:
-    """What was meant, perhaps, by the first word that a verb does not know."""
-    if not unknown.startswith("-"):
-        return "; put the command behind --" if takes_command else ""
-    import difflib  # nobody waits for it who makes no mistake
-
-    name = unknown.partition("=")[0]
-    near = difflib.get_close_matches(name, [each for action in parser._actions for each in action.option_strings])
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _place(error: BaseException) -> str:
@@ -122,7 +129,12 @@ def _place(error: BaseException) -> str:
 
 def parser_of(verbs: Container[str | None]) -> argparse.ArgumentParser:
     """Return the parser of the command line, with the arguments of these verbs; the others have their names only."""
-    parser = Parser(prog="mcp-bridge", description="Turns MCP servers that speak stdio into HTTP services.")
+    parser = Parser(
+        prog="mcp-bridge",
+        description="Turns MCP servers that speak stdio into HTTP services.",
+        epilog="mcp-bridge VERB --help has the flags of a verb. One command is served without any file by: "
+        "mcp-bridge serve -- COMMAND ARG...",
+    )
     parser.add_argument("--version", action="version", version=f"mcp-bridge {__version__}")
     parsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (module, text) in VERBS.items():

@@ -17,6 +17,8 @@ from tests.cli.conftest import Serve, environment, run
 from tests.conftest import in_time, message, peer
 from tests.web.test_tls import Pair
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -92,6 +94,44 @@ async def test_a_command_without_two_dashes_is_told_where_it_belongs(folder: Pat
     assert err.startswith(f"usage: mcp-bridge {arguments[0]}")
     assert "unrecognized arguments: npx" in err
     assert err.rstrip().endswith("; put the command behind --")
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("start", "there is no verb 'start'; did you mean serve? mcp-bridge --help lists all verbs"),
+        ("chek", "there is no verb 'chek'; did you mean check? mcp-bridge --help lists all verbs"),
+        ("npx -y foo", "there is no verb 'npx'; mcp-bridge --help lists all verbs, and a command is served by: mcp-br"),
+        ("--port 8000 serve", "--port stands before the verb; write it behind: mcp-bridge serve --port ..."),
+        ("serve --stdio x", "unrecognized arguments: --stdio x; put the command behind --"),
+        ("serve --cors x -- cat", "unrecognized arguments: --cors x; set ALLOWED_ORIGINS"),
+        ("serve --apiKey=x", "unrecognized arguments: --apiKey=x; set ACCESS_TOKEN"),
+        ("serve --named-server-config x", "; write --config"),
+    ],
+)
+async def test_a_word_of_another_program_is_told_what_it_is_here(folder: Path, typed: str, words: str) -> None:
+    code, out, err = await run(folder, *typed.split())
+    assert (code, out, words in err) == (2, "", True), err
+
+
+async def test_without_a_verb_and_with_help_as_one_the_verbs_are_told(folder: Path) -> None:
+    code, out, _ = told = await run(folder, "help")
+    assert told == await run(folder, "--help")
+    assert await run(folder) == (2, "", out)
+    assert await run(folder, "help", "call") == await run(folder, "call", "--help")
+    assert (code, "mcp-bridge serve -- COMMAND" in out) == (0, True)
+
+
+async def test_a_python_without_what_the_bridge_needs_is_told(folder: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-S", "-m", "bridge", "serve"),
+        cwd=folder,
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert re.fullmatch(r"mcp-bridge: \w+ is not installed for /.*; make install, or pip install \..*\n", err.decode())
 
 
 async def test_version_is_a_flag_too(folder: Path) -> None:
