@@ -23,7 +23,7 @@ TakeSeat = Callable[[Callable[[Seat], None]], Awaitable[tuple[Seat, bytes]]]
 
 class Member:
     """``take`` gets it a seat whose child has heard what is in ``recording``. ``hear`` gets what that says outside of
-    requests, ``on_lost`` is called when it has ended.
+    requests, ``on_lost`` is called when it has ended, or has retired.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Member:
             self.recording.hear(exchange)
         self._exchanges.discard(exchange)
         if self._retires and not self._exchanges:
-            self.release()
+            self._leave()
 
     def tell(self, line: bytes) -> None:
         """Send a notification, if there is somebody to hear it."""
@@ -127,6 +127,11 @@ class Member:
         """Give the child back when the last request to it has ended."""
         self._retires = True
         if not self._exchanges:
+            self._leave()
+
+    def _leave(self) -> None:
+        if not self.is_released:
+            self._on_lost(self)
             self.release()
 
     def release(self) -> None:

@@ -330,6 +330,20 @@ async def test_a_question_of_a_server_that_crashes_is_withdrawn(start_bridge: St
     assert not entry.session.is_busy
 
 
+async def test_a_question_of_a_server_that_is_taken_out_is_withdrawn(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"p": peer(), **FULL})
+    session = await everything(bridge)
+    async with session.get() as response, in_time():
+        stream = events(response)
+        async with session.post(tool("p__ask_later")) as called:
+            question = await anext(events(called))  # which belongs to no call, and outlives this one
+            await called.read()
+        bridge.service.reload(read(**FULL))
+        while (note := await anext(stream))["method"] != "notifications/cancelled":
+            assert note["method"].endswith("list_changed")
+        assert note["params"]["requestId"] == question["id"]
+
+
 async def test_progress_logs_and_cancellation(start_bridge: StartBridge) -> None:
     session = await everything(await start_bridge(FULL))
     async with session.post(tool("a__progress", "id", token="mine")) as response:
