@@ -170,9 +170,17 @@ class UpSeat:
         def done(_: object) -> None:
             self._tasks.discard(task)
             if not exchange.ended:
-                exchange.fail(leg.failure if leg is not None and leg.failure is not None else client_gone())
+                exchange.fail(self._loss(leg))
 
         task.add_done_callback(done)
+
+    def _loss(self, leg: Exchange | None) -> BridgeError:
+        """Why work ends before its time: its child has ended, which it need not have been waiting for, or its seat."""
+        if leg is not None and leg.failure is not None:
+            return leg.failure
+        if self._inner.closed:
+            return Rejection(Fault.CHILD_FAILED, f"the server ended before it answered: {self._inner.obituary}")
+        return client_gone()
 
     def _set_level(self, exchange: Exchange) -> None:
         """From now on its level goes with each request, so a wrong one would spoil them all."""
@@ -216,7 +224,7 @@ class UpSeat:
         except BridgeError as error:
             exchange.fail(error)
         except asyncio.CancelledError:
-            exchange.fail(leg.failure or client_gone())
+            exchange.fail(self._loss(leg))
             raise
 
     def _finish(self, exchange: Exchange, answer: Response, leg: Exchange) -> None:

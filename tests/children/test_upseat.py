@@ -25,6 +25,9 @@ from tests.conftest import in_time
 class Silent:
     """A child that takes everything and never says a word."""
 
+    closed = False
+    obituary = ""
+
     def __init__(self) -> None:
         self.legs: list[Exchange] = []
         self.coming: asyncio.Queue[Exchange] = asyncio.Queue()

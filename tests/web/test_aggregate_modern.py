@@ -11,7 +11,7 @@ import pytest
 
 from bridge.protocol.modern import SUBSCRIPTION_ID
 from bridge.protocol.prefix import Prefixes
-from tests.conftest import PEERS, Running, StartBridge, events, in_time
+from tests.conftest import PEERS, Running, StartBridge, events, in_time, tool
 from tests.modern_client import ModernClient
 from tests.web.test_aggregate import BROKEN, FULL, GAINING, late, many, read
 
@@ -142,6 +142,15 @@ async def test_questions_are_results_and_answers_find_their_call(start_bridge: S
         assert told == {"server": server, "answer": {"to": server}}
     asked = (await one.call("modern__ask"))["result"]
     assert set(asked["inputRequests"]) == {"a", "b"}
+
+
+async def test_a_server_that_ends_while_it_waits_for_an_answer_is_what_ends_the_call(start_bridge: StartBridge) -> None:
+    session = await (await start_bridge({"modern": MODERN})).session_at("/mcp")
+    async with session.post(tool("modern__ask")) as response, in_time():
+        stream = events(response)
+        assert (await anext(stream))["method"] == "elicitation/create"
+        await session.call("modern__die", 2)
+        assert "it exited with code 3" in [event async for event in stream][-1]["error"]["message"]
 
 
 async def test_progress(start_bridge: StartBridge) -> None:
