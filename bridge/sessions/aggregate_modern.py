@@ -22,7 +22,7 @@ from bridge.protocol.versions import MODERN_VERSION
 from bridge.sessions.aggregate_listen import AggregateListen
 from bridge.sessions.down import Answered
 from bridge.sessions.gathering import Gathering
-from bridge.sessions.modern import Headers, ModernAnswer, ModernCalls
+from bridge.sessions.modern import Headers, ModernAnswer, ModernCalls, check_listens
 from bridge.sessions.roster import Roster, View
 from bridge.version import __version__
 
@@ -82,7 +82,8 @@ class AggregateCalls:
         return ModernAnswer(answered, _nothing)
 
     async def listen(self, view: View, asked: ModernRequest, headers: Headers, principal: str) -> ModernAnswer:
-        """Open a subscription at all servers."""
+        """Open a subscription at all servers. Raises :class:`Rejection` where there are too many."""
+        check_listens(len(self._listens))
         index = self._index(view, principal)
         uris: dict[str, dict[str, str]] = {}  # by server: what it calls them, and what the client does
         wanted = jsontext.member(jsontext.member(asked.request.params, "notifications"), "resourceSubscriptions")

@@ -26,7 +26,7 @@ from bridge.sessions.parking import Parking
 from bridge.sessions.pool import Entry
 from bridge.sessions.timing import Timing
 
-#: Most subscriptions that are open at once (as in the official SDKs).
+#: Most subscriptions to one server that are open at once (as in the official SDKs).
 MOST_LISTENS = 1024
 #: Clients of the bridge that are found at once, by server and principal; more are looked for in the pool.
 MOST_REMEMBERED = 1024
@@ -65,8 +65,8 @@ class ModernCalls:
                     mirrored = await self._read_mirrored(entry, asked)
             if asked.name in mirrored:
                 check_parameters(asked.request, headers, mirrored[asked.name])
-        if asked.method == LISTEN and len(self._listens) >= MOST_LISTENS:
-            raise Rejection(Fault.INTERNAL, f"all {MOST_LISTENS} subscriptions are in use")
+        if asked.method == LISTEN:
+            check_listens(sum(1 for at, _ in self._listens.values() if at == server))
         if asked.method == DISCOVER and not entry.session.is_modern:
             stream = Answered(asked.request.id)
             stream.result(translate.discovered(entry.session.greeting))
@@ -236,6 +236,12 @@ class ModernCalls:
             listen.close()
             raise
         return ModernAnswer(listen, listen.close)
+
+
+def check_listens(is_open: int) -> None:
+    """Raise :class:`Rejection` where so many subscriptions are all that there may be."""
+    if is_open >= MOST_LISTENS:
+        raise Rejection(Fault.INTERNAL, f"all {MOST_LISTENS} subscriptions are in use")
 
 
 def _forwarding(exchange: Exchange) -> ModernAnswer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,23 @@ async def test_a_subscription_that_is_closed_is_closed_at_all_servers(start_brid
         assert await open_ones() == before + 1
     while await open_ones() > before:
         pass
+
+
+async def test_as_many_as_may_subscribe_to_one_server_may_to_all(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.sessions.modern.MOST_LISTENS", 2)
+    one = client(await start_bridge(FULL))
+    body = one.body("subscriptions/listen", notifications={"toolsListChanged": True})
+    async with AsyncExitStack() as stack, in_time():
+        streams = [events(await stack.enter_async_context(one.send(body))) for _ in range(2)]
+        for stream in streams:
+            assert (await anext(stream))["params"]["notifications"] == {"toolsListChanged": True}
+        await one.call("a__changes")
+        for stream in streams:
+            assert (await anext(stream))["method"] == "notifications/tools/list_changed"
+        async with one.send(body) as response:
+            assert "all 2 subscriptions are in use" in (await response.json())["error"]["message"]
 
 
 async def test_a_server_that_was_waited_for_in_vain_keeps_no_other_request_waiting(
