@@ -36,6 +36,11 @@ def may_ask(capabilities: bytes, question: bytes) -> bool:
     return True
 
 
+def has(greeting: bytes, group: str) -> bool:
+    """Whether a server's InitializeResult or DiscoverResult declares a capability."""
+    return group in jsontext.fields(jsontext.member(greeting, "capabilities"))
+
+
 def declares(greeting: bytes, group: str, flag: str) -> bool:
     """Whether a server's InitializeResult or DiscoverResult has a flag set, as ``listChanged`` of ``tools``."""
     declared = jsontext.fields(jsontext.member(greeting, "capabilities"))

@@ -240,7 +240,7 @@ class AggregateSeat:
     def _member(self, server: str) -> Member:
         member = self._members.get(server)
         if member is None:
-            recording = self._recordings.setdefault(server, Recording(self._said, self._level))
+            recording = self._recordings.setdefault(server, Recording(self._said, self._level, of_many=True))
 
             def take(coming: Callable[[Seat], None]) -> Awaitable[tuple[Seat, bytes]]:
                 return self._seating.introduced(server, self._owner, self._variables(server), recording, coming)

@@ -9,7 +9,7 @@ from bridge.aio.flights import Flights
 from bridge.children.exchange import Exchange
 from bridge.children.seat import Seat
 from bridge.children.waiting import while_wanted
-from bridge.protocol import jsontext
+from bridge.protocol.capabilities import has
 from bridge.protocol.errors import ConnectionClosed, Fault, Rejection
 from bridge.protocol.messages import Response
 from bridge.protocol.mux import Undirected
@@ -64,7 +64,7 @@ class Member:
 
     def has(self, group: str) -> bool:
         """Whether its server declares a capability."""
-        return group in jsontext.fields(jsontext.member(self.greeting, "capabilities"))
+        return has(self.greeting, group)
 
     async def ready(self) -> Seat:
         """Wait for its child. Raises what taking a seat raises."""

@@ -15,6 +15,7 @@ from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, is_granted
 from bridge.children.exchange import Exchange
 from bridge.children.seat import Seat
 from bridge.protocol import handshake, jsontext
+from bridge.protocol.capabilities import has
 from bridge.protocol.errors import OtherEra, StartFailed
 from bridge.protocol.messages import Request
 
@@ -23,15 +24,24 @@ RECORDED = frozenset((SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE))
 
 
 class Recording:
-    """``initialize`` holds the params of the client's request, verbatim; None where the bridge greets by itself."""
+    """``initialize`` holds the params of the client's request, verbatim; None where the bridge greets by itself.
 
-    __slots__ = ("initialize", "level", "subscriptions")
+    ``of_many``: whether the level was meant for many servers, so that this one may be without a log, and never answer.
+    """
+
+    __slots__ = ("_of_many", "initialize", "level", "subscriptions")
 
     def __init__(
-        self, initialize: bytes | None = None, level: str | None = None, subscriptions: Iterable[str] = ()
+        self,
+        initialize: bytes | None = None,
+        level: str | None = None,
+        subscriptions: Iterable[str] = (),
+        *,
+        of_many: bool = False,
     ) -> None:
         self.initialize = initialize
         self.level = level
+        self._of_many = of_many
         self.subscriptions: dict[str, None] = dict.fromkeys(subscriptions)
 
     def hear(self, exchange: Exchange) -> None:
@@ -58,7 +68,7 @@ class Recording:
             async with asyncio.timeout(seconds):
                 if self.initialize is not None:
                     seat.introduce(self.initialize)
-                if self.level is not None:
+                if self.level is not None and (not self._of_many or has(result, "logging")):
                     await self._ask(seat, SET_LEVEL, level=self.level)
                 for uri in [*self.subscriptions]:  # the child before this one may still grant or end one
                     await self._ask(seat, SUBSCRIBE, uri=uri)

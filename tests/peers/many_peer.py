@@ -34,7 +34,7 @@ def send(message: dict[str, Any]) -> None:
 def request(id_: Any, method: str, params: dict[str, Any]) -> None:
     said: Any = {"server": HAS["id"], "method": method, "params": params, "pid": os.getpid()}
     if method == "initialize":
-        groups: dict[str, Any] = {"logging": {}, "completions": {}}
+        groups: dict[str, Any] = {"completions": {}, **({} if HAS.get("silent") else {"logging": {}})}
         groups |= {group: {"listChanged": True} for group in ("tools", "prompts") if group in HAS}
         if "resources" in HAS or "templates" in HAS:
             groups["resources"] = {"subscribe": True}
@@ -78,6 +78,9 @@ def request(id_: Any, method: str, params: dict[str, Any]) -> None:
             send({"method": "notifications/message", "params": {"level": "info", "data": "it waits"}})
             return
         said = {"content": [], "structuredContent": said}
+    elif method == "logging/setLevel" and HAS.get("silent"):  # as servers do that know only what they offer
+        heard.append([method, params])
+        return
     elif method in ("resources/subscribe", "resources/unsubscribe", "logging/setLevel"):
         heard.append([method, params])
         said = {}

@@ -377,6 +377,15 @@ async def test_level_and_roots_reach_all_that_run_and_those_that_come(start_brid
     assert level in (await said(session, "a__heard"))["heard"]
 
 
+async def test_a_server_without_a_log_is_told_no_level(start_bridge: StartBridge) -> None:
+    silent = many("s", tools=["heard", "die"], silent=True)
+    session = await everything(await start_bridge({"s": silent, **FULL}))
+    assert (await session.ask("logging/setLevel", level="warning"))["result"] == {}
+    await session.call("s__die")
+    async with in_time():
+        assert [each[0] for each in (await said(session, "s__heard"))["heard"]] == ["notifications/initialized"]
+
+
 async def test_changes_are_announced(start_bridge: StartBridge) -> None:
     bridge = await start_bridge(FULL)
     session = await everything(bridge)
