@@ -27,6 +27,7 @@ from bridge.config.server import ServerConfig
 from bridge.protocol import messages
 from bridge.protocol.errors import AtCapacity, ChildUnavailable, Resting
 from bridge.protocol.mux import Undirected
+from bridge.protocol.states import StartState
 
 #: Seconds for which a spare child of a pool waits for the next exchange.
 LINGER = 30.0
@@ -141,6 +142,8 @@ class ChildPool:
 
     def keep_warm(self, sharing: Sharing) -> None:
         """Start what the policy wants ready before anyone asks, as far as there is room for children."""
+        if self.restarts.state is StartState.STOPPED:
+            return
         if not (self._closing or self._retiring):
             self._launcher.prepare()
         self._spares.keep(sharing)

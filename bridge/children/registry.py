@@ -59,10 +59,13 @@ class Registry:
         self.replace(entries)
 
     def replace(self, entries: Mapping[str, ServerConfig], restarted: Iterable[str] = ()) -> None:
-        """Make these the servers. Children of ``restarted`` ones, or of those that are gone, serve who holds them."""
+        """Make these the servers. Children of ``restarted`` ones, or of those that are gone, serve who holds them. What
+        an operator has stopped stays so for as long as it is a server.
+        """
         active = {server for server, config in entries.items() if not config.disabled}
         gone = frozenset({*restarted, *(self._pools.keys() - active)})
         concerned = gone | (active - self._pools.keys())
+        stopped = {server for server, pool in self._pools.items() if pool.restarts.state is StartState.STOPPED}
         for server in gone:
             pool = self._pools.pop(server)
             pool.retire()
@@ -77,6 +80,8 @@ class Registry:
                 self._pools[server].adjust(entries[server])
             else:
                 self._pools[server] = self._new_pool(entries[server])
+                if server in stopped:
+                    self._pools[server].restarts.stop()
         if concerned:
             self._tell(concerned, gone)
 

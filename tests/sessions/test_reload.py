@@ -165,6 +165,29 @@ async def test_an_operator_stops_what_runs_on_the_process_of_before_too(start_br
         assert "error" in await anext(heard)
 
 
+async def test_what_an_operator_has_stopped_stays_so_with_a_new_configuration(start_bridge: StartBridge) -> None:
+    bridge = await start_bridge({"peer": peer(env={"MARK": "old"}), "other": peer()})
+    changed = peer(env={"MARK": "new"}, warm=1, preload=True)
+    async with bridge.http.post(f"{bridge.url}/api/v1/servers/peer/stop") as response:
+        assert response.status == 200
+    assert bridge.service.reload(read(peer=changed, other=peer(warm=1))).restarted == ("peer", "other")
+    await until(lambda: any(child.server == "other" for child in bridge.service.core.registry.children()))
+    assert {row["id"]: row["state"] for row in await bridge.get("/servers")}["peer"] == "stopped"
+    async with bridge.http.post(f"{bridge.url}/bridge/peer", json={"method": "ping"}) as response:
+        assert (response.status, "it was stopped" in await response.text()) == (503, True)
+    assert not [each for each in asyncio.all_tasks() if each.get_name() == "zygote peer"]
+    async with bridge.http.post(f"{bridge.url}/api/v1/servers/peer/start") as response:
+        assert response.status == 200
+    async with bridge.http.post(f"{bridge.url}/bridge/peer", json={"method": "ping"}) as response:
+        assert response.status == 200
+    async with bridge.http.post(f"{bridge.url}/api/v1/servers/peer/stop") as response:
+        assert response.status == 200
+    bridge.service.reload(read(other=peer(warm=1)))  # it is no server any more, and then another one
+    bridge.service.reload(read(peer=peer(), other=peer(warm=1)))
+    async with bridge.http.post(f"{bridge.url}/bridge/peer", json={"method": "ping"}) as response:
+        assert response.status == 200
+
+
 async def test_clients_of_another_program_initialize_again(start_bridge: StartBridge) -> None:
     bridge = await start_bridge()
     session = await bridge.session()
