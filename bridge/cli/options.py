@@ -68,8 +68,10 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_of(options: argparse.Namespace) -> tuple[Settings, Environ]:
-    """Return the settings, and the environment that they were read from. Raises :class:`ConfigError`."""
-    environ = load_environment(os.environ, options.env_file)
+    """Return the settings, and the environment that they were read from: that which this process was given, where
+    it keeps one because its own has changed since. Raises :class:`ConfigError`.
+    """
+    environ = load_environment(getattr(options, "environ", os.environ), options.env_file)
     return read_settings(environ, _overrides(options)), environ
 
 

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if "--" in options.typed and not options.command:
         raise UsageError("serve: no command follows the --; give one, or leave the -- out to serve servers.json")
     own, inherited = place(), inheritance()
-    options.environ = dict(os.environ)  # as it was given, for whoever takes over
+    options.environ = dict(os.environ)  # as it was given: for whoever takes over, and for reading settings again
     settings, servers = _configuration(options, own)
     if inherited is not None:
         check(settings, inherited)

@@ -32,6 +32,16 @@ async def test_variables_in_the_env_file_say_where_and_how(tmp_path: Path, serve
         assert (collector.paths[0], collector.headers[0]["api-key"]) == ("/there", "hunter2")
 
 
+async def test_what_has_changed_of_them_needs_a_restart(tmp_path: Path, serve: Serve) -> None:
+    name = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    (tmp_path / ".env").write_text(f"{name}=http://localhost:9\nOTEL_SERVICE_NAME=old\n")
+    served = await serve(servers={"peer": peer(env={"NAME": "${OTEL_SERVICE_NAME}"})})
+    where = ("--port", served.url.rpartition(":")[2])
+    (tmp_path / ".env").write_text(f"{name}=http://localhost:10\nOTEL_SERVICE_NAME=new\n")
+    code, out, _ = await run(tmp_path, "servers", "reload", *where)
+    assert (code, out) == (0, f"restarted: peer\nneeds restart: {name}\n")
+
+
 async def test_the_end_does_not_wait_for_a_collector_that_is_away(serve: Serve) -> None:
     async with collectors() as collector:
         away = collector.url
