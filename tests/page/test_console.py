@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,3 +165,48 @@ async def test_the_session_of_the_console_ends_with_it(start_bridge: StartBridge
     await expect(sessions).to_have_count(1)
     await page.locator("#panel-close").click()
     await expect(sessions).to_have_count(0)
+
+
+def slow(gate: Path) -> dict[str, Any]:
+    """A toolbox that begins when the gate is there."""
+    entry = toolbox()
+    wait = f"while [ ! -e {shlex.quote(str(gate))} ]; do sleep 0.02; done; exec "
+    return {"command": "sh", "args": ["-c", wait + shlex.join([entry["command"], *entry["args"]])]}
+
+
+async def test_a_console_that_is_closed_before_its_server_is_there_leaves_no_session(
+    start_bridge: StartBridge, look: Look, tmp_path: Path
+) -> None:
+    bridge = await start_bridge({"tools": slow(tmp_path / "gate")})
+    page = await look(bridge)
+    async with page.expect_request(lambda request: request.method == "POST"):
+        await page.get_by_role("button", name="Console of tools", exact=True).click()
+    await page.locator("#panel-close").click()
+    async with page.expect_response(lambda response: response.request.method == "DELETE") as ended:
+        (tmp_path / "gate").touch()
+    assert (await ended.value).status == 204
+    await expect(page.locator("tbody[data-pool=streamable] tr[data-session]")).to_have_count(0)
+
+
+async def test_a_console_has_one_session_however_often_it_is_told_to_connect(
+    start_bridge: StartBridge, look: Look, tmp_path: Path
+) -> None:
+    bridge = await start_bridge({"tools": slow(tmp_path / "gate")})
+    page = await look(bridge)
+    said: list[str] = []
+    page.on("request", lambda request: said.append(request.post_data or ""))
+    await page.get_by_role("button", name="Console of tools", exact=True).click()
+    for _ in range(3):
+        await page.locator("#panel").get_by_role("button", name="Reload").click()
+    (tmp_path / "gate").touch()
+    await expect(page.locator("#panel .badge").first).to_have_text("toolbox 1")
+    assert sum('"initialize"' in each for each in said) == 1
+    sessions = page.locator("tbody[data-pool=streamable] tr[data-session]")
+    await expect(sessions).to_have_count(1)
+    session = await sessions.first.get_attribute("data-session")
+    async with bridge.http.delete(f"{bridge.url}/api/v1/sessions/{session}") as response:
+        assert response.status == 204
+    await call(page, "picture")  # finds out, and opens another one
+    await call(page, "picture")
+    await expect(page.locator("article.call .badge").first).to_contain_text("done")
+    assert sum('"initialize"' in each for each in said) == 2

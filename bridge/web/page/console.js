@@ -31,8 +31,7 @@ export class Console {
   async load() {
     this.state.set("connecting");
     try {
-      const greeting = this.client.session === null ? await this.client.open() : this.greeting;
-      this.greeting = greeting;
+      const greeting = await this.client.open();
       this.tools = await this.client.tools();
       const { name = "", version = "" } = greeting.serverInfo ?? {};
       this.state.set("live", `MCP ${greeting.protocolVersion}`);
@@ -84,7 +83,7 @@ export class Console {
     const on = { progress: (params) => shown.progress(params), log: (params) => shown.log(params), question: (params, signal) => shown.ask(params, signal) };
     for (let again = 0; ; again += 1) {
       try {
-        if (this.client.session === null) await this.client.open();
+        await this.client.open();
         const { id, result, abandon } = this.client.call(tool.name, args, on);
         shown.cancellable(() => this.client.cancel(id).catch(() => {}).finally(abandon));
         shown.end(await result);

@@ -56,7 +56,7 @@ function list(id, texts) {
 
 byId("panel-close").addEventListener("click", close);
 byId("panel").addEventListener("keydown", (event) => event.key === "Escape" && !event.defaultPrevented && close());
-window.addEventListener("pagehide", () => panel?.close());
+window.addEventListener("pagehide", close);
 
 live((snapshot) => {
   showBridge(snapshot);

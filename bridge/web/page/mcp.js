@@ -8,6 +8,7 @@ const METHOD_NOT_FOUND = -32601;
 /** Pages of tools/list that are read, and times that a broken stream is taken up again. */
 const MOST_PAGES = 20;
 const RETRIES = 4;
+const CLOSED = "the console was closed";
 
 /** An error of the server. */
 export class RpcError extends Error {
@@ -25,13 +26,24 @@ export class Client {
     this.path = `mcp/${encodeURIComponent(server)}`;
     this.session = null;
     this.version = null;
+    this.opening = null;
+    this.closed = false;
     this.last = 0;
   }
 
-  /** Open a session, unless there is one. Returns what the server says of itself. */
-  async open() {
+  /** Open a session, unless there is one, or will be. Returns what the server says of itself. */
+  open() {
+    this.opening ??= this.greet().catch(async (error) => {
+      await this.end();
+      throw error;
+    });
+    return this.opening;
+  }
+
+  async greet() {
+    if (this.closed) throw new SessionEnded(CLOSED);
     const params = { protocolVersion: VERSION, capabilities: { elicitation: {} }, clientInfo: { name: "mcp-stdio-bridge page", version: "1" } };
-    this.session = this.version = null;
+    this.version = null;
     const { id, message } = this.message("initialize", params);
     const greeting = await this.send(message, id, {});
     this.version = greeting.protocolVersion;
@@ -64,8 +76,14 @@ export class Client {
     return this.tell("notifications/cancelled", { requestId: id, reason: "cancelled by the user" });
   }
 
-  /** End the session. Works while the page goes away, too. */
+  /** End the session, also one that is only about to be there. Works while the page goes away, too. */
   async close() {
+    this.closed = true;
+    await this.end();
+  }
+
+  async end() {
+    this.opening = null;
     if (this.session === null) return;
     const headers = this.headers();
     this.session = null;
@@ -108,7 +126,12 @@ export class Client {
   async send(message, id, on, signal) {
     const had = this.session;
     const response = await this.post(message, signal);
-    if (response.headers.has("Mcp-Session-Id")) this.session = response.headers.get("Mcp-Session-Id");
+    if (had === null) this.session = response.headers.get("Mcp-Session-Id");
+    if (this.closed) {
+      await response.body?.cancel();
+      await this.end();
+      throw new SessionEnded(CLOSED);
+    }
     if (!(response.headers.get("Content-Type") ?? "").startsWith("text/event-stream")) {
       const text = await response.text();
       let answer = null;
@@ -118,7 +141,7 @@ export class Client {
         throw new Error(`HTTP ${response.status}`);
       }
       if (response.status === 404 && had !== null) {
-        this.session = null;
+        if (this.session === had) this.session = this.opening = null;
         throw new SessionEnded(answer.error?.message ?? "the session has ended");
       }
       return outcome(answer);
