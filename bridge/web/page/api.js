@@ -52,9 +52,13 @@ function askForToken(isWrong) {
   const field = byId("token");
   byId("ask-token-why").textContent = isWrong ? "That one is not known, or has expired." : "";
   field.value = "";
+  const show = () => {
+    if (!dialog.open) dialog.showModal();
+    field.focus();
+  };
   dialog.oncancel = (event) => event.preventDefault();
-  if (!dialog.open) dialog.showModal();
-  field.focus();
+  dialog.onclose = show; // a browser lets nobody refuse the second Escape
+  show();
   return new Promise((resolve) => {
     dialog.querySelector("form").onsubmit = (event) => {
       event.preventDefault();
@@ -65,6 +69,7 @@ function askForToken(isWrong) {
       }
       token = given;
       field.value = "";
+      dialog.onclose = null;
       dialog.close();
       resolve();
     };
