@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from bridge.auth import tokens
+from bridge.web import events
 from tests.conftest import StartBridge, peer, tool
 from tests.page.conftest import PATIENCE, Look, toolbox
 
@@ -161,6 +162,17 @@ async def test_it_comes_back_by_itself_after_a_restart_of_the_bridge(start_bridg
     await expect(page.locator("#link")).to_have_text("live")
     await expect(server(page, "new")).to_be_visible()
     await expect(server(page, "old")).to_have_count(0)
+
+
+async def test_why_the_bridge_lets_it_see_nothing_is_told(
+    start_bridge: StartBridge, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOST_LISTENERS", 0)
+    page = await look(await start_bridge(), live=False)
+    await expect(page.locator("#link")).to_contain_text("all 0 event streams are in use, next try in")
+    monkeypatch.setattr(events, "MOST_LISTENERS", 50)
+    await page.get_by_role("button", name="Try now").click()
+    await expect(page.locator("#link")).to_have_text("live")
 
 
 async def test_it_works_below_a_base_path_too(start_bridge: StartBridge, look: Look) -> None:

@@ -1,6 +1,6 @@
 // One stream of snapshots, and coming back by itself when it breaks.
 
-import { ask, events } from "./api.js";
+import { Refused, ask, events } from "./api.js";
 import { byId, say } from "./dom.js";
 
 const FIRST_PAUSE = 500;
@@ -17,6 +17,7 @@ export async function live(onSnapshot) {
     const hide = () => document.hidden && stream.abort();
     document.addEventListener("visibilitychange", hide);
     let silence;
+    let why = "connection lost";
     try {
       const response = await ask("api/v1/events", { signal: stream.signal });
       for await (const { data } of events(response)) {
@@ -27,13 +28,14 @@ export async function live(onSnapshot) {
         onSnapshot(JSON.parse(data));
       }
     } catch (error) {
-      if (error.name !== "AbortError" && !(error instanceof TypeError)) console.info(`event stream: ${error.message}`);
+      if (error instanceof Refused) why = error.message;
+      else if (error.name !== "AbortError" && !(error instanceof TypeError)) console.info(`event stream: ${error.message}`);
     } finally {
       clearTimeout(silence);
       document.removeEventListener("visibilitychange", hide);
     }
     if (document.hidden) continue; // nobody looks, so nothing need be made for this page
-    await rest(pause);
+    await rest(pause, why);
     pause = Math.min(pause * 2, LONGEST_PAUSE);
   }
 }
@@ -44,12 +46,12 @@ async function isVisible() {
   }
 }
 
-/** Wait, and say for how long; a click on the button, or the network's return, ends it. */
-function rest(milliseconds) {
+/** Wait, and say why and for how long; a click on the button, or the network's return, ends it. */
+function rest(milliseconds, why) {
   const until = Date.now() + milliseconds;
   const retry = byId("retry");
   retry.hidden = false;
-  show("lost", milliseconds < 1000 ? "connection lost, trying again" : `connection lost, next try in ${Math.ceil(milliseconds / 1000)} s`);
+  show("lost", milliseconds < 1000 ? `${why}, trying again` : `${why}, next try in ${Math.ceil(milliseconds / 1000)} s`);
   return new Promise((resolve) => {
     const end = () => {
       clearInterval(tick);
