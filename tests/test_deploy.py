@@ -6,8 +6,12 @@ The files were also checked against the schemas of Compose and of Kubernetes 1.3
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from yarl import URL
 
 from bridge.config.settings import read_settings, setting_names
 from bridge.version import __version__
+from tests.conftest import Running
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
@@ -75,6 +80,26 @@ def test_the_image_has_all_extras_so_that_the_shipped_servers_run_in_it() -> Non
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
     [extras] = re.findall(r'"\.\[([\w,]+)\]"', DOCKERFILE)
     assert sorted(extras.split(",")) == sorted(project["optional-dependencies"])
+
+
+async def test_the_image_looks_whether_the_bridge_is_ready_at_its_port(bridge: Running) -> None:
+    [check] = re.findall(r"^  CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
+    _, *words = json.loads(check)
+    codes = []
+    for port in (str(URL(bridge.url).port), "9"):
+        env = os.environ | {"PORT": port}
+        process = await asyncio.create_subprocess_exec(sys.executable, *words, env=env, stderr=subprocess.DEVNULL)
+        codes.append(await process.wait())
+    assert codes == [0, 1]
+
+
+def test_what_the_bridge_keeps_in_a_container_is_in_volumes_that_it_may_write() -> None:
+    made = re.findall(r"/srv/mcp-bridge/(\S+)", re.findall(r"install -d -o bridge (.*)$", DOCKERFILE, re.MULTILINE)[0])
+    kept = [each.partition("/srv/mcp-bridge/")[2] for each in compose("compose.yaml")["services"]["bridge"]["volumes"]]
+    settings = read_settings({})
+    for folder in (settings.log_dir, settings.session_dir):
+        assert str(folder) in made
+        assert str(folder) in kept
 
 
 @pytest.mark.parametrize("where", environments())

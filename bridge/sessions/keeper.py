@@ -238,7 +238,8 @@ class Keeper:
                 if record.id not in self._records:  # else it is known here, and newer
                     found += await self._take_in(record)
             self.has_read = True
-            log.info("%s session store: %d kept session(s)", self.name, found)
+            if self.name != "memory":  # which keeps none
+                log.info("%s session store: %d kept session(s)", self.name, found)
         elif self.problem is not None:
             await self._return()
         self.problem = None

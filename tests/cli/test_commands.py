@@ -32,6 +32,7 @@ async def test_serve_runs_until_sigterm_and_leaves_nothing(serve: Serve, http: a
     assert not [process for process in below if process.is_running() and process.status() != "zombie"]
     assert served.lines[-1].rstrip().endswith("stopped")
     assert "Traceback" not in "".join(served.lines)
+    assert "kept session" not in "".join(served.lines), "nothing keeps them"
 
 
 async def test_sigint_ends_it_as_well(serve: Serve) -> None:

@@ -23,7 +23,7 @@ PAGES = {str(page.relative_to(ROOT)): page.read_text() for page in (ROOT / "READ
 FENCE = re.compile(
     r"(?:<!-- not run: (?P<why>[^>]+) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-KINDS = {"sh", "console", "text", "json", "jsonc", "ini", "python", "mermaid", "yaml"}
+KINDS = {"sh", "console", "text", "json", "jsonc", "ini", "python", "js", "mermaid", "yaml"}
 #: Pages with a test of their own, which does what they show: tests/cli/test_tutorial.py.
 TOLD = {"docs/tutorial.md"}
 #: How many examples nobody runs, by page. One more is one that may be wrong.
