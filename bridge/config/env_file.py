@@ -6,11 +6,41 @@ Messages name the line and never repeat it, because what it holds may be a secre
 from __future__ import annotations
 
 import io
+import os
+import stat
 from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
 from bridge.config.errors import ConfigError
+
+
+def find_env_file(named: Path | None) -> Path | None:
+    """Return the file that was named, else ``.env`` of the working directory, None where there is none. Raises
+    :class:`ConfigError` where it leads to no file: without a word the token would be missing.
+    """
+    path = named or Path(".env")
+    if named is None and _is_absent(path):
+        return None
+    where = "" if named is None else "--env-file: "
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        why = "is a link that leads nowhere" if path.is_symlink() else "does not exist"
+        raise ConfigError(f"{where}{path} {why}") from None
+    except OSError as error:
+        raise ConfigError(f"{where}{path} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
+        raise ConfigError(f"{where}{path} is {kind}; it must be a file of settings")
+    return path
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether there is no such file: nothing, what a container puts over one to hide it, or a virtual environment."""
+    if not os.path.lexists(path) or os.path.realpath(path) == os.devnull:
+        return True
+    return os.path.exists(path / "pyvenv.cfg")  # noqa: PTH110 - Path.exists raises where the folder cannot be read
 
 
 def read_env_file(path: Path) -> dict[str, str]:

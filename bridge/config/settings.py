@@ -7,9 +7,7 @@ it stands in ``.env.example`` and in the README.
 from __future__ import annotations
 
 import ipaddress
-import os
 import socket
-import stat
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -17,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.config import values
-from bridge.config.env_file import read_env_file
+from bridge.config.env_file import find_env_file, read_env_file
 from bridge.config.errors import ConfigError
 from bridge.config.redis_address import LOCAL, RedisAddress, redis_address
 from bridge.config.spelling import meant
@@ -176,11 +174,10 @@ def load_environment(environ: Mapping[str, str], env_file: Path | None) -> Envir
     :class:`ConfigError`, also where a line of it cannot be understood, or where it is there and leads to no file.
     ``BRIDGE_PYTHON``, the Python that runs the bridge, is added for ``servers.json``: its ``python`` may be another.
     """
-    path = env_file or Path(".env")
     ours = Environ({"BRIDGE_PYTHON": sys.executable, **environ})
-    if env_file is None and _is_absent(path):
+    path = find_env_file(env_file)
+    if path is None:
         return ours
-    _check_is_file(path, "" if env_file is None else "--env-file: ")
     filled = read_env_file(path)
     for each in fields(Settings):  # a setting under its other name is set all the same
         if ours.get(each.metadata.get("alias", "")):
@@ -188,27 +185,6 @@ def load_environment(environ: Mapping[str, str], env_file: Path | None) -> Envir
     found = Environ({**filled, **ours})
     found.file, found.from_file = path, frozenset(filled) - ours.keys()
     return found
-
-
-def _is_absent(path: Path) -> bool:
-    """Whether there is no such file: nothing, what a container puts over one to hide it, or a virtual environment."""
-    if not os.path.lexists(path) or os.path.realpath(path) == os.devnull:
-        return True
-    return os.path.exists(path / "pyvenv.cfg")  # noqa: PTH110 - Path.exists raises where the folder cannot be read
-
-
-def _check_is_file(path: Path, where: str) -> None:
-    """Refuse what cannot be read: without a word the token would be missing."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        why = "is a link that leads nowhere" if path.is_symlink() else "does not exist"
-        raise ConfigError(f"{where}{path} {why}") from None
-    except OSError as error:
-        raise ConfigError(f"{where}{path} cannot be read: {error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
-        raise ConfigError(f"{where}{path} is {kind}; it must be a file of settings")
 
 
 def read_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
