@@ -200,6 +200,11 @@ class ChildPool:
         if not self.children:
             self._retired()
 
+    @property
+    def is_retiring(self) -> bool:
+        """Whether another configuration has taken its place."""
+        return self._retiring
+
     def _retired(self) -> None:
         self._leaving = asyncio.create_task(self._launcher.close(), name=f"retire {self.config.id}")
 

@@ -8,10 +8,11 @@ from bridge.children.audience import uri_of
 from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_granted, note, refuse_level
 from bridge.children.exchange import Exchange
 from bridge.children.policy import Need, Sharing
-from bridge.children.pool import ChildPool
+from bridge.children.pool import ChildPool, Lease
 from bridge.children.seat import EmptySeat, Listener
 from bridge.children.waiting import while_wanted
 from bridge.protocol.capabilities import without
+from bridge.protocol.errors import BridgeError
 from bridge.protocol.messages import Response
 from bridge.protocol.mux import Undirected
 
@@ -65,7 +66,7 @@ class PooledSeat(EmptySeat):
             self._watch.unsubscribe(self, uri_of(request.params))
             accept(exchange)
             return
-        lease = await while_wanted(exchange, self._pool.lease(self._sharing, self._asker))
+        lease = await while_wanted(exchange, self._lease())
         if lease is None:
             return
         if exchange.ended:  # nothing would give the child back
@@ -91,6 +92,16 @@ class PooledSeat(EmptySeat):
         except BaseException:
             lease.release()
             raise
+
+    async def _lease(self) -> Lease:
+        """A child for one request, which goes on here where the configuration changes while that starts."""
+        was_retiring = self._pool.is_retiring
+        try:
+            return await self._pool.lease(self._sharing, self._asker)
+        except BridgeError:
+            if was_retiring or not self._pool.is_retiring:
+                raise
+        return await self._pool.lease(self._sharing, self._asker)
 
     def send_now(self, exchange: Exchange, silence: float | None) -> bool:
         """No: a lease may have to wait for a child."""

@@ -11,7 +11,7 @@ from bridge.children.held_seat import OwnSeat, SharedSeat
 from bridge.children.owner import ChildLimits
 from bridge.children.pinbook import PinBook
 from bridge.children.policy import MODERN, Need, Sharing, choose, with_variables
-from bridge.children.pool import Capacity, ChildPool, no_room
+from bridge.children.pool import Capacity, ChildPool, Lease, no_room
 from bridge.children.pooled_seat import PooledSeat, told
 from bridge.children.restart import Restarts
 from bridge.children.seat import Seat
@@ -162,6 +162,16 @@ class Registry:
             if self._pools.get(server) is pool:
                 return seat
             seat.release()
+
+    async def lease(self, server: str, sharing: Sharing, asker: str) -> Lease:
+        """Return a lease on a child of a server. Raises what :meth:`seat` raises."""
+        while True:
+            pool = self.pool(server)
+            try:
+                return await pool.lease(sharing, asker)
+            except BridgeError:
+                if self._pools.get(server) is pool:
+                    raise  # else the configuration has changed meanwhile
 
     async def _seat(self, pool: ChildPool, server: str, sharing: Sharing, asker: str, need: Need) -> Seat:
         modern = with_variables(MODERN, sharing.variables)

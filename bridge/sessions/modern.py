@@ -197,7 +197,7 @@ class ModernCalls:
         if is_alone(asked):
             info = jsontext.member(entry.session.greeting, "serverInfo")
             self.parking.make_room(server, INTERACTIVE_CHILDREN)
-            lease = await self._registry.pool(server).lease(children_of(asked, principal), principal)
+            lease = await self._registry.lease(server, children_of(asked, principal), principal)
             try:  # the call reads its params too, deeper in the stack than those who have looked at them before
                 call = DownCall(asked, server, info, self.parking, principal, lease, lease.release)
                 lease.connection.exchange(call.exchange, self._timing.silence(server))

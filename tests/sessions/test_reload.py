@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,7 +19,7 @@ import pytest
 from bridge.config.servers import Servers, parse_servers
 from bridge.protocol.states import SessionState
 from bridge.sessions.reload import LOOK, Changes, changes
-from tests.conftest import PEERS, Running, Session, StartBridge, events, peer, tool
+from tests.conftest import PEERS, Running, Session, StartBridge, events, in_time, peer, tool
 from tests.modern_client import ModernClient
 
 MODERN = {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "modern_peer.py")]}
@@ -313,3 +314,40 @@ async def test_who_waits_for_a_start_gets_the_server_of_the_new_configuration(
     assert "error" not in await waiting
     assert 'no server "b" is served' in (await hopeless)["error"]["message"]
     await has_ended(bridge, "b")
+
+
+#: The first process of it starts at once, and each other one when there is a file.
+GATED = """import os, sys, time
+try:
+    os.close(os.open(sys.argv[1] + "/first", os.O_CREAT | os.O_EXCL))
+except FileExistsError:
+    while not os.path.exists(sys.argv[1] + "/gate"):
+        time.sleep(0.01)
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize("sharing", ["session", {"holders": 1, "hold": "exchange"}], ids=["modern", "pooled"])
+async def test_a_call_that_waits_for_a_process_of_its_own_is_answered(
+    start_bridge: StartBridge, tmp_path: Path, sharing: Any
+) -> None:
+    entry = peer(sharing=sharing, childEra="handshake")
+    entry["args"] = ["-c", GATED, str(tmp_path), *entry["args"]]
+    bridge = await start_bridge({"peer": entry})
+    children = bridge.service.core.registry.children
+    async with in_time():
+        if sharing == "session":
+            await ModernClient(bridge, "peer").ask("server/discover")
+            call = asyncio.create_task(ModernClient(bridge, "peer", {"roots": {}}).ask("tools/list", 2))
+        else:
+            session = await bridge.session()
+            held = asyncio.create_task(session.call("wait", key="k"))
+            await until(lambda: any(child.connection.open_exchanges for child in children()))
+            call = asyncio.create_task(session.ask("tools/list", 2))
+        await until(lambda: len(children()) == 2)
+        bridge.service.reload(read(peer={**entry, "env": {"ROUND": "1"}}))
+        (tmp_path / "gate").touch()
+        answer = await call
+        assert "tools" in answer.get("result", {}), answer
+    if sharing != "session":
+        held.cancel()
