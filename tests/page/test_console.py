@@ -90,6 +90,7 @@ async def test_a_form_makes_arguments_of_every_kind(start_bridge: StartBridge, l
         ("mail", "nobody", "@"),
         ("times", "10", "9"),
         ("more", "{", "no JSON"),
+        ("optional", "1234567890123456789", "cannot send this number exactly"),
     ],
 )
 async def test_a_wrong_field_says_so_and_nothing_is_called(

@@ -153,7 +153,10 @@ function numberField(name, schema, required, type) {
   return labelled(name, schema, required, input, () => {
     if (!input.checkValidity()) throw new Error(input.validationMessage);
     const text = given(input.value, required);
-    return text === undefined ? undefined : Number(text);
+    if (text === undefined) return undefined;
+    const number = Number(text);
+    if (type === "integer" && !Number.isSafeInteger(number)) throw new Error("a browser cannot send this number exactly");
+    return number;
   });
 }
 
