@@ -1,7 +1,7 @@
 """Logs for ``tail -f`` and ``grep``: to the console and to files, rotated, written by a thread of their own.
 
-The event loop only puts a record into a bounded queue. When the disk cannot follow, lines are lost and counted; the
-bridge never waits for its own log.
+The event loop only puts a record into a bounded queue. When the disk cannot follow, lines are lost, and the
+log says how many when it can again; the bridge never waits for its own log.
 
 * ``bridge.log``: everything from LOG_LEVEL on. ``error.log``: errors only.
 * ``audit.log``: who did what, where that is wanted (:mod:`bridge.observe.audit`).
@@ -196,9 +196,6 @@ class Logs:
         for logger, level in self._levels:
             logger.setLevel(level)
         vars(logging).update(self._unused)
-        if self._writer.lost:
-            why = f"{self._writer.lost} log lines were lost: the disk was too slow"
-            self._books.write([logging.LogRecord(__name__, logging.WARNING, __file__, 0, why, (), None)])
         self._books.close()
 
     def set_level(self, level: str) -> None:

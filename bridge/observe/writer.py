@@ -23,11 +23,12 @@ AT_ONCE = 50
 
 
 class Writer(logging.Handler):
-    """Hands records to ``write``, in a thread. Loses records rather than time; ``lost`` is how many."""
+    """Hands records to ``write``, in a thread. Loses records rather than time, and says how many when it has time."""
 
     def __init__(self, write: Callable[[Sequence[logging.LogRecord]], None]) -> None:
         super().__init__()
-        self.lost = 0
+        self._lost = 0
+        self._told = 0
         self._write = write
         self._waiting: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
         # Not an Event: its lock may be held by the very thread that logs, where a collection of garbage logs within it.
@@ -38,7 +39,7 @@ class Writer(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:
         """Take a record, from any thread. It is formatted when it is written."""
         if self._waiting.qsize() >= QUEUE_RECORDS:
-            self.lost += 1
+            self._lost += 1
             return False
         self._waiting.put(record)
         if record.levelno >= logging.ERROR and self._at_once.empty():
@@ -61,6 +62,14 @@ class Writer(logging.Handler):
                 is_last = is_last or None in found
                 self._try_to_write([record for record in found if record is not None])
                 found = self._next()
+            self._tell_of_lost()
+
+    def _tell_of_lost(self) -> None:
+        lost = self._lost - self._told
+        if lost:
+            self._told += lost
+            why = f"{lost} log lines were lost: the disk was too slow"
+            self._try_to_write([logging.LogRecord(__name__, logging.WARNING, __file__, 0, why, (), None)])
 
     def _try_to_write(self, records: Sequence[logging.LogRecord]) -> None:
         try:

@@ -391,18 +391,19 @@ def test_one_file_that_cannot_be_opened_costs_all_files_and_leaves_none_open(tmp
 
 
 def test_a_full_queue_loses_lines_and_counts_them_and_nobody_waits(tmp_path: Path) -> None:
-    last_kept = f"line {QUEUE_RECORDS - 1};"
-    console = SlowConsole(last_kept)
+    console = SlowConsole("7 log lines were lost")
     with Logs("INFO", tmp_path, "text", console):
         log.info("the line that the thread is stuck with")
         assert console.reached.wait(PATIENCE)
         for number in range(QUEUE_RECORDS + 7):
             log.info("line %d;", number)  # returns, though nobody writes
         console.let_go.set()
-        assert console.saw_text.wait(PATIENCE)
-    found = messages(console.getvalue())
-    assert found[1:-1] == [f"line {number};" for number in range(QUEUE_RECORDS)]
-    assert found[-1] == "7 log lines were lost: the disk was too slow"
+        assert console.saw_text.wait(PATIENCE), "it is told while the bridge runs"
+        log.info("the last line")
+    *found, told, last = messages(console.getvalue())
+    assert found[1:] == [f"line {number};" for number in range(QUEUE_RECORDS)]
+    assert (told, last) == ("7 log lines were lost: the disk was too slow", "the last line")
+    assert messages(read(tmp_path / "bridge.log"))[-2:] == [told, last]
 
 
 def test_lines_wait_for_each_other_and_an_error_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
