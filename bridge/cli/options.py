@@ -139,9 +139,12 @@ def _with_misspelt_settings(servers: Servers, environ: Environ) -> Servers:
 
 
 def _text(servers: Servers, environ: Environ) -> str:
-    """What the entries were read from."""
+    """What the entries were read from. Raises :class:`ConfigError`."""
     if servers.files:
-        return servers.files[0].read_text(encoding="utf-8", errors="replace")
+        try:
+            return servers.files[0].read_text(encoding="utf-8", errors="replace")
+        except OSError as error:  # it was there a moment ago: an editor is about to put another one in its place
+            raise ConfigError(f"{servers.files[0]}: cannot be read: {error.strerror}") from None
     return environ.get("MCP_SERVERS", "")
 
 

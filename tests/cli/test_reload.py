@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bridge.cli import options
 from bridge.cli.reload import LOOK, SETTLED, Reloading
+from bridge.config.errors import ConfigError
 from bridge.config.servers import Servers, load_servers
 from bridge.config.settings import Settings
 from bridge.sessions.reload import Changes
@@ -147,6 +151,22 @@ async def test_a_file_that_is_being_written_is_read_when_it_is_whole(
     assert caplog.text.count("configuration not taken, the old one stays") == 1
     assert "servers.json: is empty" in caplog.text
     watching.cancel()
+
+
+def test_a_file_that_goes_while_it_is_read_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An editor takes it away to put another one in its place, and a name in .env has it read twice."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, first={"command": "true"})
+    (tmp_path / ".env").write_text("PROT=4000\n")
+
+    def load(path: Path, environ: Mapping[str, str]) -> Servers:
+        found = load_servers(path, environ)
+        path.unlink()
+        return found
+
+    monkeypatch.setattr(options, "load_servers", load)
+    with pytest.raises(ConfigError, match=r"^servers\.json: cannot be read: No such file"):
+        options.configuration_of(argparse.Namespace(env_file=None, command=[], config=None))
 
 
 @pytest.mark.parametrize("way", ["SIGHUP", "POST"])
