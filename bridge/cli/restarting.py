@@ -106,7 +106,8 @@ class Restarting:
         if self._settings.cluster is not None:
             why = "with CLUSTER=redis nodes are restarted one after the other: stop and start this one"
             raise Rejection(Fault.CONFLICT, f"{why} (docs/how-to/nodes.md)")
-        if self._starts or self.heir is not None or await self._bridge.is_busy():
+        is_busy = await self._bridge.is_busy()  # meanwhile another may ask, and begin
+        if is_busy or self._starts or self.heir is not None:
             why = "a restart is under way: the bridge before still ends its sessions"
             raise Rejection(Fault.CONFLICT, f"{why}; try again when it has ended")
         self._starts = True
@@ -132,12 +133,14 @@ class Restarting:
 
     async def _restart(self, patience: float) -> dict[str, Any]:
         log.info("restarting: a new bridge starts")
-        own = self._bridge.side()
+        own: Side | None = None
         try:
+            own = self._side()
             heir = self._start(own)
             await heir.ready()
         except BaseException as error:
-            self._bridge.discard(own)
+            if own is not None:
+                self._bridge.discard(own)
             if isinstance(error, Rejection):  # whoever asked for it may not be there any more
                 log.error("not restarted: %s", error)
             raise
@@ -156,6 +159,13 @@ class Restarting:
             "new": {"pid": heir.pid, "version": heir.version},
             "patience_s": patience,
         }
+
+    def _side(self) -> Side:
+        try:
+            return self._bridge.side()
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise Rejection(Fault.INTERNAL, f"no folder could be made: {where}{error.strerror}") from None
 
     def _start(self, own: Side) -> Heir:
         if self._waiter < 0 and sys.platform == "linux" and not self._notifier.is_heard:
