@@ -82,6 +82,9 @@ class Parent:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._slots: dict[int, asyncio.Task[int]] = {}
         self._ready = [asyncio.Event() for _ in range(settings.workers)]
+        self._up: set[int] = set()  # workers that have said so, and hear signals
+        self._reloads: set[int] = set()  # others, once they have: they may have read what was there before
+        self._drains = False
         self._done: dict[int, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -175,6 +178,10 @@ class Parent:
     def _hear_worker(self, index: int, process: asyncio.subprocess.Process, line: bytes) -> None:
         if line == READY:
             self._ready[index - 1].set()
+            self._up.add(index)
+            if index in self._reloads:
+                self._reloads.discard(index)
+                _send(process, signal.SIGHUP)
         elif line == DONE:
             self._is_done(index)
         elif line.startswith(RESTART):
@@ -193,14 +200,18 @@ class Parent:
         while True:
             begun = time.monotonic()
             code = await self._run_one(index)
-            if self._is_ending or code == 0:
-                return 0 if code in (0, -signal.SIGTERM, -signal.SIGINT) else EXIT_ERROR
+            how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+            if code in (0, -signal.SIGTERM, -signal.SIGINT) and (self._is_ending or code == 0):
+                return 0
+            if self._is_ending:
+                if not self._stopping.is_set():
+                    log.error("worker %s has ended %s: its sessions are lost", name_of(index), how)
+                return EXIT_ERROR
             if not self._ready[index - 1].is_set():  # it has never been ready: so it will not be
                 log.error("worker %s could not start; its own lines say why", name_of(index))
                 self._stop(signal.SIGTERM)
                 return code if code > 0 else EXIT_ERROR
             delay = 0.0 if time.monotonic() - begun >= SETTLED else min(max(delay * 2, FIRST_DELAY), MOST_DELAY)
-            how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
             log.error("worker %s has ended %s: its sessions are lost; next one in %g s", name_of(index), how, delay)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
@@ -211,7 +222,7 @@ class Parent:
     @property
     def _is_ending(self) -> bool:
         """Whether workers that end have no successor here."""
-        return self._stopping.is_set() or self._gives_way
+        return self._stopping.is_set() or self._gives_way or self._drains
 
     async def _run_one(self, index: int) -> int:
         """Run a worker to its end; return its exit code, which is that of ``subprocess``."""
@@ -247,6 +258,7 @@ class Parent:
                 self._hear_worker(index, process, line)
             return await process.wait()
         finally:
+            self._up.discard(index)
             self._is_done(index)
             if process.returncode is not None:
                 del self._processes[index]
@@ -283,15 +295,28 @@ class Parent:
         self._pass_on(number)
 
     def _pass_on(self, number: int) -> None:
-        for process in list(self._processes.values()):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
+        """Send a signal to all workers. One that still starts would die of some: a reload waits for it, and a drain
+        ends it, because it has no session to wait for.
+        """
+        if number == signal.SIGHUP:
+            self._reloads |= self._slots.keys() - self._up
+        self._drains |= number == signal.SIGUSR1
+        for index, process in list(self._processes.items()):
+            if index in self._up or number not in (signal.SIGHUP, signal.SIGUSR1):
+                _send(process, number)
+            elif number == signal.SIGUSR1:
+                _send(process, signal.SIGTERM)
 
     def _close(self) -> None:
         for each in self.sockets:
             each.close()
         self._board.close()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _send(process: asyncio.subprocess.Process, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
 
 
 def _write(process: asyncio.subprocess.Process, words: Mapping[str, Any]) -> None:

@@ -6,15 +6,19 @@ import asyncio
 import json
 import re
 import signal
+import sys
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.cli.conftest import Serve, run
+from bridge.cluster.hosting import VARIABLE
+from tests.cli.conftest import Serve, Served, environment, run
 from tests.cluster.conftest import NAMES, SERVERS, StartWorkers, Workers, held_by, through
 from tests.conftest import INITIALIZE, Session, events, in_time, last, message, peer, tool
+from tests.faults.conftest import until
 
 
 async def test_lists_are_the_same_whichever_worker_is_asked(workers: Workers) -> None:
@@ -183,6 +187,60 @@ async def test_reload_and_drain_reach_every_worker(own_workers: Workers, tmp_pat
     async with workers.http.post(f"{workers.served.url}/api/v1/drain") as response:
         assert response.status == 202
     assert await workers.served.process.wait() == 0
+
+
+async def test_a_worker_that_dies_while_all_are_drained_has_no_successor(own_workers: Workers) -> None:
+    workers = own_workers
+    sessions = {name: await held_by(workers, name) for name in NAMES}
+    process = await workers.process("w1")
+    workers.served.process.send_signal(signal.SIGUSR1)
+    for _ in NAMES:
+        await workers.served.line_with("draining")
+    process.kill()
+    assert "w1 has ended by signal 9: its sessions are lost\n" in await workers.served.line_with("sessions are lost")
+    async with sessions["w2"].delete() as response:
+        assert response.status == 204
+    async with in_time():
+        assert await workers.served.process.wait() == 1
+
+
+@pytest.fixture
+async def starting(tmp_path: Path) -> AsyncIterator[tuple[Served, Path]]:
+    """A parent whose two workers do not begin before there is a file, and that file."""
+    gate, root = tmp_path / "gate", Path(__file__).parent.parent.parent
+    (tmp_path / "servers.json").write_text(json.dumps(SERVERS))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, time\n"
+        f"while {VARIABLE!r} in os.environ and not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bridge", "serve", "--port", "0", "--workers", "2"),
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=f"{tmp_path}:{root}"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await until(lambda: len(psutil.Process(process.pid).children()) == 2, "no workers")
+    yield Served(process), gate
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+async def test_a_reload_waits_for_workers_that_still_start(starting: tuple[Served, Path]) -> None:
+    served, gate = starting
+    served.process.send_signal(signal.SIGHUP)
+    gate.touch()
+    for _ in NAMES:
+        await served.line_with("configuration read again")
+    assert await served.stop() == 0
+
+
+async def test_workers_that_still_start_when_all_are_drained_end(starting: tuple[Served, Path]) -> None:
+    served, _ = starting
+    served.process.send_signal(signal.SIGUSR1)
+    async with in_time():
+        assert await served.process.wait() == 0
 
 
 async def test_logs_of_all_workers_are_one(own_workers: Workers, tmp_path: Path) -> None:
