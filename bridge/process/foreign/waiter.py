@@ -28,6 +28,7 @@ def wait(pid: int, told: int) -> int:
 
         os.set_blocking(told, False)
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    number: int = signal.SIGCHLD
     while True:
         code = _reap(pid)
         if code is not None:
@@ -36,9 +37,9 @@ def wait(pid: int, told: int) -> int:
                 return code
             pid = newest
             continue
-        number = signal.sigwait((*PASSED, signal.SIGCHLD))
         if number != signal.SIGCHLD:
-            _send(pid, number)
+            _send(pid, number)  # after the reaping: what has ended takes signals as well, and they are lost
+        number = signal.sigwait((*PASSED, signal.SIGCHLD))
 
 
 def _reap(wanted: int) -> int | None:
