@@ -24,8 +24,9 @@ from bridge.cli.errors import EXIT_ERROR
 from bridge.cli.hung import end_the_hung
 from bridge.cli.inherited import take_over
 from bridge.cli.restarting import Restarting
+from bridge.cli.slot import Slot, write
 from bridge.cli.worker import DONE, READY, RESTART, sockets_of
-from bridge.cluster.board import Board, name_of, socket_of
+from bridge.cluster.board import Board, socket_of
 from bridge.cluster.hosting import VARIABLE, Inheritance, Place, new_key
 from bridge.cluster.ids import Birth
 from bridge.cluster.side import Side, Sockets
@@ -79,13 +80,8 @@ class Parent:
         self.sockets = listen(settings.host, settings.port) if inherited is None else sockets_of(inherited.listening)
         self._board = Board.make(settings.workers)
         self._directory = private_directory()
-        self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self._slots: dict[int, asyncio.Task[int]] = {}
-        self._ready = [asyncio.Event() for _ in range(settings.workers)]
-        self._up: set[int] = set()  # workers that have said so, and hear signals
-        self._reloads: set[int] = set()  # others, once they have: they may have read what was there before
+        self._slots = [Slot(index) for index in range(1, settings.workers + 1)]
         self._drains = False
-        self._done: dict[int, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self.url = settings.url(self.sockets[0].getsockname()[1])
@@ -100,31 +96,34 @@ class Parent:
         self._keep_all()
         beside = [
             asyncio.create_task(self._announce()),
-            asyncio.create_task(end_the_hung(self._board, self._processes)),
+            asyncio.create_task(end_the_hung(self._board, {slot.index: slot for slot in self._slots})),
             asyncio.create_task(self._notifier.keep_watched()),
         ]
         try:
-            while pending := [slot for slot in self._slots.values() if not slot.done()]:
+            while pending := [keeper for keeper in self._keepers if not keeper.done()]:
                 await asyncio.wait(pending)
-            codes = [slot.result() for slot in self._slots.values()]
+            codes = [keeper.result() for keeper in self._keepers]
         finally:
             self.restarting.close()
-            tasks = (*self._slots.values(), *beside, *self._tasks)
+            tasks = (*self._keepers, *beside, *self._tasks)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for process in self._processes.values():
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+            for slot in self._slots:
+                slot.kill()
             self._close()
         log.info("stopped")
         return max(codes)
 
     def _keep_all(self) -> None:
         """Keep every worker running that is not kept already."""
-        for index in range(1, self._settings.workers + 1):
-            if index not in self._slots or self._slots[index].done():
-                self._slots[index] = asyncio.create_task(self._keep(index))
+        for slot in self._slots:
+            if slot.keeper is None or slot.keeper.done():
+                slot.keeper = asyncio.create_task(self._keep(slot))
+
+    @property
+    def _keepers(self) -> list[asyncio.Task[int]]:
+        return [slot.keeper for slot in self._slots if slot.keeper is not None]
 
     async def is_busy(self) -> bool:
         """Whether the bridge before this one still lives."""
@@ -158,12 +157,10 @@ class Parent:
 
     async def _tell_all(self, **words: Any) -> None:
         """Say something to every worker, and wait until it is done."""
-        for index, process in self._processes.items():
-            self._done[index] = asyncio.get_running_loop().create_future()
-            _write(process, words)
+        doing = [slot.tell(words) for slot in self._slots if not slot.is_empty]
         try:
             async with asyncio.timeout(TOLD):
-                await asyncio.gather(*self._done.values())
+                await asyncio.gather(*doing)
         except TimeoutError:
             log.warning("a worker does not do what it was told: %s", words["do"])
 
@@ -173,46 +170,37 @@ class Parent:
             found = await self.restarting.restart(patience)
         except Rejection as error:
             found = {"refused": str(error), "fault": error.fault.name}
-        _write(process, {"do": "tell", "found": found})
+        write(process, {"do": "tell", "found": found})
 
-    def _hear_worker(self, index: int, process: asyncio.subprocess.Process, line: bytes) -> None:
+    def _hear_worker(self, slot: Slot, process: asyncio.subprocess.Process, line: bytes) -> None:
         if line == READY:
-            self._ready[index - 1].set()
-            self._up.add(index)
-            if index in self._reloads:
-                self._reloads.discard(index)
-                _send(process, signal.SIGHUP)
+            slot.ready()
         elif line == DONE:
-            self._is_done(index)
+            slot.done()
         elif line.startswith(RESTART):
             task = asyncio.create_task(self._restart(process, float(line.removeprefix(RESTART))))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _is_done(self, index: int) -> None:
-        done = self._done.pop(index, None)
-        if done is not None and not done.done():
-            done.set_result(None)
-
-    async def _keep(self, index: int) -> int:
+    async def _keep(self, slot: Slot) -> int:
         """Keep one worker running; return the code with which the last one has ended in order."""
         delay = 0.0
         while True:
             begun = time.monotonic()
-            code = await self._run_one(index)
+            code = await self._run_one(slot)
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
             if code in (0, -signal.SIGTERM, -signal.SIGINT) and (self._is_ending or code == 0):
                 return 0
             if self._is_ending:
                 if not self._stopping.is_set():
-                    log.error("worker %s has ended %s: its sessions are lost", name_of(index), how)
+                    log.error("worker %s has ended %s: its sessions are lost", slot.name, how)
                 return EXIT_ERROR
-            if not self._ready[index - 1].is_set():  # it has never been ready: so it will not be
-                log.error("worker %s could not start; its own lines say why", name_of(index))
+            if not slot.has_been_ready.is_set():  # it has never been ready: so it will not be
+                log.error("worker %s could not start; its own lines say why", slot.name)
                 self._stop(signal.SIGTERM)
                 return code if code > 0 else EXIT_ERROR
             delay = 0.0 if time.monotonic() - begun >= SETTLED else min(max(delay * 2, FIRST_DELAY), MOST_DELAY)
-            log.error("worker %s has ended %s: its sessions are lost; next one in %g s", name_of(index), how, delay)
+            log.error("worker %s has ended %s: its sessions are lost; next one in %g s", slot.name, how, delay)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._stopping.wait()
@@ -224,11 +212,11 @@ class Parent:
         """Whether workers that end have no successor here."""
         return self._stopping.is_set() or self._gives_way or self._drains
 
-    async def _run_one(self, index: int) -> int:
+    async def _run_one(self, slot: Slot) -> int:
         """Run a worker to its end; return its exit code, which is that of ``subprocess``."""
         epoch = time.time_ns() // 1_000_000
         place = Place(
-            index,
+            slot.index,
             self._settings.workers,
             epoch,
             self._key,
@@ -247,27 +235,24 @@ class Parent:
             env={**_without_systemd(os.environ), VARIABLE: "1"},
             start_new_session=True,  # a terminal's Ctrl-C is for the parent, which passes it on
         )
-        self._processes[index] = process
+        slot.begun(process)
         if self._is_ending:  # and this one, which was only being started, has not been told
-            process.terminate()
+            slot.send(signal.SIGTERM)
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             process.stdin.write(json.dumps(dataclasses.asdict(place)).encode() + b"\n")
             while line := await process.stdout.readline():
-                self._hear_worker(index, process, line)
+                self._hear_worker(slot, process, line)
             return await process.wait()
         finally:
-            self._up.discard(index)
-            self._is_done(index)
-            if process.returncode is not None:
-                del self._processes[index]
-            self._board.set_epoch(index, 0)
-            socket_of(self._directory, Birth(name_of(index), epoch)).unlink(missing_ok=True)
+            slot.ended()
+            self._board.set_epoch(slot.index, 0)
+            socket_of(self._directory, Birth(slot.name, epoch)).unlink(missing_ok=True)
 
     async def _announce(self) -> None:
-        for ready in self._ready:
-            await ready.wait()
+        for slot in self._slots:
+            await slot.has_been_ready.wait()
         if self._inherited is not None:
             await take_over(self._inherited, self.side())
             self._waits = False
@@ -295,34 +280,15 @@ class Parent:
         self._pass_on(number)
 
     def _pass_on(self, number: int) -> None:
-        """Send a signal to all workers. One that still starts would die of some: a reload waits for it, and a drain
-        ends it, because it has no session to wait for.
-        """
-        if number == signal.SIGHUP:
-            self._reloads |= self._slots.keys() - self._up
         self._drains |= number == signal.SIGUSR1
-        for index, process in list(self._processes.items()):
-            if index in self._up or number not in (signal.SIGHUP, signal.SIGUSR1):
-                _send(process, number)
-            elif number == signal.SIGUSR1:
-                _send(process, signal.SIGTERM)
+        for slot in self._slots:
+            slot.send(number)
 
     def _close(self) -> None:
         for each in self.sockets:
             each.close()
         self._board.close()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-
-def _send(process: asyncio.subprocess.Process, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(number)
-
-
-def _write(process: asyncio.subprocess.Process, words: Mapping[str, Any]) -> None:
-    assert process.stdin is not None
-    with contextlib.suppress(OSError, RuntimeError):  # it has just ended
-        process.stdin.write(json.dumps(words).encode() + b"\n")
 
 
 def _key(settings: Settings, made: str) -> str:
