@@ -34,8 +34,8 @@ from bridge.protocol.framing import Oversized
 PROGRAM = Path(__file__).with_name("foreign") / "zygote.py"
 #: Seconds for a fork, which takes milliseconds; one that takes longer is stuck in a hook of a module.
 FORK_PATIENCE = 10.0
-#: Seconds for a zygote to tell an exit code, which takes microseconds.
-STATUS_PATIENCE = 1.0
+#: Seconds for a zygote to tell an exit code, which takes microseconds, unless the machine stands still.
+STATUS_PATIENCE = 5.0
 #: Children that may be asked for at once: their descriptors are on the way, of which the system allows so many.
 FORKS = 16
 #: Longest message of a zygote, in bytes, and longest line that its modules may print.

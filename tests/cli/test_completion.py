@@ -40,6 +40,7 @@ until(b"ready\\r\\n")
 os.write(terminal, ("mcp-bridge " + " ".join(sys.argv[1:]) + "\\t").encode())
 text = until(b"listed").decode()
 print("\\n".join(re.findall(r"[\\w.-]+", re.sub(r"\\x1b\\[[0-9;?]*[a-zA-Z]", " ", text))))
+os.kill(pid, 9)
 """
 
 

@@ -272,10 +272,17 @@ async def test_what_a_worker_sends_on_is_not_what_it_says(start: Start) -> None:
         def doors() -> set[Path]:
             return set(Path(folder).glob("*/w1.*"))
 
+        async def door_after_restart() -> Path:
+            await bridge.restart()
+            (door,) = doors() - before
+            return door
+
         before = doors()
-        await bridge.restart()
-        (door,) = doors() - before
-        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(door))) as http:
+        async with (
+            bridge.http.get(f"{bridge.url}/sse/peer") as stream,  # as long as it is open the old bridge is there
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(await door_after_restart()))) as http,
+        ):
+            assert stream.status == 200
             for caller, statuses in ((ANYONE, (404, 404)), (NOBODY, (400, 204))):
                 for path, status in zip((SESSION, STORE), statuses, strict=True):
                     hop = Hop("w1", "w1", "POST", path, caller.words, "", "", "")
