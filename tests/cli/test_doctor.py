@@ -234,6 +234,7 @@ async def test_ports_stores_folders_and_limits(tmp_path: Path, serve: Serve) -> 
         accepting = asyncio.create_task(_hang_up(other))
         [found] = await _bridge_findings(tmp_path, "--port", str(port))
         accepting.cancel()
+        await asyncio.wait([accepting])  # it lets go of the socket before that is closed
         assert f"another program listens on 127.0.0.1:{port}" in found["what"]
     served = await serve()
     assert await _bridge_findings(tmp_path, "--port", served.url.rpartition(":")[2]) == []
