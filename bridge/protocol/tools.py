@@ -62,6 +62,14 @@ def is_last_page(line: bytes) -> bool:
     return jsontext.string(jsontext.member(jsontext.member(line, "result"), "nextCursor")) is None
 
 
+def next_cursor(result: bytes, asked: str | None) -> str | None:
+    """Return what to ask the next page with, None behind the last one. One that names the page that was ``asked`` for
+    would come for ever.
+    """
+    cursor = jsontext.string(jsontext.member(result, "nextCursor"))
+    return None if cursor == asked else cursor
+
+
 def called(request: Request) -> tuple[str, Request] | None:
     """Return the tool that a ``tools/call`` names, and the request in the only way to read it: each member once.
 

@@ -20,7 +20,7 @@ from bridge.protocol.messages import Message, Notification, Request, Response
 from bridge.protocol.modern import ACKNOWLEDGED, LISTEN
 from bridge.protocol.sse import EventParser
 from bridge.protocol.subscriptions import all_changed
-from bridge.protocol.tools import MOST_PAGES
+from bridge.protocol.tools import MOST_PAGES, next_cursor
 from bridge.protocol.versions import MODERN_VERSION
 from bridge.remote.call import Call, Hear
 from bridge.remote.http import JSON_TYPE, SSE_TYPE, Gone, HttpClient, HttpFailure
@@ -162,11 +162,12 @@ class ModernWire:
         meta = jsontext.fields(jsontext.member(call.request.params, "_meta"))
         meta.pop("progressToken", None)
         params: dict[str, object] = {"_meta": meta}
+        cursor: str | None = None
         for _ in range(MOST_PAGES):
             answer = await self.ask(Request(b"", "tools/list", jsontext.encode(params)))
             self._learn(messages.response_line(answer))
-            cursor = jsontext.string(jsontext.member(answer.result, "nextCursor"))
-            if cursor is None or cursor == params.get("cursor"):
+            cursor = next_cursor(answer.result, cursor)
+            if cursor is None:
                 return
             params["cursor"] = cursor
 

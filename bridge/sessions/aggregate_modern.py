@@ -17,7 +17,7 @@ from bridge.protocol.jsontext import Raw
 from bridge.protocol.merged import LISTINGS, RESOURCES, Index, Listing
 from bridge.protocol.messages import Request
 from bridge.protocol.modern import DISCOVER, NAMED, SERVER_INFO, ModernRequest
-from bridge.protocol.tools import MOST_PAGES
+from bridge.protocol.tools import MOST_PAGES, next_cursor
 from bridge.protocol.versions import MODERN_VERSION
 from bridge.sessions.aggregate_listen import AggregateListen
 from bridge.sessions.down import Answered
@@ -169,7 +169,8 @@ class AggregateCalls:
     ) -> list[bytes] | None:
         """What one server lists; None when it cannot be had."""
         found: list[bytes] = []
-        params: dict[str, Raw] = {"_meta": Raw(asked.request.meta)}
+        params: dict[str, object] = {"_meta": Raw(asked.request.meta)}
+        cursor: str | None = None
         for _ in range(MOST_PAGES):
             page = _with(asked, Request(asked.request.id, listing.method, jsontext.encode(params)), None)
             answer = await self._asked(server, page, headers, principal)
@@ -181,10 +182,10 @@ class AggregateCalls:
                 why = jsontext.string(jsontext.member(bytes(answer["error"]), "message"))
                 log.warning("server %s is not in %s of all servers: %s", server, listing.method, why)
                 return None
-            result = jsontext.fields(bytes(answer.get("result", b"")))
-            found += map(bytes, jsontext.items(bytes(result.get(listing.member, b""))))
-            cursor = result.get("nextCursor")
-            if cursor is None or jsontext.string(bytes(cursor)) is None or cursor == params.get("cursor"):
+            result = bytes(answer.get("result", b""))
+            found += map(bytes, jsontext.items(jsontext.member(result, listing.member)))
+            cursor = next_cursor(result, cursor)
+            if cursor is None:
                 break
             params["cursor"] = cursor
         return found

@@ -47,7 +47,6 @@ async def pages(
             raise Refused(bytes(answer["error"]), exchange.failure)
         result = bytes(answer.get("result", b""))
         yield result
-        following = jsontext.string(jsontext.member(result, "nextCursor"))
-        if following is None or following == cursor:  # else it would say for ever what it has said
+        cursor = tools.next_cursor(result, cursor)
+        if cursor is None:
             break
-        cursor = following
