@@ -26,7 +26,8 @@ from bridge.observe import audit
 from bridge.observe.secrets import masked
 from bridge.process.child import ChildProcess
 from bridge.process.spawn import Command, Process, SpawnError
-from bridge.protocol import handshake, jsontext, messages, translate
+from bridge.protocol import handshake, messages, translate
+from bridge.protocol.capabilities import has
 from bridge.protocol.errors import BridgeError, ChildUnavailable, ConnectionClosed, NoServer, OtherEra, StartFailed
 from bridge.protocol.handshake import Greeted, Refused
 from bridge.protocol.messages import Request, Response
@@ -225,11 +226,9 @@ class Owner:
     def _ask_for_logs(self) -> None:
         """A handshake child for modern calls is asked for every log line: each request says what it wants of them."""
         child = self.child
-        if child.sharing.logs:
-            capabilities = jsontext.fields(jsontext.member(child.greeting, "capabilities", b"{}"))
-            if "logging" in capabilities:
-                level = Exchange(Request(b"0", SET_LEVEL, b'{"level":"debug"}'))
-                child.connection.exchange(level)
+        if child.sharing.logs and has(child.greeting, "logging"):
+            level = Exchange(Request(b"0", SET_LEVEL, b'{"level":"debug"}'))
+            child.connection.exchange(level)
 
     def _ungreeted(self, error: BridgeError) -> None:
         """The child has no answer to what its client greets it with."""

@@ -74,6 +74,11 @@ class Keeper:
         return self._store.name
 
     @property
+    def is_lasting(self) -> bool:
+        """Whether there is a store that a restart does not empty."""
+        return self.name != "memory"
+
+    @property
     def owed(self) -> int:
         """How many sessions wait to be written."""
         return len(self._records.keys() | self._events.keys())
@@ -152,7 +157,8 @@ class Keeper:
             except Exception as error:
                 self._failed(error)
         self._writer = asyncio.create_task(self._run(), name="keeper")
-        self._watcher = asyncio.create_task(self._watch(), name="keeper: looks")
+        if self.is_lasting:
+            self._watcher = asyncio.create_task(self._watch(), name="keeper: looks")
 
     async def load(self, session_id: str) -> tuple[SessionRecord, list[Event]] | None:
         """Return a session as it is in the store, once what is owed of it is there; None while that is away."""
@@ -238,7 +244,7 @@ class Keeper:
                 if record.id not in self._records:  # else it is known here, and newer
                     found += await self._take_in(record)
             self.has_read = True
-            if self.name != "memory":  # which keeps none
+            if self.is_lasting:
                 log.info("%s session store: %d kept session(s)", self.name, found)
         elif self.problem is not None:
             await self._return()

@@ -63,7 +63,7 @@ class Kept:
     @property
     def is_lasting(self) -> bool:
         """Whether there is a store that a restart does not empty."""
-        return self.keeper.name != "memory"
+        return self.keeper.is_lasting
 
     @property
     def is_shared(self) -> bool:
