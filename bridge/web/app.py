@@ -197,6 +197,8 @@ class Service:
             self._run("drain", self._wait_for_the_last())
 
     async def _wait_for_the_last(self) -> None:
+        if self._joined is not None:
+            await self._joined.withdraw()
         while self._drain.running or not self.core.has_left():  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_LOOK)
         log.info("drained: every session has ended or is kept")

@@ -40,6 +40,10 @@ class Joined:
         await self._lease.begin()
         self._renewing = asyncio.create_task(self._lease.run(), name="lease")
 
+    async def withdraw(self) -> None:
+        """Tell the others that no new session begins here."""
+        await self._lease.drain()
+
     async def hand_over(self, seconds: float) -> None:
         """Give kept sessions to the others, as far as their calls end in time."""
         if self._takeover is not None and self._renewing is not None:

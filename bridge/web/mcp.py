@@ -211,9 +211,9 @@ class McpFace:
 
     async def _call(self, request: web.BaseRequest, server: str, message: Request) -> web.StreamResponse:
         if SESSION_HEADER not in request.headers and (message.method == "initialize" or self._implicit):
-            self._drain.check_new_session()
             if message.method == "initialize":
                 return await self._begin(request, server, message)
+            self._drain.check_new_session()
             session = (await self._open_greeted(request, server)).session
         else:
             entry = self._session(request, server)
@@ -268,6 +268,7 @@ class McpFace:
         """Open a session here, or on the node that has the fewest children."""
         member = None if self._nodes is None else self._nodes.for_a_new_session(request)
         if self._nodes is None or member is None:
+            self._drain.check_new_session()
             return await self._initialize(request, server, message)
         line = messages.request_line(message.id, message.method, message.params)
         return await self._nodes.send(request, member, line)

@@ -107,6 +107,8 @@ class Nodes:
 
         async def serve(request: web.BaseRequest) -> web.StreamResponse:
             await self._check_arrival(named_session(request, self._base))
+            if self._opens_session(request):
+                self.for_a_new_session(request)
             return await handler(request)
 
         return serve
@@ -145,6 +147,8 @@ class Nodes:
             if any_would_do:
                 member = own
                 continue
+            if session_id is None:
+                self._check_new_session()  # a node that takes none has said so, and it was this one
             if self._takeover is None or session_id is None or time.monotonic() >= end:
                 return lost(request, member, body, why)
             self._takeover.forget(session_id)
@@ -198,27 +202,46 @@ class Nodes:
         return member if is_it else None
 
     def for_a_new_session(self, request: web.BaseRequest) -> Member | None:
-        """Return the node on which a session should begin, None where that is this one."""
+        """Return the node on which a session should begin, None where that is this one.
+
+        Raises :class:`Rejection`: 503 without a lease; 421 to a node that has not heard yet that none begins here.
+        """
         self._node.members.publish(self._children())
-        if not self.is_sure:
-            raise Rejection(Fault.UNAVAILABLE, "this node has lost its lease; try again", retry_in=1)
         if has_arrived(request):
+            try:
+                self._check_new_session()
+            except Rejection as refused:
+                raise Rejection(Fault.ELSEWHERE, str(refused)) from None
             return None
+        if not self.is_sure:
+            raise _no_lease()
         member = self._node.members.least_loaded()
-        return None if member.node == self._node.members.own.node else member
+        return None if member.node == self._own else member
+
+    def _check_new_session(self) -> None:
+        if not self.is_sure:
+            raise _no_lease()
+        self._drain.check_new_session()
 
     def _place(self, request: web.BaseRequest) -> Member | None:
-        path = request.path.removeprefix(self._base)
-        if path.startswith("/sse/") and request.method == "GET":
+        if self._opens_session(request):
             return self.for_a_new_session(request)
-        if path == "/api/v1/sessions" and request.method == "POST":
-            return self.for_a_new_session(request)
-        if (found := _SESSION.fullmatch(path)) is None:
+        if (found := _SESSION.fullmatch(request.path.removeprefix(self._base))) is None:
             return None
         label = _LABEL.fullmatch(found[1])
         if label is None:
             return None
-        return None if label[1] == self._node.members.own.node else self._node.members.find(label[1])
+        return None if label[1] == self._own else self._node.members.find(label[1])
+
+    def _opens_session(self, request: web.BaseRequest) -> bool:
+        path = request.path.removeprefix(self._base)
+        if path.startswith("/sse/"):
+            return request.method == "GET"
+        return path == "/api/v1/sessions" and request.method == "POST"
+
+
+def _no_lease() -> Rejection:
+    return Rejection(Fault.UNAVAILABLE, "this node has lost its lease; try again", retry_in=1)
 
 
 def named_session(request: web.BaseRequest, base: str) -> str | None:

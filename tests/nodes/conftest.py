@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ import aiohttp
 import psutil
 import pytest
 
+from bridge.auth.principal import ANYONE
+from bridge.cluster.hop import Hop, HopSeals
+from bridge.web.hops import HOP_HEADER
 from tests.cli.conftest import LISTENS, Served, below_of, environment
-from tests.conftest import Running, Session, in_time, last, peer, tool
+from tests.conftest import ACCEPT, INITIALIZE, Running, Session, in_time, last, message, peer, tool
 from tests.faults.conftest import until
 from tests.nodes.network import Host, Network, problem
 from tests.stores.conftest import redis, shared_redis, start_redis  # noqa: F401 - fixtures
@@ -203,3 +207,25 @@ async def answer_of(session: Session, name: str = "count", id_: Any = 1) -> tupl
     """Status and last message of one call, without a second try."""
     async with session.post(tool(name, id_)) as response:
         return response.status, await last(response)
+
+
+#: Every way to begin a session, by its path: what is sent.
+BEGINS = {
+    "/mcp/peer": message("initialize", 7, **INITIALIZE),
+    "/api/v1/sessions": {"server": "peer"},
+    "/sse/peer": None,
+}
+
+
+async def begin(node: Node, path: str, **headers: str) -> int:
+    """Begin a session in one of these ways; return the status."""
+    body = BEGINS[path]
+    given = {"Accept": ACCEPT, **headers}
+    async with node.http.request("GET" if body is None else "POST", node.url + path, json=body, headers=given) as found:
+        return found.status
+
+
+async def begin_arriving(node: Node, path: str) -> int:
+    """Do the same as another node that sends a client there."""
+    hop = Hop(node.name, "other", "GET" if BEGINS[path] is None else "POST", path, ANYONE.words, "", "http", "")
+    return await begin(node, path, **{HOP_HEADER: HopSeals(KEY.encode()).write(hop, time.time())})

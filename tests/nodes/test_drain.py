@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import random
+import signal
 import time
 from collections import Counter
 
@@ -16,8 +17,8 @@ from bridge.auth.principal import ANYONE, NOBODY
 from bridge.cluster.hop import Hop, HopSeals
 from bridge.web.hops import HOP_HEADER
 from bridge.web.peers import REDIS, WHO
-from tests.conftest import Session, in_time, peer
-from tests.nodes.conftest import KEPT, KEY, SLOW, Node, Nodes, answer_of
+from tests.conftest import INITIALIZE, Session, in_time, message, peer
+from tests.nodes.conftest import BEGINS, KEPT, KEY, SLOW, Node, Nodes, answer_of, begin, begin_arriving
 
 pytestmark = SLOW
 
@@ -205,10 +206,33 @@ async def test_new_sessions_go_to_no_node_that_does_not_believe_the_others(nodes
             pass
     sessions = [await a.session() for _ in range(6)]  # more than would stay here by themselves
     assert {session.id.partition(".")[0] for session in sessions} == {"a"}
-    for path, body, status in (("/sse/peer", None, 200), ("/api/v1/sessions", {"server": "peer"}, 201)):
-        method = "GET" if body is None else "POST"
-        async with a.http.request(method, a.url + path, json=body) as response:
-            assert response.status == status, path
+    assert [await begin(a, path) for path in BEGINS] == [200, 201, 200]
+
+
+async def test_new_sessions_go_to_no_node_that_is_drained(nodes: Nodes) -> None:
+    a, b = await nodes.start_all("ab", {"peer": peer()})
+    held = await a.session()
+    assert {(await b.session()).id.partition(".")[0] for _ in range(4)} == {"a", "b"}
+    before = len(await a.own_sessions())
+    a.signal(signal.SIGUSR1)
+    while await is_ready(a):
+        pass
+    for node in (b, a):
+        for path in BEGINS:
+            for _ in range(3):
+                assert await begin(node, path) in (200, 201), (node.name, path)
+    assert len(await a.own_sessions()) == before
+    assert {path: await begin_arriving(a, path) for path in BEGINS} == dict.fromkeys(BEGINS, 421)
+    b.signal(signal.SIGUSR1)
+    while await is_ready(b):
+        pass
+    for node in (a, b):
+        async with node.post("/mcp/peer", message("initialize", 7, **INITIALIZE)) as response:
+            assert (response.status, response.headers["Retry-After"]) == (503, "30")
+            said = await response.json()
+            assert (said["id"], "being drained" in said["error"]["message"]) == (7, True)
+        assert {path: await begin(node, path) for path in BEGINS} == dict.fromkeys(BEGINS, 503)
+    assert (await b.at(held).call("count"))["result"]["count"] == 1
 
 
 async def test_a_node_url_that_leads_to_another_node_is_refused(nodes: Nodes) -> None:

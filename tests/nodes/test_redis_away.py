@@ -7,7 +7,7 @@ import signal
 
 from tests.conftest import INITIALIZE, Session, last, message
 from tests.faults.conftest import until
-from tests.nodes.conftest import LEASE, SLOW, Node, Nodes, acquainted, answer_of
+from tests.nodes.conftest import BEGINS, LEASE, SLOW, Node, Nodes, acquainted, answer_of, begin_arriving
 
 pytestmark = SLOW
 
@@ -109,3 +109,5 @@ async def test_a_node_that_alone_cannot_reach_redis_stops_serving(nodes: Nodes) 
     async with a.post("/mcp/peer", message("initialize", 0, **INITIALIZE)) as response:
         assert response.status == 503
         assert "lease" in (await last(response))["error"]["message"]
+    # one that b sends, because it has not heard of that yet, is sent back: b begins it
+    assert {path: await begin_arriving(a, path) for path in BEGINS} == dict.fromkeys(BEGINS, 421)
