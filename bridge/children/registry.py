@@ -47,6 +47,8 @@ class Registry:
         self._stderr_sink = stderr_sink
         self._pins = pins
         self.entries: dict[str, ServerConfig] = {}
+        #: Servers that cannot be served because of a mistake in their entry.
+        self.mistaken: frozenset[str] = frozenset()
         #: Those of before as well: what still runs on them has to end by their rules. And what stands for all of them.
         self.known: dict[str, ServerConfig] = {ALL_SERVERS: ServerConfig(ALL_SERVERS, (), {})}
         #: Called when servers have come, gone, changed, stopped or started, with the ids of these, and of those among
@@ -123,15 +125,22 @@ class Registry:
         if self._modern.get(server) is False:
             del self._modern[server]
 
-    def pool(self, server: str) -> ChildPool:
-        """Return the pool of a server. Raises :class:`Rejection` when there is none, or it is disabled."""
-        pool = self._pools.get(server)
-        if pool is not None:
-            return pool
+    def check(self, server: str) -> None:
+        """Raise :class:`Rejection` (404) where there is no such server, or it is disabled."""
+        if server in self._pools or server in self.mistaken:
+            return
         if server in self.entries:
             raise Rejection(Fault.UNKNOWN_SERVER, f'server "{server}" is disabled; set "disabled": false')
-        why = "it is not in the configuration, or its entry is invalid; GET /servers tells"  # the same to whoever asks
-        raise Rejection(Fault.UNKNOWN_SERVER, f'no server "{server}" is served: {why}')
+        raise Rejection(Fault.UNKNOWN_SERVER, f'no server "{server}" is in the configuration; GET /servers lists them')
+
+    def pool(self, server: str) -> ChildPool:
+        """Return the pool of a server. Raises :class:`Rejection` when there is none."""
+        pool = self._pools.get(server)
+        if pool is None:
+            self.check(server)
+            why = "there is a mistake in its configuration; mcp-bridge check tells which"  # and only who operates it
+            raise Rejection(Fault.RESTING, f'server "{server}" cannot be started: {why}')
+        return pool
 
     async def seat(
         self,

@@ -50,9 +50,8 @@ def run(options: argparse.Namespace) -> int:
     """Try, tell, and return 1 when something is broken. Raises what :func:`servers_of` raises."""
     settings, servers, missing = _configuration(options)
     wanted = {server.id: server for server in servers.entries.values() if not server.disabled}
-    broken = {problem.server for problem in servers.problems if problem.fatal}
     for name in options.servers:
-        if name not in servers.entries and name not in broken:
+        if name not in servers.entries and name not in servers.mistaken:
             raise UsageError(unusable(name, servers))
     disabled = [_disabled(name, servers) for name in options.servers if name in servers.entries.keys() - wanted.keys()]
     if options.servers:

@@ -109,8 +109,7 @@ def servers_of(options: argparse.Namespace, settings: Settings, environ: Environ
 def count_of(servers: Servers) -> str:
     """How many servers a client gets, in words, and how many entries it gets none of."""
     disabled = sum(1 for server in servers.entries.values() if server.disabled)
-    invalid = len({problem.server for problem in servers.problems if problem.fatal})
-    others = [f", {count} {what}" for count, what in ((disabled, "disabled"), (invalid, "invalid")) if count]
+    others = [f", {n} {what}" for n, what in ((disabled, "disabled"), (len(servers.mistaken), "invalid")) if n]
     return f"{len(servers.entries) - disabled} server(s){''.join(others)}"
 
 

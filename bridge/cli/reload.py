@@ -72,8 +72,7 @@ class Reloading:
             self.problem = f"configuration on disk is refused: {error}; the old one is served"
             raise
         self.problem = None
-        broken = {problem.server for problem in servers.problems if problem.fatal}
-        kept = {server: config for server, config in self._servers.entries.items() if server in broken}
+        kept = {server: config for server, config in self._servers.entries.items() if server in servers.mistaken}
         servers = Servers(servers.source, {**servers.entries, **kept}, servers.problems, servers.files)
         for problem in servers.problems:
             stays = "; the server stays as it was" if problem.server in kept else ""

@@ -44,6 +44,11 @@ class Servers:
     problems: tuple[Problem, ...] = ()
     files: tuple[Path, ...] = ()
 
+    @property
+    def mistaken(self) -> frozenset[str]:
+        """The servers whose entry cannot be used."""
+        return frozenset(problem.server for problem in self.problems if problem.fatal)
+
 
 def load_servers(path: Path, environ: Mapping[str, str]) -> Servers:
     """Read a file. Raises :class:`NoServersFile`, or :class:`ConfigError` when it is no JSON object."""

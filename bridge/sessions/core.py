@@ -61,6 +61,7 @@ class Core:
         #: What tools were when they were first seen.
         self.pins = PinBook(settings.pins_path)
         self.registry = Registry(servers.entries, limits, settings.max_children, stderr_sink, self.pins)
+        self.registry.mistaken = servers.mistaken
         self.timing = Timing(settings, self.registry.known)
         self.bridge_pool: SessionPool[BridgeClient] = SessionPool("bridge", time.monotonic, settings.max_sessions)
         self.stream_pool: SessionPool[StreamableSession] = SessionPool(
@@ -155,6 +156,7 @@ class Core:
 
     def reload(self, servers: Servers) -> Changes:
         """Serve these servers from now on: only what has changed is touched, and no running call is lost."""
+        self.registry.mistaken = servers.mistaken
         found = self._reload.apply(servers.entries)
         self.registry.keep_warm()
         return found

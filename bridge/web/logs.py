@@ -52,7 +52,7 @@ class LogsFace:
         check_admin(request)
         server = request.match_info["server_id"]
         if server not in self._registry.entries:
-            self._registry.pool(server)  # says that there is none
+            self._registry.check(server)
         return await self._tell(request, self._directory / "servers" / f"{server}.log")
 
     async def bridge(self, request: web.Request) -> web.StreamResponse:

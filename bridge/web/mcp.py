@@ -57,7 +57,7 @@ class McpFace:
     """
 
     def __init__(self, around: Around, modern: ModernFace, *, implicit: bool) -> None:
-        self._check: Callable[[str], object] = around.core.registry.pool
+        self._check: Callable[[str], object] = around.core.registry.check
         self._route: Route | None = None
         self._modern = modern
         self._implicit = implicit

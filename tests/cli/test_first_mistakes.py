@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from tests.cli.conftest import Serve, environment, run
-from tests.conftest import in_time, message, peer
+from tests.conftest import INITIALIZE, in_time, message, peer
 from tests.web.test_tls import Pair
 
 ROOT = Path(__file__).parents[2]
@@ -153,19 +153,27 @@ async def test_a_missing_token_and_a_start_that_is_none_yet_are_told(folder: Pat
     assert (code, out) == (0, "crash: may start again; the next request starts it\n")
 
 
-async def test_an_invalid_entry_is_told_like_none_to_whoever_has_the_url_only(
+async def test_a_mistake_in_an_entry_is_told_to_clients_as_that_of_a_server_that_cannot_start(
     folder: Path, serve: Serve, http: aiohttp.ClientSession
 ) -> None:
-    bridge = await serve(servers={"wrong": {"command": 7}, "peer": peer()})
-    said = []
-    for name in ("wrong", "nobody"):
-        for path in (f"/mcp/{name}", f"/bridge/{name}"):
-            async with http.post(f"{bridge.url}{path}", json=message("ping", 1)) as response:
-                assert response.status == 404
-                said.append((await response.json())["error"]["message"].replace(name, "NAME"))
-    assert set(said) == {
-        'no server "NAME" is served: it is not in the configuration, or its entry is invalid; GET /servers tells'
-    }
+    """By a status that every SDK shows the text of; what is wrong is told to whoever operates the bridge."""
+    bridge = await serve(servers={"wrong": {"command": 7, "env": {"A": "sesame"}}, "peer": peer()})
+    why = "there is a mistake in its configuration; mcp-bridge check tells which"
+    for path, status in (("/mcp/wrong", 200), ("/bridge/wrong", 503)):
+        async with http.post(f"{bridge.url}{path}", json=message("initialize", 1, **INITIALIZE)) as response:
+            assert response.status == status
+            assert (await response.json())["error"]["message"] == f'server "wrong" cannot be started: {why}'
+    for path in ("/mcp/nobody", "/bridge/nobody"):
+        async with http.post(f"{bridge.url}{path}", json=message("ping", 1)) as response:
+            assert response.status == 404
+            said = (await response.json())["error"]["message"]
+            assert said == 'no server "nobody" is in the configuration; GET /servers lists them'
+    (folder / "servers.json").write_text(json.dumps({"mcpServers": {"wrong": peer(), "peer": {"args": 1}}}))
+    async with http.post(f"{bridge.url}/api/v1/reload") as response:
+        assert response.status == 200
+    for server in ("wrong", "peer"):  # what has become a mistake stays what it was
+        async with http.post(f"{bridge.url}/mcp/{server}", json=message("initialize", 1, **INITIALIZE)) as response:
+            assert "result" in await response.json()
 
 
 async def _ask_what_listens(folder: Path, answer: bytes) -> list[tuple[int, str, str]]:

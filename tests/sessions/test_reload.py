@@ -312,7 +312,7 @@ async def test_who_waits_for_a_start_gets_the_server_of_the_new_configuration(
     await until(lambda: len(bridge.service.core.registry.children()) == 2)
     bridge.service.reload(read(a=peer()))
     assert "error" not in await waiting
-    assert 'no server "b" is served' in (await hopeless)["error"]["message"]
+    assert 'no server "b" is in the configuration' in (await hopeless)["error"]["message"]
     await has_ended(bridge, "b")
 
 
