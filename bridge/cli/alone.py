@@ -27,7 +27,7 @@ class Alone:
 
     async def is_busy(self) -> bool:
         """Whether the bridge before this one still lives."""
-        return self._service.handover.across is not None
+        return not await self._service.handover.is_alone()
 
     def side(self) -> Side:
         """Make what the other one needs to reach this one."""

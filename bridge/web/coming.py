@@ -35,14 +35,15 @@ class Coming(Across):
 
     async def run(self) -> None:
         """Return when the other bridge has gone, and what it has left in the store is known."""
-        while await self._is_there():  # noqa: ASYNC110
+        while await self.is_there():  # noqa: ASYNC110
             await asyncio.sleep(LOOK)
         self._store_after.set()
         await self._core.kept.keeper.opened(PATIENCE)
         shutil.rmtree(self._other.directory, ignore_errors=True)
         log.info("the bridge before this one has gone")
 
-    async def _is_there(self) -> bool:
+    async def is_there(self) -> bool:
+        """Look whether the other bridge lives."""
         own = self._node.members.own.node
         living = [member.node for member in self._other.all() if await answers(member.address.removeprefix("unix:"))]
         if own not in living:

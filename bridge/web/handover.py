@@ -69,10 +69,18 @@ class Handover:
         self._stand(None)
         await self._be_alone()
 
+    async def is_alone(self) -> bool:
+        """Whether there is no other bridge. It is looked for now: one that has just ended is not in the way."""
+        coming = self._coming
+        if coming is not None and self.across is coming and self._task is not None and not await coming.is_there():
+            await asyncio.wait([self._task])
+        return self.across is None
+
     async def give_way(self, place: Between, patience: float) -> None:
         """Leave what comes to another bridge, and ask for the end when what is here has ended: in ``patience`` seconds
         at most.
         """
+        await self.is_alone()  # what has begun while the other was there ends first
         leaving = Leaving(self._core, self._drain, place, self._base)
         self._place, self.across = place, leaving
         await self.open_door()

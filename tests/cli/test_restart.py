@@ -377,6 +377,18 @@ async def test_what_cannot_start_leaves_the_old_one_as_it_was(start: Start) -> N
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_restart_may_follow_as_soon_as_the_bridge_before_has_ended(start: Start, workers: str) -> None:
+    bridge = await start("--workers", workers)
+    served = await bridge.restart(patience=0)
+    await bridge.old_has_ended()
+    for _ in range(3):
+        before, served = served, await bridge.restart(patience=0)
+        await until(lambda: not lives(before), "the bridge before lives", 30)  # noqa: B023 - is called here only
+    assert (await (await bridge.session()).call("count"))["result"]["count"] == 1
+    await bridge.end()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_token_or_a_scheme_that_has_changed_leaves_a_way(start: Start, tmp_path: Path, workers: str) -> None:
     settings, pair = tmp_path / ".env", Pair(tmp_path)
     settings.write_text("ACCESS_TOKEN=the-token-of-before\n")
