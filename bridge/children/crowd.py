@@ -12,8 +12,10 @@ import logging
 from bridge.children.audience import Announcements, Audience, Member, uri_of
 from bridge.children.connection import ChildConnection
 from bridge.children.exchange import Exchange
+from bridge.children.policy import Need, Sharing
 from bridge.children.stream import Kind
-from bridge.protocol import jsontext, messages
+from bridge.protocol import jsontext, messages, tasks
+from bridge.protocol.capabilities import without
 from bridge.protocol.errors import METHOD_NOT_FOUND, BridgeError
 from bridge.protocol.messages import Request, Response
 from bridge.protocol.mux import PROGRESS, Undirected
@@ -27,15 +29,39 @@ SUBSCRIBE = "resources/subscribe"
 UNSUBSCRIBE = "resources/unsubscribe"
 SET_LEVEL = "logging/setLevel"
 
+#: What is refused where several clients use a child, and why.
+NOT_SHARED = {SET_LEVEL: "none of them hears its log", tasks.LIST: "it would show those of all"}
+NOT_POOLED = {
+    **NOT_SHARED,
+    **dict.fromkeys(tasks.ABOUT, "the next request has another process, which has no such task"),
+}
+
 #: Characters of a shared child's message that our log shows.
 SHOWN = 1000
 
 
-class Crowd:
-    """All holders of one child, and who of them subscribed to what."""
+def told(greeting: bytes, sharing: Sharing, need: Need) -> bytes:
+    """Return of an InitializeResult what holds for one of several clients of a child.
 
-    def __init__(self, connection: ChildConnection) -> None:
+    Whose a task is the child does not know, so that it must not list them (specification 2025-11-25, tasks); where each
+    request has a child of its own, that one hardly has the task. Nor does a session hear logs; the modern calls of the
+    bridge's own client do, since each says what it wants of them.
+    """
+    if sharing.hold == "exchange":
+        greeting = without(greeting, "tasks")
+    elif sharing.mixes:
+        greeting = without(greeting, "tasks", "list")
+    else:
+        return greeting
+    return greeting if need is Need.BRIDGE else without(greeting, "logging")
+
+
+class Crowd:
+    """All holders of one child, and who of them subscribed to what. ``mixes``: as :attr:`Sharing.mixes`."""
+
+    def __init__(self, connection: ChildConnection, *, mixes: bool) -> None:
         self._connection = connection
+        self._mixes = mixes
         self._audience = Audience()
         self._hears_changes = False
         self._askers: set[str] = set()  # principals who have ever asked this child for its log
@@ -63,6 +89,9 @@ class Crowd:
         method = exchange.request.method
         if exchange.log_level is not None and len(self._askers) < 2:
             self._askers.add(exchange.asker)
+        if self._mixes and method in NOT_SHARED:
+            refuse(exchange, NOT_SHARED[method])
+            return True
         if method == SET_LEVEL:  # its logs go to nobody
             accept(exchange)
             return True
@@ -134,9 +163,9 @@ def accept(exchange: Exchange) -> None:
     exchange.finish(messages.response_line(Response(exchange.request.id, result=b"{}")))
 
 
-def refuse_level(exchange: Exchange) -> None:
-    """Refuse ``logging/setLevel`` where no client hears a log, and so none was told that there is one."""
-    text = f"method {SET_LEVEL} is not for a server whose processes several clients use: none of them hears its log"
+def refuse(exchange: Exchange, why: str) -> None:
+    """Refuse a request that no client was told of, because others use the child too."""
+    text = f"method {exchange.request.method} is not for a server whose processes several clients use: {why}"
     exchange.finish(messages.error_line(exchange.request.id, METHOD_NOT_FOUND, text))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bridge.children.crowd import told
 from bridge.children.exchange import Exchange
-from bridge.children.policy import Greeting
+from bridge.children.policy import Greeting, Need
 from bridge.children.pool import Lease
 from bridge.children.seat import Listener
 from bridge.protocol.messages import Response
@@ -103,12 +104,19 @@ class OwnSeat:
 class SharedSeat(OwnSeat):
     """One of many holders of a child."""
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease, need: Need) -> None:
         super().__init__(lease)
+        self._need = need
         assert lease.child.crowd is not None
         self._crowd = lease.child.crowd
         self._listener: Listener | None = None
         self._crowd.join(self)
+
+    @property
+    def greeting(self) -> bytes:
+        """The child's InitializeResult, as far as it holds for one of many."""
+        child = self._lease.child
+        return told(child.greeting, child.sharing, self._need)
 
     def listen(self, listener: Listener) -> None:
         """Hear what concerns all, and updates of what was subscribed to over this seat."""

@@ -84,7 +84,7 @@ class Owner:
         ready = asyncio.get_running_loop().create_future()
         # Whoever waits may have gone when it fails; it is logged here in any case.
         ready.add_done_callback(lambda done: done.cancelled() or done.exception())
-        crowd = None if sharing.holders == 1 else Crowd(connection)
+        crowd = None if sharing.holders == 1 else Crowd(connection, mixes=sharing.mixes)
         self.child = Child(config.id, sharing, connection, crowd, time.time(), ready)
 
     async def run(self) -> None:

@@ -50,6 +50,12 @@ class Sharing:
         """Whether a child has one holder in its life: nobody else may find what that one left in it."""
         return self.holders == 1 and self.hold == "session"
 
+    @property
+    def mixes(self) -> bool:
+        """Whether a child keeps for one of its clients what another one could ask it for."""
+        is_for_one = self.is_private or self.owner or self.variables is not None
+        return not is_for_one and self.greeting is Greeting.HANDSHAKE
+
 
 #: A child for many holders, greeted by the bridge.
 SHARED = Sharing(holders=None, hold="session", limit=1, greeting=Greeting.HANDSHAKE)

@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bridge.children.audience import uri_of
-from bridge.children.crowd import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE, accept, is_granted, note, refuse_level
+from bridge.children.crowd import NOT_POOLED, SUBSCRIBE, UNSUBSCRIBE, accept, is_granted, note, refuse
 from bridge.children.exchange import Exchange
-from bridge.children.policy import Need, Sharing
+from bridge.children.policy import Sharing
 from bridge.children.pool import ChildPool, Lease
 from bridge.children.seat import EmptySeat, Listener
 from bridge.children.waiting import while_wanted
-from bridge.protocol.capabilities import without
 from bridge.protocol.errors import BridgeError
 from bridge.protocol.messages import Response
 from bridge.protocol.mux import Undirected
-
-
-def told(greeting: bytes, need: Need) -> bytes:
-    """Return of an InitializeResult what holds where each request has a child of its own.
-
-    The child that is asked for a task is hardly the one that has it. Nor does a session hear logs; the modern calls of
-    the bridge's own client do, since each says what it wants of them.
-    """
-    greeting = without(greeting, "tasks")
-    return greeting if need is Need.BRIDGE else without(greeting, "logging")
 
 
 class PooledSeat(EmptySeat):
@@ -59,8 +48,8 @@ class PooledSeat(EmptySeat):
     async def send(self, exchange: Exchange, silence: float | None) -> None:
         """Lease a child for this request."""
         request = exchange.request
-        if request.method == SET_LEVEL:
-            refuse_level(exchange)  # it would hold for another client's next request
+        if (why := NOT_POOLED.get(request.method)) is not None:
+            refuse(exchange, why)
             return
         if request.method == UNSUBSCRIBE:
             self._watch.unsubscribe(self, uri_of(request.params))

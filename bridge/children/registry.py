@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from bridge.children.child import Child
+from bridge.children.crowd import told
 from bridge.children.guard import guard_of
 from bridge.children.held_seat import OwnSeat, SharedSeat
 from bridge.children.owner import ChildLimits
 from bridge.children.pinbook import PinBook
 from bridge.children.policy import MODERN, Need, Sharing, choose, with_variables
 from bridge.children.pool import Capacity, ChildPool, Lease, no_room
-from bridge.children.pooled_seat import PooledSeat, told
+from bridge.children.pooled_seat import PooledSeat
 from bridge.children.restart import Restarts
 from bridge.children.seat import Seat
 from bridge.children.startable import why_not
@@ -270,7 +271,7 @@ async def _take(pool: ChildPool, sharing: Sharing, asker: str, need: Need) -> Se
     if sharing.is_private:
         return OwnSeat(lease)
     if sharing.hold == "session":
-        return SharedSeat(lease)
-    seat = PooledSeat(pool, sharing, told(lease.child.greeting, need), asker)
+        return SharedSeat(lease, need)
+    seat = PooledSeat(pool, sharing, told(lease.child.greeting, sharing, need), asker)
     lease.release()
     return seat

@@ -47,9 +47,15 @@ def declares(greeting: bytes, group: str, flag: str) -> bool:
     return jsontext.member(bytes(declared.get(group, b"")), flag) == b"true"
 
 
-def without(greeting: bytes, group: str) -> bytes:
-    """Return a server's InitializeResult without a capability, where it declares that one."""
+def without(greeting: bytes, group: str, flag: str | None = None) -> bytes:
+    """Return a server's InitializeResult without a capability, or without a ``flag`` of it, where it declares that."""
     declared = jsontext.fields(jsontext.member(greeting, "capabilities"))
-    if declared.pop(group, None) is None:
+    whole = declared.pop(group, None)
+    if whole is None:
         return greeting
+    if flag is not None:
+        flags = jsontext.fields(bytes(whole))
+        if flags.pop(flag, None) is None:
+            return greeting
+        declared[group] = jsontext.Raw(jsontext.encode(flags))
     return jsontext.replaced(greeting, "capabilities", jsontext.encode(declared))

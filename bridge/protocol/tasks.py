@@ -14,6 +14,9 @@ import msgspec
 from bridge.protocol.jsontext import ABSENT, Raw
 
 STATUS = "notifications/tasks/status"
+LIST, RESULT = "tasks/list", "tasks/result"
+#: Requests about one task.
+ABOUT = frozenset({"tasks/get", "tasks/cancel", RESULT})
 #: States behind which nothing comes.
 FINAL = frozenset({"completed", "failed", "cancelled"})
 #: Tasks of one child that are known at once; the oldest goes for one more.

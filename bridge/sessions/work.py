@@ -13,10 +13,6 @@ from bridge.protocol import jsontext, messages, tasks
 from bridge.protocol.errors import INVALID_PARAMS
 from bridge.protocol.mux import Undirected
 
-RESULT = "tasks/result"
-#: Requests about one task.
-ABOUT = frozenset({"tasks/get", "tasks/cancel", RESULT})
-
 
 class Work:
     """Tasks of one child that have not ended, each for as long as its server keeps it at most."""
@@ -34,7 +30,7 @@ class Work:
 
     def answered(self, exchange: Exchange) -> None:
         """A request has ended."""
-        if exchange.request.method in ABOUT:
+        if exchange.request.method in tasks.ABOUT:
             if self._until and _shows_end(exchange):
                 self._end(tasks.shown(exchange.request.params))
         elif tasks.may_be_in(exchange.answer):
@@ -60,7 +56,7 @@ class Work:
 def _shows_end(exchange: Exchange) -> bool:
     """Whether the answer to a request about a task says that nothing more will come of that."""
     error = messages.error_in(exchange.answer, exchange.request.id)
-    if exchange.request.method == RESULT:
+    if exchange.request.method == tasks.RESULT:
         return not error  # which may be of this request only
     if error:  # there is no such task any more, or none that could be cancelled
         return exchange.failure is None and jsontext.member(error, "code") == b"%d" % INVALID_PARAMS

@@ -16,9 +16,10 @@ ANSWERED_LATER = object()
 CAPABILITIES: dict[str, object] = {"tools": {}}
 if "--changes" in sys.argv:
     CAPABILITIES = {"tools": {"listChanged": True}, "resources": {"subscribe": True}}
-for declared in ("logging", "tasks"):
-    if f"--{declared}" in sys.argv:
-        CAPABILITIES[declared] = {}
+if "--logging" in sys.argv:
+    CAPABILITIES["logging"] = {}
+if "--tasks" in sys.argv:
+    CAPABILITIES["tasks"] = {"list": {}, "cancel": {}}
 
 waiting: dict[str, tuple[object, object]] = {}
 tasks: dict[str, dict[str, object]] = {}
@@ -180,6 +181,8 @@ def request(id_: object, method: str, params: dict[str, object]) -> None:
         case "logging/setLevel":
             levels.append(params["level"])
             result = {}
+        case "tasks/list":
+            result = {"tasks": [*tasks.values()]}
         case "tasks/get" | "tasks/cancel" | "tasks/result":
             task = tasks.get(str(params["taskId"]))
             if task is None:

@@ -47,3 +47,19 @@ def test_a_client_is_asked_what_it_offered(capabilities: bytes, question: bytes,
 )
 def test_a_capability_is_left_out_and_all_else_stays_as_it_was(greeting: bytes, told: bytes) -> None:
     assert without(greeting, "tasks") == told
+
+
+@pytest.mark.parametrize(
+    ("greeting", "told"),
+    [
+        (
+            b'{"capabilities":{"tasks":{"list":{},"cancel":{}}}, "a":1.0}',
+            b'{"capabilities":{"tasks":{"cancel":{}}}, "a":1.0}',
+        ),
+        (b'{"capabilities":{"tasks":{ "cancel":{}}}}', b'{"capabilities":{"tasks":{ "cancel":{}}}}'),
+        (b'{"capabilities":{ "tools":{}}}', b'{"capabilities":{ "tools":{}}}'),
+        (b'{"capabilities":{ "tasks":7}}', b'{"capabilities":{ "tasks":7}}'),
+    ],
+)
+def test_so_is_a_part_of_one(greeting: bytes, told: bytes) -> None:
+    assert without(greeting, "tasks", "list") == told

@@ -105,7 +105,7 @@ async def test_logs_and_levels_of_a_shared_child_stay_away_from_its_clients(
     caplog.set_level("INFO")
     bridge = await _shared(start_bridge, "shared")
     session = await bridge.session()
-    assert (await _ask(session, "logging/setLevel", level="debug"))["result"] == {}
+    assert (await _ask(session, "logging/setLevel", level="debug"))["error"]["code"] == -32601
     async with session.post(tool("log", 1, text="secret of someone")) as response:
         assert response.content_type == "application/json"
     assert (await session.call("seen"))["result"]["levels"] == []
@@ -189,20 +189,32 @@ async def test_the_death_of_a_pooled_child_fails_its_request_only(start_bridge: 
     assert (await session.call("echo", a=1))["result"] == {"a": 1}
 
 
-@pytest.mark.parametrize(("sharing", "told"), [("session", True), ("shared", True), ("pooled", False)])
-async def test_clients_of_pooled_children_are_told_of_no_tasks(
-    start_bridge: StartBridge, sharing: str, told: bool
+@pytest.mark.parametrize(
+    ("sharing", "told"), [("session", {"list": {}, "cancel": {}}), ("shared", {"cancel": {}}), ("pooled", None)]
+)
+async def test_clients_of_one_process_do_not_find_the_tasks_of_each_other(
+    start_bridge: StartBridge, sharing: str, told: dict[str, Any] | None
 ) -> None:
     bridge = await start_bridge({"peer": peer(args=[*peer()["args"], "--tasks"], sharing=sharing)})
-    session = await bridge.session(protocolVersion="2025-11-25")
-    capabilities = session.greeting["result"]["capabilities"]
-    assert capabilities == ({"tools": {}, "tasks": {}} if told else {"tools": {}})
+    one, two = [await bridge.session(protocolVersion="2025-11-25") for _ in range(2)]
+    assert one.greeting["result"]["capabilities"].get("tasks") == told
+    if told is not None:
+        await one.call("begin", key="secret")
+        assert (await _ask(one, "tasks/get", taskId="secret"))["result"]["status"] == "working"
+    if sharing == "session":
+        assert [task["taskId"] for task in (await _ask(one, "tasks/list"))["result"]["tasks"]] == ["secret"]
+        assert (await _ask(two, "tasks/list"))["result"]["tasks"] == []
+        return
+    for method in ["tasks/list"] if told else ["tasks/list", "tasks/get", "tasks/result", "tasks/cancel"]:
+        refused = await _ask(two, method, taskId="secret")
+        assert refused["error"]["code"] == -32601, refused
 
 
-async def test_clients_of_pooled_children_are_told_of_no_logs_except_those_whose_calls_say_what_they_want(
-    start_bridge: StartBridge,
+@pytest.mark.parametrize("sharing", ["shared", "pooled"])
+async def test_clients_of_one_process_are_told_of_no_logs_except_those_whose_calls_say_what_they_want(
+    start_bridge: StartBridge, sharing: str
 ) -> None:
-    bridge = await start_bridge({"peer": peer(args=[*peer()["args"], "--logging"], sharing="pooled")})
+    bridge = await start_bridge({"peer": peer(args=[*peer()["args"], "--logging"], sharing=sharing)})
     session, modern = await bridge.session(), ModernClient(bridge, "peer")
     assert session.greeting["result"]["capabilities"] == {"tools": {}}
     assert (await _ask(session, "logging/setLevel", level="error"))["error"]["code"] == -32601
