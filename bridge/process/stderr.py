@@ -13,9 +13,13 @@ from bridge.protocol.framing import LineSplitter, Oversized, text_of
 LONGEST_LINE = 64 * 1024
 #: Lines that are kept, and bytes of each.
 TAIL, TAIL_LINE = 30, 500
-#: What stands behind an error and does not tell it: frames of a stack, the end of an object, the version of Node, and
-#: where more is to be read.
-_BEHIND = re.compile(r"at |\d+: |[}\]]|Node\.js v\d|(For more information, )?(run|see|try) .*-h(elp)?\b", re.IGNORECASE)
+#: What stands behind an error and does not tell it: frames of a stack, the end of an object, the version of Node, a hint,
+#: and where more is to be read.
+_BEHIND = re.compile(
+    r"at |\d+: |[}\]]|Node\.js v\d|hint: |(For more information, )?(run|see|try) .*-h(elp)?\b", re.IGNORECASE
+)
+#: What says why the error before it came about; of several the last (uv, cargo and their like).
+_CAUSE = re.compile(r"(caused by|cause): ", re.IGNORECASE)
 #: What tells one, as in "TypeError: ", "Error [ERR_X]: ", "[Error: " and "FATAL ERROR: ".
 _ERROR = re.compile(r"\W*(\w+ )?\w*(error|exception|rejection)\b[^:]*: ", re.IGNORECASE)
 #: How each line begins that npm writes when it fails, and those of them that tell nothing without the others.
@@ -54,9 +58,12 @@ class Stderr(asyncio.Protocol):
         if _NPM.match(lines[0]):  # the first line says what it was, all others what one might do
             said = [line for line in reversed(lines) if _NPM.match(line) and not _NPM_DETAIL.match(line)]
             return said[0] if said else lines[0]
+        told = [line for line in lines if not _BEHIND.match(line)] or lines
+        if _CAUSE.match(told[0]):
+            error = next((line for line in told if not _CAUSE.match(line)), "")
+            return f"{error}: {_CAUSE.sub('', told[0], 1)}" if error else told[0]
         if _BEHIND.match(lines[0]):
-            told = [line for line in lines if not _BEHIND.match(line)]
-            return next((line for line in told if _ERROR.match(line)), (told or lines)[0])
+            return next((line for line in told if _ERROR.match(line)), told[0])
         begun = [line.strip(_DRAWN) for line in reversed(self.tail) if not line[:1].isspace()]  # the others go on
         return next(filter(None, begun), lines[0])
 

@@ -139,6 +139,16 @@ FRAMES = "\n".join(f"{number:2}: 0x195e476 [npm exec server]" for number in rang
         ),
         ("Run it with --help", "Run it with --help"),
         (
+            "error: No solution found\n  cause: Because x was not found.\n\nhint: The network is disabled.",
+            "error: No solution found: Because x was not found.",
+        ),
+        (
+            "error: Failed to fetch: x\n  Caused by: no answer\n  Caused by: invalid peer certificate",
+            "error: Failed to fetch: x: invalid peer certificate",
+        ),
+        ("  cause: x", "cause: x"),
+        ("no config\nhint: make one", "no config"),
+        (
             "npm error code E404\nnpm error 404 Not Found - GET /x\nnpm error 404\nnpm error 404  no 'x'\n"
             "npm error A complete log of this run can be found in: x.log",
             "npm error 404 Not Found - GET /x",
