@@ -7,6 +7,7 @@ The files were also checked against the schemas of Compose and of Kubernetes 1.3
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -31,8 +32,10 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::[-?]([^}]*))?\}")
 
 
 def image() -> dict[str, str]:
-    """What the image sets."""
-    return dict(re.findall(r"^ENV (\w+)=(\S+)$", DOCKERFILE, re.MULTILINE))
+    """Which settings the image has."""
+    found = dict(re.findall(r"^ENV (\w+)=(\S+)$", DOCKERFILE, re.MULTILINE))
+    del found["PATH"]
+    return found
 
 
 def compose(name: str) -> dict[str, Any]:
@@ -76,10 +79,18 @@ def environments() -> dict[str, dict[str, str]]:
     return found
 
 
-def test_the_image_has_all_extras_so_that_the_shipped_servers_run_in_it() -> None:
+def test_the_image_has_what_the_lock_names_which_is_all_extras() -> None:
+    copied = [words.split()[:-1] for words in re.findall(r"^COPY (?!--)(.*)$", DOCKERFILE, re.MULTILINE)]
+    lock = re.findall(r"--require-hashes -r (\S+)", DOCKERFILE)
+    assert lock == ["requirements/run.txt"]
+    ignored = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
+    for name in itertools.chain(*copied):
+        assert (DEPLOY.parent / name).exists(), name
+        assert f"!{name.partition('/')[0]}" in ignored
+    pinned = set(re.findall(r"^([\w.-]+)==", (DEPLOY.parent / lock[0]).read_text(), re.MULTILINE))
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
-    [extras] = re.findall(r'"\.\[([\w,]+)\]"', DOCKERFILE)
-    assert sorted(extras.split(",")) == sorted(project["optional-dependencies"])
+    wanted = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    assert {re.match(r"[\w.-]+", each)[0].lower() for each in wanted} <= pinned  # type: ignore[index]
 
 
 async def test_the_image_looks_whether_the_bridge_is_ready_at_its_port(bridge: Running) -> None:
