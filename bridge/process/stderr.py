@@ -13,8 +13,8 @@ from bridge.protocol.framing import LineSplitter, Oversized, text_of
 LONGEST_LINE = 64 * 1024
 #: Lines that are kept, and bytes of each.
 TAIL, TAIL_LINE = 30, 500
-#: What stands behind an error and does not tell it: frames of a stack, the end of an object, the version of Node, a hint,
-#: and where more is to be read.
+#: What stands behind an error and does not tell it: frames of a stack, the end of an object, the version of Node,
+#: hints, and where more is to be read.
 _BEHIND = re.compile(
     r"at |\d+: |[}\]]|Node\.js v\d|hint: |(For more information, )?(run|see|try) .*-h(elp)?\b", re.IGNORECASE
 )
