@@ -29,13 +29,13 @@ class _Arrival:
 
     method: str
     target: str
-    until: float
+    read_at: float
     principal: Principal
     forwarded: Forwarded
 
     def is_good_for(self, method: str, target: str, now: float) -> bool:
         """Whether it need not be read again for a request."""
-        return now < self.until and self.target == target and self.method == method
+        return 0 <= now - self.read_at < REMEMBERED and self.target == target and self.method == method
 
 
 class ArrivalGuards:
@@ -86,7 +86,7 @@ class ArrivalGuards:
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         forwarded = Forwarded(hop.address, hop.scheme, hop.host)
-        arrival = _Arrival(method, target, now + REMEMBERED, principal_from(list(hop.caller)), forwarded)
+        arrival = _Arrival(method, target, now, principal_from(list(hop.caller)), forwarded)
         self._known[header] = arrival
         return arrival
 

@@ -56,7 +56,7 @@ class Hops:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.links = Links()
-        #: Until when they are sent again, and what is sent.
+        #: When they were made, and what is sent again: not after the clock was set back, for then it is of the future.
         self._sealed: dict[tuple[object, ...], tuple[float, bytes]] = {}
         self._heads: dict[tuple[object, ...], tuple[float, bytes]] = {}
 
@@ -104,30 +104,30 @@ class Hops:
         key = member.node, method, target, raw, principal, client, origin, len(body)
         now = time.time()
         found = self._heads.get(key)
-        if found is not None and now < found[0]:
+        if found is not None and 0 <= now - found[0] < SAME:
             return found[1]
-        until, sealed = self._seal(member.node, method, target, principal, client, origin, now)
+        made, sealed = self._seal(member.node, method, target, principal, client, origin, now)
         kept = b"".join(b"%b: %b\r\n" % each for each in raw if each[0].lower() not in _STAYS)
         path = target.encode(errors="surrogateescape")
         head = _HEAD % (method.encode(), path, _NAME, sealed, client.encode(), len(body), kept)
         if len(self._heads) >= MOST_HEADERS:
             self._heads.clear()
-        self._heads[key] = until, head
+        self._heads[key] = made, head
         return head
 
     def _seal(
         self, to: str, method: str, target: str, principal: Principal, client: str, origin: str, now: float
     ) -> tuple[float, bytes]:
-        """The sealed header, and until when it is sent again: one of a moment ago is as good."""
+        """The sealed header, and when it was made: one of a moment ago is as good."""
         key = to, method, target, principal, client, origin
         found = self._sealed.get(key)
-        if found is not None and now < found[0]:
+        if found is not None and 0 <= now - found[0] < SAME:
             return found
         if len(self._sealed) >= MOST_HEADERS:
             self._sealed.clear()
         scheme, _, host = origin.partition("://")
         hop = Hop(to, self._node.members.own.node, method, target, principal.words, client, scheme, host)
-        made = self._sealed[key] = now + SAME, self._node.seals.write(hop, now).encode()
+        made = self._sealed[key] = now, self._node.seals.write(hop, now).encode()
         return made
 
     async def _relay(self, request: web.BaseRequest, member: Member, body: bytes, answer: Reply) -> web.StreamResponse:

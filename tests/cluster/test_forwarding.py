@@ -13,7 +13,7 @@ import pytest
 from bridge.cluster.hop import Hop, HopSeals
 from bridge.web.hops import HOP_HEADER
 from tests.cluster.conftest import NAMES, SERVERS, StartWorkers, Workers, held_by, through
-from tests.conftest import INITIALIZE, Session, events, in_time, last, message, sse, tool
+from tests.conftest import INITIALIZE, PEERS, Session, events, in_time, last, message, sse, tool
 from tests.modern_client import ModernClient
 
 KEY = "0123456789abcdef" * 2
@@ -208,6 +208,24 @@ async def test_only_a_sealed_header_lets_a_request_in_without_a_token(start_work
     header = {"Authorization": "Bearer a token that nobody knows"}
     async with workers.way("w1").http.get("http://localhost/children", headers=header) as response:
         assert response.status == 200
+
+
+async def test_a_clock_that_is_set_back_shuts_no_worker_out(start_workers: StartWorkers, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nfrom pathlib import Path\nwall = time.time\n"
+        f"time.time = lambda: wall() + float(Path({str(tmp_path / 'ahead')!r}).read_text())\n"
+    )
+    (tmp_path / "ahead").write_text("0")
+    workers = await start_workers(PYTHONPATH=f"{tmp_path}:{PEERS.parent.parent}")
+    there = await held_by(workers, "w1")
+    assert (await through(there, workers.way("w2")).call("echo", n=1))["result"] == {"n": 1}
+    (tmp_path / "next").write_text("-7200")
+    (tmp_path / "next").replace(tmp_path / "ahead")
+    before = workers.socket("w1")
+    (await workers.process("w1")).kill()
+    await workers.replaced("w1", before)  # by one that has not seen what was sealed before
+    while not (await workers.way("w2").session()).id.startswith("w1."):
+        pass
 
 
 async def test_what_was_sent_on_is_never_sent_on_again(start_workers: StartWorkers) -> None:
