@@ -107,7 +107,7 @@ class Guards:
         cannot be said without a further look. ``peer`` is asked for an address.
         """
         headers = message.headers
-        if headers.get(hdrs.HOST, "") not in self._seen or self._guesses.have_begun:
+        if headers.get(hdrs.HOST, "") not in self._seen:
             return None
         if self._proxies is not None and (host := self._proxies.host(headers, peer())) and host not in self._seen:
             return None
@@ -117,7 +117,11 @@ class Guards:
         if self._is_open:
             return ANYONE
         principal = self._keyring.recall(_sent(headers))
-        return principal if principal is not None and principal.may_use(server) else None
+        if principal is None or not principal.may_use(server):
+            return None
+        if self._guesses.have_begun and self._keyring.is_guessable(principal) and self._guesses.anybody_waits():
+            return None  # it may be the one who asks
+        return principal
 
     async def admit(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless this request may come in, or, later, may still be here."""

@@ -74,7 +74,9 @@ class Guesses:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._buckets = Buckets(GUESSES, clock)
+        self._until = 0.0  # when the last one who has to wait need not any more
         self.have_begun = False  # before that nobody has to wait
 
     def count(self, request: web.BaseRequest) -> None:
@@ -82,7 +84,13 @@ class Guesses:
         address = address_of(client := client_of(request))
         if address is None or not address.is_loopback:
             self.have_begun = True
-            self._buckets.take(neighbourhood(client))
+            caller = neighbourhood(client)
+            self._buckets.take(caller)
+            self._until = max(self._until, self._clock() + self._buckets.wait(caller))
+
+    def anybody_waits(self) -> bool:
+        """Whether any caller may have to wait just now."""
+        return self._clock() < self._until
 
     def wait(self, request: web.BaseRequest) -> float:
         """Return the seconds for which no token of this caller is good that may be a guess, or has to be verified."""

@@ -23,8 +23,10 @@ from bridge.web import reply
 from bridge.web.direct_answer import DirectAnswer, Taken
 from bridge.web.front import Front
 from bridge.web.heads import Head
+from bridge.web.limits import GUESSES, Guesses
 from bridge.web.server import Connection
 from tests.conftest import ACCEPT, Running, Session, StartBridge, last, message, peer, tool
+from tests.faketime import FakeTime
 from tests.faults.conftest import until as until_seen
 
 Fields = dict[str, str]
@@ -643,6 +645,33 @@ async def test_a_token_that_may_have_been_guessed_has_to_wait(start_bridge: Star
             assert (await wire.answer())[0] in (401, 429)
         wire.send(session, tool("echo", 1), f"{far} short\r\n")
         assert (await wire.answer())[0] == 429
+
+
+@pytest.mark.parametrize("token", ["short", "one-that-nobody-finds-by-trying"])
+async def test_a_wrong_token_of_somebody_makes_nobody_slower_for_ever(
+    start_bridge: StartBridge, ways: Counter[str], monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    time = FakeTime()
+    monkeypatch.setattr(Guesses.__init__, "__defaults__", (time.clock,))
+    bridge = await start_bridge(ACCESS_TOKEN=token, TRUST_PROXY="127.0.0.1")
+    bridge.http.headers["Authorization"] = f"Bearer {token}"
+    session = await bridge.session()
+    is_guessable = token == "short"
+
+    async def way(tokens: int) -> Counter[str]:
+        for _ in range(tokens):
+            wire.send(session, tool("echo", 1), "X-Forwarded-For: 203.0.113.9\r\nAuthorization: Bearer wrong\r\n")
+            assert (await wire.answer())[0] == 401
+        ways.clear()
+        wire.send(session, tool("echo", 1), f"Authorization: Bearer {token}\r\n")
+        assert (await wire.answer())[0] == 200
+        return Counter(ways)
+
+    async with wired(bridge) as wire:
+        assert await way(1) == {"direct": 1}
+        assert await way(GUESSES.count - 1) == ({"usual": 1} if is_guessable else {"direct": 1})
+        time.now += GUESSES.seconds
+        assert await way(0) == {"direct": 1}
 
 
 @pytest.mark.parametrize("host", ["bridge.example", "evil.example"])
