@@ -1,6 +1,7 @@
 """Ends expired entries of a pool every TTL/3, or never.
 
-The shortest TTL counts: a session that comes in with a shorter one of its own has the next look sooner.
+The shortest TTL counts: a session that comes in with a shorter one of its own has the next look sooner, for as long as
+it is there.
 
 Deciding what has expired and taking it out of the pool is one synchronous step, so a request cannot arrive in between;
 closing what was taken comes after and may wait for processes.
@@ -61,7 +62,7 @@ class Reaper(Generic[T]):
         self._pool = pool
         self._words = words
         self._ttl = ttl
-        self._interval = interval
+        self._interval = self._usual = interval
         self._enabled = pool.is_reaped = enabled
         self._sleep = sleep
         self._fixed = fixed
@@ -82,11 +83,20 @@ class Reaper(Generic[T]):
     def _consider(self, ttl: float | None) -> None:
         if ttl is None or self._fixed:
             return
-        interval = max(ttl / 3, SHORTEST)
+        interval = _interval_for(ttl)
         if self._interval is not None and interval >= self._interval:
             return
         self._interval = interval
         self._shortened.set()
+
+    def _lengthen(self) -> None:
+        """Look as seldom again as what is there allows: a client may have asked for less, and have gone."""
+        if self._interval == self._usual:
+            return
+        found = [_interval_for(entry.ttl) for entry in self._pool.entries() if entry.ttl is not None]
+        if self._usual is not None:
+            found.append(self._usual)
+        self._interval = min(found, default=None)
 
     async def run(self) -> None:
         """Sweep for ever; returns at once when it is switched off."""
@@ -96,6 +106,7 @@ class Reaper(Generic[T]):
                 await self.sweep()
             except Exception:
                 log.exception("%s session cleanup failed; it goes on", self._words.title)
+            self._lengthen()
 
     async def _pause(self) -> None:
         """Sleep for one interval; begin anew when that gets shorter."""
@@ -131,3 +142,8 @@ class Reaper(Generic[T]):
         idle = self._pool.idle_for(entry)
         log.debug("Closing %s %s (idle for %.0fs)", self._words.singular, entry.session.label, idle)
         return asyncio.ensure_future(entry.session.close(f"idle for {idle:.0f}s"))
+
+
+def _interval_for(ttl: float) -> float:
+    """Seconds between two looks that a session needs."""
+    return max(ttl / 3, SHORTEST)

@@ -89,6 +89,28 @@ async def test_an_idle_session_is_gone_at_most_a_third_of_its_ttl_late(stage: St
     assert not stage.lives(entry)
 
 
+@pytest.mark.parametrize("usual", [TTL / 3, None])
+async def test_a_brief_session_hurries_nobody_after_its_end(
+    stages: list[Stage], caplog: pytest.LogCaptureFixture, usual: float | None
+) -> None:
+    stage = Stage(interval=usual)
+    stages.append(stage)
+    caplog.set_level(logging.DEBUG, "bridge.sessions.reaper")
+    brief, other = stage.open("brief", ttl=3), stage.open("other", ttl=TTL)
+    await stage.time.advance(10)
+    assert not stage.lives(brief)
+    looks = caplog.text.count("No expired sessions")
+    assert looks >= 2
+    await stage.time.advance(TTL * 2 / 3 - 1)
+    assert caplog.text.count("No expired sessions") == looks + 2
+    brief = stage.open("brief", ttl=3)
+    await stage.time.advance(5)
+    assert not stage.lives(brief)
+    assert stage.lives(other)
+    await stage.time.advance(2 * TTL)
+    assert not stage.lives(other)
+
+
 async def test_a_call_three_ttls_long_keeps_its_session(stage: Stage) -> None:
     entry = stage.open()
     with stage.pool.using(entry):
