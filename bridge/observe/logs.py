@@ -25,6 +25,8 @@ from bridge.observe.writer import Writer
 
 #: Longest line of a child's stderr in its log, in bytes.
 STDERR_SHOWN = 8192
+#: Files that are open at once: servers come and go, and what has gone is not told here.
+MOST_OPEN = 100
 
 #: The logger whose records are lines of children; each has the server id as its attribute ``server``.
 _CHILD_LOGGER = "bridge.child_stderr"
@@ -84,7 +86,7 @@ class _Books:
         self._auditor = audit.AuditFormatter()
         self._console = console
         self._directory: Path | None = None
-        self._files: dict[str, SharedFile] = {}
+        self._files: dict[str, SharedFile] = {}  # the one that was written last is the last
 
     def open(self, directory: Path, *, audits: bool) -> str | None:
         """Open the files; return what is wrong if that is impossible."""
@@ -144,9 +146,15 @@ class _Books:
 
     def _file(self, name: str) -> SharedFile | None:
         """The file of this name, None where there are no files."""
-        if self._directory is not None and name not in self._files:
-            self._files[name] = SharedFile(self._directory / f"{name}.log")
-        return self._files.get(name)
+        if self._directory is None:
+            return None
+        file = self._files.pop(name, None) or SharedFile(self._directory / f"{name}.log")
+        self._files[name] = file
+        if (many := len(self._files) - MOST_OPEN) > 0:
+            well = [each for each, other in self._files.items() if other.is_well and each != name]
+            for oldest in well[:many]:
+                self._files.pop(oldest).close()
+        return file
 
 
 class Logs:

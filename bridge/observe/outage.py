@@ -15,6 +15,11 @@ class Outage:
         self._path = path
         self._lost = 0
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether lines were lost since any was written."""
+        return self._lost > 0
+
     def lost(self, error: OSError, lines: int) -> None:
         """So many lines could not be written."""
         self._lost += lines

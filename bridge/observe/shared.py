@@ -34,6 +34,11 @@ class SharedFile:
         self._file: tuple[int, int] | None = None
         self._outage = Outage(path)
 
+    @property
+    def is_well(self) -> bool:
+        """Whether there is nothing to tell that it would have to remember."""
+        return not self._outage.goes_on
+
     def open(self) -> None:
         """Open the file, which is made where there is none. Raises OSError when that is impossible."""
         descriptor = self._open()

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bridge.observe import audit, writer
-from bridge.observe.logs import STDERR_SHOWN, Logs
+from bridge.observe.logs import MOST_OPEN, STDERR_SHOWN, Logs
 from bridge.observe.writer import QUEUE_RECORDS
 
 log = logging.getLogger("bridge.test")
@@ -360,6 +361,30 @@ def test_a_file_that_could_not_be_opened_at_first_is_opened_when_it_can_be(tmp_p
         logs.stderr_sink("git")(b"kept")
         console.wait_for("git.log is written again; 1 line(s) of it were lost")
     assert messages(read(file)) == ["kept"]
+
+
+def test_servers_that_come_and_go_leave_no_open_files(tmp_path: Path) -> None:
+    lost = tmp_path / "servers" / "lost.log"
+    lost.parent.mkdir()
+    lost.symlink_to("/dev/full")
+    names = [f"s{number}" for number in range(2 * MOST_OPEN)]
+    console = HeardConsole()
+    with Logs("INFO", tmp_path, "text", console) as logs:
+        for turn in ("first", "second"):
+            for name in ("lost", *names):
+                logs.stderr_sink(name)(turn.encode())
+            log.info("%s turn", turn)
+            console.wait_for(f"{turn} turn")
+        log.error("this goes to a file that was closed meanwhile")
+        lost.unlink()
+        logs.stderr_sink("lost")(b"kept")
+        console.wait_for("is written again; 2 line(s)")
+        opened = [each.path for each in psutil.Process().open_files() if each.path.startswith(str(tmp_path))]
+        assert len(opened) <= MOST_OPEN
+    assert console.getvalue().count("cannot be written") == 1
+    for name in names:
+        assert messages(read(tmp_path / "servers" / f"{name}.log")) == ["first", "second"]
+    assert messages(read(tmp_path / "error.log")) == ["this goes to a file that was closed meanwhile"]
 
 
 def test_a_folder_that_somebody_removes_is_made_again(tmp_path: Path) -> None:
