@@ -21,6 +21,8 @@ FIRST_LIST = 600.0
 MOST_TOOLS = 1000
 #: Bytes of definitions whose fingerprints are known without computing them again.
 MOST_KNOWN = 1024 * 1024
+#: So often it is said that a tool is not what it was, until it is approved: some are another one in each list.
+MOST_SAID = 5
 #: Characters of a tool's name in a log line.
 SHOWN = 80
 
@@ -58,7 +60,8 @@ class ServerPins:
         self.is_complete = False
         self._known: dict[bytes, str] = {}
         self._known_bytes = 0
-        self._said: set[tuple[str, str]] = set()
+        self._said: dict[str, list[str]] = {}  # fingerprints, by tool
+        self._has_too_many = False
 
     @property
     def blocks(self) -> bool:
@@ -113,6 +116,7 @@ class ServerPins:
             pin = self.tools.get(name)
             if pin is not None and pin.pending is not None and sha256 in (None, pin.pending.sha256):
                 pin.pinned, pin.pending = pin.pending, None
+                self._said.pop(name, None)
                 log.info("server %s: tool %s is approved as it is now", self._server, _shown(name))
                 done.append(name)
         if done:
@@ -131,7 +135,7 @@ class ServerPins:
         pin = self.tools.get(name)
         if pin is None:
             if len(self.tools) >= MOST_TOOLS:
-                self._say(name, "", f"is one of more than {MOST_TOOLS} tools, and is not pinned")
+                self._say_too_many(name)
                 return
             if trusts or not self.blocks:
                 self.tools[name] = Pin(found)
@@ -151,10 +155,18 @@ class ServerPins:
         return f"mcp-bridge pins approve {self._server} {_shown(name)}"
 
     def _say(self, name: str, sha256: str, what: str) -> None:
-        """Once; a description that is another one each time is said to have changed a few times, and no more."""
-        if (name, sha256) not in self._said and len(self._said) < MOST_TOOLS:
-            self._said.add((name, sha256))
+        said = self._said.setdefault(name, [])
+        if sha256 not in said and len(said) < MOST_SAID:
+            said.append(sha256)
             log.warning("server %s: tool %s %s", self._server, _shown(name), what)
+
+    def _say_too_many(self, name: str) -> None:
+        """Once, and not for each of them."""
+        if not self._has_too_many:
+            self._has_too_many = True
+            how = "are withheld" if self.blocks else "are not pinned"
+            text = "server %s: tool %s is one of more than %d tools: it and those behind it %s"
+            log.warning(text, self._server, _shown(name), MOST_TOOLS, how)
 
     def _sha256(self, tool: bytes) -> str:
         known = self._known.get(tool)
