@@ -410,7 +410,7 @@ async def test_what_the_bridge_answers_itself_is_answered_at_once(
     session = await bridge.session()
     async with wired(bridge, session) as wire:
         ways.clear()
-        wire.send(session, message("logging/setLevel", 1, level="debug"))
+        wire.send(session, message("resources/unsubscribe", 1, uri="a://b"))
         assert await wire.result() == {}
         assert ways == {"direct": 1}
 
