@@ -167,11 +167,18 @@ class Database:
         with _damage():
             return [Event(number, stream, data) for number, stream, data in self._db.execute(_EVENTS, (id, now))]
 
-    def write(self, rows: Sequence[Kept | Appended | str], now: float) -> None:
-        """Keep sessions, add events, forget the sessions of which there is only an id, and what has expired."""
+    def purge(self, now: float) -> None:
+        """Forget what has expired. Not while it is in use: where the clock was set, or stood still while the machine
+        slept, sessions that have expired by it may have time left.
+        """
         self.check_place()
         with self._transaction():
             self._db.execute("DELETE FROM sessions WHERE expires <= ?", (now,))
+
+    def write(self, rows: Sequence[Kept | Appended | str]) -> None:
+        """Keep sessions, add events, and forget the sessions of which there is only an id."""
+        self.check_place()
+        with self._transaction():
             for row in rows:
                 if isinstance(row, Kept):
                     self._db.execute(_KEEP, row)

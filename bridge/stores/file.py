@@ -136,7 +136,7 @@ class FileStore:
                 rows.append(Appended(change.id, *change.newest(self._keep, self._keep_bytes)))
             else:
                 rows.append(change.id)
-        await self._call(self._opened().write, rows, self._clock())
+        await self._call(self._opened().write, rows)
 
     async def _read(self, id: str, data: bytes) -> SessionRecord | None:
         try:
@@ -168,7 +168,7 @@ class FileStore:
             try:
                 database = Database(self._directory, self._keep, self._keep_bytes)
                 try:
-                    database.write((), self._clock())
+                    database.purge(self._clock())
                 except BaseException:
                     database.close()
                     raise
@@ -181,7 +181,8 @@ class FileStore:
         rescued = rescue(self._directory / NAME)
         discard(self._directory / RESCUING)
         with contextlib.closing(Database(self._directory, self._keep, self._keep_bytes, RESCUING)) as new:
-            new.write(rescued, self._clock())
+            new.write(rescued)
+            new.purge(self._clock())
             new.work_off()
         finish(self._directory)
         aside = put_in_place(self._directory)

@@ -146,6 +146,8 @@ async def test_what_has_expired_is_removed_from_the_file(directory: Path, file: 
     await time.advance(60)
     await file.write([Save(record("c"))])
     await file.close()
+    await file.open()
+    await file.close()
     with sql(directory) as db:
         assert db.execute("SELECT id FROM sessions ORDER BY id").fetchall() == [("b",), ("c",)]
         assert db.execute("SELECT count(*) FROM events").fetchone() == (0,)

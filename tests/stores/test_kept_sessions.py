@@ -293,6 +293,40 @@ async def test_a_call_that_a_restart_cut_off_ends_with_an_error_for_who_comes_ba
     assert "result" in await session.call("count")
 
 
+@pytest.mark.parametrize("seconds", [7200, -7200])
+async def test_a_clock_that_is_set_costs_no_session_what_its_client_missed(
+    serve: Serve,  # noqa: F811
+    http: aiohttp.ClientSession,  # noqa: F811
+    store: dict[str, str],
+    tmp_path: Path,
+    seconds: int,
+) -> None:
+    ahead = tmp_path / "ahead"
+    ahead.write_text("0")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nfrom pathlib import Path\nwall = time.time\n"
+        f"time.time = lambda: wall() + float(Path({str(ahead)!r}).read_text())\n"
+    )
+    store["PYTHONPATH"] = f"{tmp_path}:{PEERS.parent.parent}"
+    served = await serve(servers={"peer": {**RICH["peer"], "sessionTtlMs": 3_600_000}}, **store)
+    running = Running(None, http)  # type: ignore[arg-type]
+    session = await _open(running, served.url, protocolVersion="2025-11-25")
+    async with session.get() as stream:
+        found = sse(stream)
+        first_id, _ = await anext(found)
+        await session.call("list_changed")
+        await anext(found)
+    (tmp_path / "next").write_text(str(seconds))
+    (tmp_path / "next").replace(ahead)
+    await _open(running, served.url)  # which waits for the store
+    served.process.send_signal(signal.SIGKILL)
+    await served.process.wait()
+    served = await serve(**store)
+    session.url = f"{served.url}/mcp/peer"
+    async with session.get(first_id) as stream:
+        assert (await anext(sse(stream)))[1]["method"] == "notifications/tools/list_changed"
+
+
 async def _open(running: Running, url: str, **params: Any) -> Session:
     async with running.http.post(
         f"{url}/mcp/peer", json=message("initialize", 0, **{**INITIALIZE, **params})
