@@ -43,18 +43,22 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
 
 def rich_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Table:
     """Return a table for a terminal. Where there is too little room it is the last column that is cut."""
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
+    lines = [[text(row.get(name)) for name in columns] for row in rows]
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     *others, last = columns.values()
-    for title in others:
-        found.add_column(title, no_wrap=True, overflow="ellipsis", min_width=len(title))
-    found.add_column(last, no_wrap=True, overflow="ellipsis", ratio=1)
-    for row in rows:
-        cells = [text(row.get(name)) for name in columns]
+    for at, title in enumerate(others):
+        # Half a number is another number, so these are as wide as they must be.
+        width = max(cell_len(cell) for cell in (title, *(line[at] for line in lines)))
+        found.add_column(title, no_wrap=True, min_width=width)
+    # Where room is missing rich takes it from columns that may wrap, which this one may, and its cells may not.
+    found.add_column(Text(last, no_wrap=True, overflow="ellipsis"), ratio=1)
+    for line in lines:
         # Text and not str: what a server says is never read as markup.
-        found.add_row(*(Text(cell, style=_COLORS.get(cell, "")) for cell in cells))
+        found.add_row(*(Text(cell, _COLORS.get(cell, ""), no_wrap=True, overflow="ellipsis") for cell in line))
     return found
 
 
