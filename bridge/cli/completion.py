@@ -10,6 +10,7 @@ import argparse
 from dataclasses import dataclass
 
 from bridge.cli.options import add_address, settings_of
+from bridge.config.entry import ID
 from bridge.config.errors import ConfigError
 from bridge.config.jsonfile import parse_json
 from bridge.config.servers import TABLE_KEYS
@@ -76,7 +77,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _ids(options: argparse.Namespace) -> list[str]:
-    """The ids of the servers file; none where it cannot be read, because a Tab is no place for errors."""
+    """The ids of the servers file; none where it cannot be read, because a Tab is no place for errors.
+
+    What is no id is left out: bash expands the words that it is given, so ``$(...)`` would run in whose folder one is.
+    """
     try:
         settings, _ = settings_of(options)
         text = settings.servers_inline or settings.servers_file.read_text(encoding="utf-8-sig")
@@ -86,7 +90,7 @@ def _ids(options: argparse.Namespace) -> list[str]:
     if not isinstance(document, dict):
         return []
     table = next((document[key] for key in TABLE_KEYS if key in document), document)
-    return [server for server in table if server.isprintable() and " " not in server] if isinstance(table, dict) else []
+    return [server for server in table if ID.fullmatch(server)] if isinstance(table, dict) else []
 
 
 def _verbs(parser: argparse.ArgumentParser) -> list[Verb]:
@@ -133,7 +137,7 @@ _mcp_bridge() {{
 {cases}
   esac
   case "${{COMP_WORDS[COMP_CWORD-1]}}" in
-    --env-file|--config|-c|--file) COMPREPLY=($(compgen -f -- "$current")); return ;;
+    --env-file|--config|-c|--file|--ssl-*file|--cwd|--directory) return ;;  # files, which bash offers by itself
   esac
   if [[ "$current" == -* ]]; then
     COMPREPLY=($(compgen -W "$flags" -- "$current"))
@@ -170,7 +174,7 @@ _mcp_bridge() {{
 {cases}
   esac
   case "$words[CURRENT-1]" in
-    --env-file|--config|-c|--file) _files; return ;;
+    --env-file|--config|-c|--file|--ssl-*file|--cwd|--directory) _files; return ;;
   esac
   if [[ "$words[CURRENT]" == -* ]]; then
     _describe flag flags

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from urllib.parse import urlencode
 from bridge.cli.client import Client, quoted
 from bridge.cli.errors import CommandError, NotRunning, UsageError
 from bridge.cli.options import add_address, client_settings_of
+from bridge.config.entry import ID
 from bridge.observe.tail import LOOK, MOST_LINES, Tail
 
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print lines; return the exit code. Raises what :meth:`Client.ask` raises."""
-    if options.server is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", options.server):
+    if options.server is not None and not ID.fullmatch(options.server):
         raise UsageError(f"no server can be called {options.server!r}")
     client = Client(options)
     path = "/api/v1/logs" if options.server is None else f"/api/v1/servers/{quoted(options.server)}/logs"
@@ -68,6 +68,6 @@ def _print(lines: list[str]) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or not int(text) <= MOST_LINES:
+    if not text.isdecimal() or not int(text) <= MOST_LINES:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {MOST_LINES}")
     return int(text)

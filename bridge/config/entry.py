@@ -19,7 +19,8 @@ from bridge.config.spelling import meant
 from bridge.config.text import odd_character, printable
 from bridge.config.values import UNSET, Unset
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: What a server may be called.
+ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: ``type`` in the spellings of client applications, letters only. Which of the two dialects of HTTP a server speaks is
 #: found out by asking it.
 _LOCAL_TYPES = ("stdio", "local", "command")
@@ -37,7 +38,7 @@ class EntryReader:
         self._base = base
         self.warnings: list[str] = []
         self._mistakes = Mistakes()
-        if not _ID.fullmatch(server_id) or server_id.strip(".") == "":
+        if not ID.fullmatch(server_id) or server_id.strip(".") == "":
             raise BadEntry("the id must be 1 to 64 of A-Z a-z 0-9 . _ -, because it becomes part of a URL")
         if not isinstance(entry, dict):
             raise BadEntry(f"must be an object, not {kind_of(entry)}")

@@ -101,6 +101,25 @@ async def test_help_shows_lines_to_copy(tmp_path: Path) -> None:
     assert f"  bash  mcp-bridge completion bash > {place}\n" in out
 
 
+@pytest.mark.parametrize("name", ["bash", "fish", "zsh"])
+def test_a_name_that_is_no_id_is_neither_offered_nor_run(name: str, tmp_path: Path, shell: dict[str, str]) -> None:
+    if shutil.which(name) is None:
+        pytest.skip(f"there is no {name} here")
+    odd = ["$(touch${IFS}ran)", "`touch\tran`", "(touch ran)", "a;touch${IFS}ran", "it's", "a\nb"]
+    entries = {key: {"command": "true"} for key in (*odd, "good.one")}
+    (tmp_path / "servers.json").write_text(json.dumps({"mcpServers": entries}))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert "good.one" in offered(name, ["servers", "stop", "g"], tmp_path, shell)
+    assert not {*odd} & offered(name, ["servers", "stop", ""], tmp_path, shell)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_bash_itself_offers_files_with_spaces_in_their_names(tmp_path: Path, shell: dict[str, str]) -> None:
+    (tmp_path / "my servers.json").touch()
+    for flag in ("-c", "--env-file", "--ssl-certfile"):
+        assert offered("bash", ["doctor", flag, "my"], tmp_path, shell) == {""}, "its own way, complete -o default"
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "7", '{"mcpServers": []}', "\udcff"])
 def test_a_file_that_is_no_configuration_has_no_ids_and_no_errors(
     tmp_path: Path, shell: dict[str, str], text: str
