@@ -41,9 +41,9 @@ def _setting(name: str, default: Any, read: Callable[[Any], Any], **options: Any
 class Settings:
     """All settings. Durations are seconds; a duration of None means never."""
 
-    host: str = _setting("HOST", "127.0.0.1", values.text)
+    host: str = _setting("HOST", "127.0.0.1", values.host)
     port: int = _setting("PORT", 3000, values.whole(0, 65535))
-    access_token: str | None = _setting("ACCESS_TOKEN", None, values.text, alias="AUTH_TOKEN", secret=True)
+    access_token: str | None = _setting("ACCESS_TOKEN", None, values.token, alias="AUTH_TOKEN", secret=True)
     tokens_file: Path | None = _setting("TOKENS_FILE", None, values.path)
     ssl_certfile: Path | None = _setting("SSL_CERTFILE", None, values.path)
     ssl_keyfile: Path | None = _setting("SSL_KEYFILE", None, values.path)

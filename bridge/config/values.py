@@ -20,6 +20,8 @@ LONGEST = 100 * 365 * 24 * 3600.0
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 #: What a node may be called: visible ASCII that means nothing in a session id, an URL or a file name.
 NODE = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
+#: Names of hosts, also those of containers, which may have underscores.
+_HOST = re.compile(r"(?!.{254})[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -147,6 +149,24 @@ def text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise Wanted("a text that is not empty")
     return value
+
+
+def token(value: Any) -> str:
+    """Read a token, as a header can bring it."""
+    if not text(value).isprintable():
+        raise Wanted("a token in one line, of letters that can be written")
+    return text(value)
+
+
+def host(value: Any) -> str:
+    """Read where to listen: an address, or a name."""
+    try:
+        ipaddress.ip_address(text(value))
+    except ValueError:
+        if not _HOST.fullmatch(value):
+            wanted = "a name or an address, without scheme and port, such as localhost, 192.0.2.5 or 0.0.0.0"
+            raise Wanted(wanted) from None
+    return text(value)
 
 
 def path(value: Any) -> Path:

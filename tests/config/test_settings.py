@@ -207,6 +207,20 @@ GOOD: list[tuple[str, str, Any]] = [
 #: Setting, text that is bad, what is wanted instead.
 BAD: list[tuple[str, str, str]] = [
     ("HOST", "  ", "a text that is not empty"),
+    *(
+        ("HOST", text, "a name or an address, without scheme and port, such as localhost, 192.0.2.5 or 0.0.0.0")
+        for text in (
+            "http://localhost",
+            "localhost:3000",
+            "[::1]",
+            "a b",
+            "a..b",
+            "*",
+            "\u65e5.example",
+            "a" * 64,
+            "a." * 127,
+        )
+    ),
     ("PORT", "http", whole(0, 65535)),
     ("PORT", "-1", whole(0, 65535)),
     ("PORT", "65536", whole(0, 65535)),
@@ -321,6 +335,17 @@ def test_a_setting_that_is_not_set_has_its_default(name: str, field: str, defaul
 def test_a_good_value_is_read(name: str, text: str, value: Any) -> None:
     assert getattr(read_settings({**TLS, **NODES, "CLUSTER": "", name: text}), FIELDS[name]) == value
     assert getattr(read_settings({**TLS, **NODES, "CLUSTER": ""}, {name: text}), FIELDS[name]) == value
+
+
+@pytest.mark.parametrize("host", ["fe80::1%eth0", "my_service.example", "a" * 63, "x86_64-linux-gnu", "b.example."])
+def test_a_name_of_a_host_is_taken_as_it_is(host: str) -> None:
+    assert read_settings({"HOST": host, "ACCESS_TOKEN": TOKEN}).host == host
+
+
+@pytest.mark.parametrize("token", ["s3cret\r", "s3\ncret", "s3cret\udcff"])
+def test_a_token_that_no_header_can_bring_is_refused_and_hidden(token: str) -> None:
+    wish = "must be a token in one line, of letters that can be written"
+    assert refusal({"ACCESS_TOKEN": token}) == f"environment: ACCESS_TOKEN: is (hidden), {wish}"
 
 
 @pytest.mark.parametrize(("name", "text", "wish"), BAD)
