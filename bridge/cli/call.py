@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         token = {"_meta": {"progressToken": 1}}
         result = session.request("tools/call", {"name": options.tool, "arguments": arguments, **token})
     if options.json:
-        print(json.dumps(result, indent=2, ensure_ascii=False))
+        print(json.dumps(result, indent=2))
     else:
         for line in _lines(result):
             print(line)
@@ -62,7 +62,10 @@ def _object(words: list[str]) -> Message | None:
         return {}
     text = words[0]
     if text == "-":
-        text = sys.stdin.read()
+        try:
+            text = sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"the arguments are not UTF-8: {error.reason}") from None
     elif not text.lstrip().startswith("{"):
         return None
     if len(words) > 1:
@@ -100,9 +103,13 @@ def _typed(pairs: list[str], schema: Message) -> Message:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_json)
     except ValueError:
         return text
+
+
+def _no_json(name: str) -> Any:
+    raise ValueError(name)
 
 
 def _lines(result: Message) -> list[str]:

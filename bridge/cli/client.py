@@ -18,9 +18,11 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from bridge.cli.errors import CommandError, Misnamed, NotRunning, Refused
+from bridge.cli.errors import CommandError, Misnamed, NotRunning, Refused, UsageError
 from bridge.cli.options import client_settings_of
 from bridge.cli.table import text
+from bridge.config import values
+from bridge.config.errors import ConfigError
 
 #: Seconds that the bridge may be silent.
 PATIENCE = 60.0
@@ -82,7 +84,7 @@ class Client:
         #: Where it asks.
         self.host, self.port = host, settings.port
         self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}"
-        self._token = environ.get("MCP_BRIDGE_TOKEN") or settings.access_token
+        self._token = _token(environ) or settings.access_token
         # A proxy of the environment is for the world outside, and would be handed the token.
         handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
         if settings.ssl_certfile is not None:
@@ -110,10 +112,11 @@ class Client:
             self.url + path, method=method, headers=dict(headers or {})
         )
         if body is not None:
-            request.data = json.dumps(body).encode()
+            request.data = _sent(body)
             request.add_header("Content-Type", "application/json")
         if self._token is not None:
-            request.add_header("Authorization", f"Bearer {self._token}")
+            # http.client takes text for Latin-1.
+            request.add_header("Authorization", f"Bearer {self._token}".encode().decode("latin-1"))
         try:
             return Reply(self._opener.open(request, timeout=patience), self.url)
         except urllib.error.HTTPError as error:
@@ -135,7 +138,25 @@ class Client:
 
 def quoted(name: str) -> str:
     """A name as one segment of a path."""
-    return urllib.parse.quote(name, safe="")
+    return urllib.parse.quote(name, safe="", errors="surrogateescape")  # which may hold bytes that are no UTF-8
+
+
+def _token(environ: Mapping[str, str]) -> str | None:
+    """The token that is for verbs only. Raises :class:`ConfigError`."""
+    try:
+        return values.token(environ["MCP_BRIDGE_TOKEN"]) if environ.get("MCP_BRIDGE_TOKEN") else None
+    except values.Wanted as wanted:
+        raise ConfigError(f"MCP_BRIDGE_TOKEN: is (hidden), must be {wanted}") from None
+
+
+def _sent(body: Any) -> bytes:
+    """A body as JSON. Raises :class:`UsageError` for what Python could read and JSON cannot hold."""
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise UsageError("what is to be sent holds half a character, or bytes that are no UTF-8") from None
+    except ValueError:
+        raise UsageError("what is to be sent holds a NaN or an Infinity, which no JSON can have") from None
 
 
 def _trusting(certfile: Path, host: str) -> ssl.SSLContext:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Container, Sequence
@@ -50,18 +51,27 @@ _TAKES_COMMAND = frozenset({"serve", "check", "doctor", "client-config", "add"})
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    _open_streams()
     failure: BaseException | None = None
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         failure = _first(error)
     try:
-        if sys.stdout is not None:  # which it is where the caller has closed it
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as error:  # which is why it failed, if it did
         failure = error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer has nowhere to go
     return code if failure is None else _told(failure)
+
+
+def _open_streams() -> None:
+    """Have all three streams, so that none is missing and no socket gets its number, and write any text to them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # its caller has closed it
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - it lives as long as the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: a terminal may know ASCII or Latin-1 only
 
 
 def _run(typed: list[str]) -> int:

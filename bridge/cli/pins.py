@@ -10,7 +10,6 @@ import argparse
 import difflib
 import json
 import sys
-import urllib.parse
 from typing import Any
 
 from bridge.cli.client import Client, quoted
@@ -37,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     client = Client(options)
     if options.action == "approve":
         return _approve(client, options)
-    query = "" if options.server is None else f"?server={urllib.parse.quote(options.server, safe='')}"
+    query = "" if options.server is None else f"?server={quoted(options.server)}"
     rows = [row for row in client.ask("GET", f"/api/v1/pins{query}") if options.tool in (None, row["tool"])]
     if options.action == "diff":
         rows = [row for row in rows if row["state"] != "pinned"]

@@ -10,6 +10,7 @@ from bridge.cli.errors import CommandError, UsageError
 from bridge.cli.options import settings_of
 from bridge.config.files import locked, replace_file
 from bridge.config.servers import Servers, parse_servers
+from bridge.config.text import printable
 
 EMPTY = '{\n  "mcpServers": {}\n}\n'
 
@@ -30,7 +31,8 @@ def change(options: argparse.Namespace, edit: Callable[[str, str], str], added: 
             bom = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
             text = edit(data[len(bom) :].decode(), str(path))
             servers = parse_servers(text, str(path), environ, base=path.parent)
-            if problem := next((each for each in servers.problems if each.fatal and each.server in added), None):
+            names = {printable(name) for name in added}
+            if problem := next((each for each in servers.problems if each.fatal and each.server in names), None):
                 raise UsageError(f"{problem.text}; nothing was written")
             replace_file(path, bom + text.encode())
     except UnicodeDecodeError as error:

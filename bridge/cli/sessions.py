@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _list(client: Client, options: argparse.Namespace) -> int:
     asked = {name: getattr(options, name) for name in ("pool", "server", "state") if getattr(options, name)}
-    rows = client.ask("GET", "/api/v1/sessions?" + urllib.parse.urlencode(asked))
+    rows = client.ask("GET", "/api/v1/sessions?" + urllib.parse.urlencode(asked, errors="surrogateescape"))
     if options.server and not rows:
         _check_server(client, options.server)
     if options.ids:

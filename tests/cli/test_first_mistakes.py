@@ -318,3 +318,70 @@ async def test_a_verb_that_asks_a_bridge_needs_no_more_than_its_address(folder: 
     Pair(folder)
     code, _, err = await run(folder, *verb.split(), *where, SSL_CERTFILE="cert.pem")
     assert (code, "no bridge answers at https://127.1:9" in err) == (3, True), err
+
+
+@pytest.mark.parametrize("token", ["s3cret\r", "s3\ncret"])
+async def test_a_token_that_no_header_can_bring_is_refused_and_not_repeated(tmp_path: Path, token: str) -> None:
+    for name in ("MCP_BRIDGE_TOKEN", "ACCESS_TOKEN"):
+        code, out, err = await run(tmp_path, "ps", **{name: token})
+        assert (code, out) == (2, "")
+        assert f"{name}: is (hidden), must be a token in one line, of letters that can be written" in err
+        assert "cret" not in err
+
+
+@pytest.mark.parametrize("host", ["http://localhost", "localhost:3000", "[::1]", "\u65e5\u672c"])
+async def test_a_host_that_is_none_is_told_with_examples(tmp_path: Path, host: str) -> None:
+    code, _, err = await run(tmp_path, "ps", "--host", host)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "must be a name or an address, without scheme and port, such as localhost" in err
+
+
+@pytest.mark.parametrize("name", ["a\udcff", "a\tb", "\u65e5"])
+async def test_an_id_of_any_bytes_is_refused_and_not_written(tmp_path: Path, name: str) -> None:
+    code, _, err = await run(tmp_path, "add", name, "--", "cat")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "the id must be 1 to 64 of A-Z" in err
+    assert not (tmp_path / "servers.json").exists()
+
+
+async def test_words_that_are_no_text_are_names_of_nothing(folder: Path, serve: Serve) -> None:
+    where = ("--port", (await serve()).url.rpartition(":")[2])
+    for words in (
+        ("tools", "\udcff"),
+        ("pins", "diff", "\udcff"),
+        ("sessions", "--server", "\udcff"),
+        ("servers", "stop", "\udcff"),
+        ("logs", "--tail", "\u00b2"),
+    ):
+        code, _, err = await run(folder, *words, *where)
+        assert code in (1, 2)
+        assert "internal error" not in err
+        assert "invalid _count" not in err
+
+
+async def test_a_token_of_any_letters_opens_the_bridge(folder: Path, serve: Serve) -> None:
+    served = await serve(ACCESS_TOKEN="\u65e5\u672c s\u00e9same")
+    code, _, err = await run(
+        folder, "ps", "--port", served.url.rpartition(":")[2], MCP_BRIDGE_TOKEN="\u65e5\u672c s\u00e9same"
+    )
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_a_stream_that_is_closed_is_missed_by_nobody(folder: Path, serve: Serve, streams: str) -> None:
+    port = (await serve()).url.rpartition(":")[2]
+    for words in (f"ps --port {port}", f"call peer echo a=1 --port {port}", "version"):
+        command = f'"$0" -m bridge {words} {streams}'
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-c", command, sys.executable), cwd=folder, env=environment(), stderr=asyncio.subprocess.PIPE
+        )
+        _, err = await process.communicate()
+        assert (process.returncode, err) == (0, b"")
+
+
+async def test_letters_that_the_terminal_does_not_know_are_shown_as_escapes(folder: Path, serve: Serve) -> None:
+    where = ("--port", (await serve()).url.rpartition(":")[2])
+    code, out, _ = await run(folder, "call", "peer", "echo", "text=\u65e5", *where, PYTHONIOENCODING="ascii")
+    assert (code, "\\u65e5" in out) == (0, True)
+    code, out, _ = await run(folder, "call", "peer", "echo", "a=\u00e9", "--json", *where, PYTHONIOENCODING="ascii")
+    assert (code, "\u00e9" in str(json.loads(out))) == (0, True)
