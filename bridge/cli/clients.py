@@ -36,11 +36,13 @@ class Kind:
     """One client. ``places`` are its files, that of the project first; ``tables`` are the ways to their servers.
 
     ``fills_in``: what stands as ``${...}`` is replaced by it; a client that does not hands it to the server as it is.
+    ``dollars``: it replaces ``$NAME`` too, wherever that stands.
     """
 
     places: tuple[str, ...]
     tables: tuple[tuple[str, ...], ...] = (("mcpServers",),)
     fills_in: bool = True
+    dollars: bool = False
 
 
 def _application(path: str) -> str:
@@ -71,7 +73,7 @@ KINDS: dict[str, Kind] = {
             "~/.cline/data/settings/cline_mcp_settings.json",
         )
     ),
-    "gemini": Kind((".gemini/settings.json", "~/.gemini/settings.json")),
+    "gemini": Kind((".gemini/settings.json", "~/.gemini/settings.json"), dollars=True),
     "codex": Kind(
         (".codex/config.toml", f"{os.environ.get('CODEX_HOME') or '~/.codex'}/config.toml"),
         (("mcp_servers",),),
@@ -80,7 +82,10 @@ KINDS: dict[str, Kind] = {
 }
 
 #: Members that mean the same here.
-_SAME = ("command", "args", "env", "cwd", "envFile", "url", "headers", "type", "disabled", "enabled", "description")
+_SAME = (
+    *("command", "args", "env", "cwd", "envFile", "url", "headers", "type", "disabled", "enabled", "description"),
+    "disabledTools",
+)
 #: Members by their names elsewhere.
 _OTHER_NAMES = {
     "serverUrl": "url",
@@ -88,18 +93,36 @@ _OTHER_NAMES = {
     "http_headers": "headers",
     "transport": "type",
     "transportType": "type",
+    "excludeTools": "disabledTools",
+    "disabled_tools": "disabledTools",
+    "includeTools": "allowedTools",
+    "enabled_tools": "allowedTools",
 }
 #: Members for people who sit at that client: nothing is lost without them.
 _OF_THE_CLIENT = frozenset(
     (
-        *("autoApprove", "alwaysAllow", "trust", "includeTools", "excludeTools", "enabled_tools", "disabled_tools"),
-        *("disabledTools", "gallery", "dev", "version", "id", "name", "icon", "title", "required"),
+        *(
+            "autoApprove",
+            "alwaysAllow",
+            "trust",
+            "gallery",
+            "dev",
+            "version",
+            "id",
+            "name",
+            "icon",
+            "title",
+            "required",
+        ),
         *("startup_timeout_sec", "startup_timeout_ms", "tool_timeout_sec", "bearer_token_env_var", "env_http_headers"),
         *("env_vars", "timeout", "sandboxEnabled", "default_tools_approval_mode"),
     )
 )
 #: Variables that clients fill in and a bridge can too.
 _VARIABLES = {"userHome": "HOME"}
+_WHOLE = r"^\$([A-Za-z_][A-Za-z0-9_]*)$"
+#: Folders of editors that lie in that of a project, which is the one they have open there.
+_OF_A_PROJECT = frozenset((".vscode", ".cursor"))
 
 
 def places(kind: str) -> list[Path]:
@@ -121,10 +144,23 @@ def read(path: Path, kind: str | None = None) -> list[Found]:
     else:
         document = parse_json(text, str(path)) if text.strip() else {}
     found: list[Found] = []
-    fills_in = kind is None or KINDS[kind].fills_in
+    rewrite = _rewriting(kind, path)
     for table in _tables(document, kind, path):
-        found += [_found(str(name), entry, fills_in=fills_in) for name, entry in table.items()]
+        found += [_found(str(name), entry, rewrite) for name, entry in table.items()]
     return found
+
+
+def _rewriting(kind: str | None, path: Path) -> Rewrite:
+    """How the texts of a file have to be written here."""
+    if kind is not None and not KINDS[kind].fills_in:
+        return _kept
+    variables = {f"${{{theirs}}}": f"${{{ours}}}" for theirs, ours in _VARIABLES.items()}
+    folder = path.absolute().parent
+    if folder.name in _OF_A_PROJECT and folder.parent != Path.home():
+        variables["${workspaceFolder}"] = as_text(str(folder.parent))
+    # A whole text that is $NAME is a variable to more clients than say so.
+    dollars = r"\$([A-Za-z_][A-Za-z0-9_]*)" if kind is not None and KINDS[kind].dollars else _WHOLE
+    return lambda text, notes: re.sub(dollars, r"${\1}", _filled_in(text, notes, variables))
 
 
 def _tables(document: Any, kind: str | None, path: Path) -> Iterator[Mapping[str, Any]]:
@@ -150,17 +186,17 @@ def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _found(name: str, given: Any, *, fills_in: bool) -> Found:
+def _found(name: str, given: Any, rewrite: Rewrite) -> Found:
     found = Found(_fitting(name), {})
     if found.name != name:
         found.notes.append(f"was called {name!r}; ids are part of a URL")
     if not isinstance(given, dict):
         found.notes.append("is no object, and is left out")
         return found
-    for key, value in given.items():
+    for key, value in sorted(given.items(), key=lambda member: member[0] == "httpUrl"):  # which wins over "url"
         ours = key if key in _SAME else _OTHER_NAMES.get(key)
         if ours is not None:
-            found.entry[ours] = _rewritten(value, _filled_in if fills_in else _kept, found.notes)
+            found.entry[ours] = _rewritten(value, rewrite, found.notes)
         elif key not in _OF_THE_CLIENT:
             found.notes.append(f'"{key}" is not taken over')
     _tidy(found, given)
@@ -180,6 +216,8 @@ def _tidy(found: Found, given: Entry) -> None:
     for variable in given.get("env_vars") or []:
         if isinstance(variable, str):
             entry.setdefault("env", {})[variable] = None
+    if entry.get("disabledTools") == []:
+        del entry["disabledTools"]
     if "url" in entry and entry.get("command") is None:
         entry.pop("type", None)  # which dialect it speaks is found out by asking
 
@@ -198,14 +236,13 @@ def _rewritten(value: Any, rewrite: Rewrite, notes: list[str]) -> Any:
     return rewrite(value, notes) if isinstance(value, str) else value
 
 
-def _filled_in(text: str, notes: list[str]) -> str:
+def _filled_in(text: str, notes: list[str], variables: Mapping[str, str]) -> str:
     """A text with the variables of that client as ours."""
-    for theirs, ours in _VARIABLES.items():
-        text = text.replace(f"${{{theirs}}}", f"${{{ours}}}")
+    for theirs, ours in variables.items():
+        text = text.replace(theirs, ours)
     for match in OF_AN_EDITOR.finditer(text):
         _note(of_an_editor(match[0]), notes)
-    text = INPUT.sub(lambda match: _asked(match["id"], notes), text)
-    return re.sub(r"^\$([A-Za-z_][A-Za-z0-9_]*)$", r"${\1}", text)  # Gemini's way
+    return INPUT.sub(lambda match: _asked(match["id"], notes), text)
 
 
 def _kept(text: str, notes: list[str]) -> str:

@@ -161,7 +161,10 @@ def _problem(options: argparse.Namespace, found: Found) -> str | None:
     text = json.dumps(found.entry)
     if re.search(rf"https?://(localhost|127\.0\.0\.1|\[::1\]):{settings.port}/(mcp|sse)/", text):
         return "is this bridge"
-    text = OF_AN_EDITOR.sub("x", json.dumps({found.name: found.entry}))  # which has its note
+    entry = dict(found.entry)
+    if OF_AN_EDITOR.search(str(entry.get("envFile"))):
+        del entry["envFile"]  # which has its note, as each such reference
+    text = OF_AN_EDITOR.sub("x", json.dumps({found.name: entry}))
     variables = set(re.findall(r"(?<!\$)\$\{(?:env:)?([A-Za-z_]\w*)\}", text))
     names = variables | {name for name, value in _pairs(found.entry.get("env")).items() if value is None}
     unset = sorted(name for name in names if name not in environ)

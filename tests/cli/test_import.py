@@ -106,12 +106,48 @@ FILES: list[tuple[str, str, Any, dict[str, Any]]] = [
         {"a": {"url": "https://a.example"}, "b": {"command": "cat", "env": {"K": "${K}"}}},
     ),
     (
+        "gemini",
+        ".gemini/settings.json",
+        {
+            "mcpServers": {
+                "a": {
+                    "httpUrl": "https://a.example/mcp",
+                    "url": "https://a.example/sse",
+                    "headers": {"Authorization": "Bearer $K", "X": "costs 5$, or $5"},
+                    "includeTools": ["read"],
+                    "excludeTools": ["remove"],
+                }
+            }
+        },
+        {
+            "a": {
+                "headers": {"Authorization": "Bearer ${K}", "X": "costs 5$, or $5"},
+                "url": "https://a.example/mcp",
+                "allowedTools": ["read"],
+                "disabledTools": ["remove"],
+            }
+        },
+    ),
+    (
+        "windsurf",
+        ".codeium/windsurf/mcp_config.json",
+        {"mcpServers": {"a": {"command": "cat", "args": ["$K", "a$K"], "disabledTools": ["remove"]}}},
+        {"a": {"command": "cat", "args": ["${K}", "a$K"], "disabledTools": ["remove"]}},
+    ),
+    (
         "codex",
         ".codex/config.toml",
         'model = "x"\n[mcp_servers.a]\ncommand = "cat"\nargs = ["-u"]\nenv_vars = ["HOME"]\nstartup_timeout_sec = 20\n'
+        'enabled_tools = ["read"]\ndisabled_tools = ["remove"]\n'
         '[mcp_servers.a.env]\nK = "v"\n[mcp_servers.b]\nurl = "https://b.example"\nbearer_token_env_var = "TOK"\n',
         {
-            "a": {"command": "cat", "args": ["-u"], "env": {"K": "v", "HOME": None}},
+            "a": {
+                "command": "cat",
+                "args": ["-u"],
+                "env": {"K": "v", "HOME": None},
+                "allowedTools": ["read"],
+                "disabledTools": ["remove"],
+            },
             "b": {"url": "https://b.example", "headers": {"Authorization": "Bearer ${TOK}"}},
         },
     ),
@@ -262,3 +298,26 @@ async def test_a_broken_file_of_one_client_hides_no_other(tmp_path: Path) -> Non
     told, _ = err.splitlines()
     assert (code, f"{DESKTOP}: is not JSON" in told, told.endswith("; it is left out")) == (0, True, True)
     assert list(entries(tmp_path)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("file", [".vscode/mcp.json", ".cursor/mcp.json"])
+async def test_the_folder_of_a_project_is_what_its_editor_has_open(tmp_path: Path, file: str) -> None:
+    home, project = tmp_path / "home", tmp_path / "a ${b}"
+    home.mkdir()
+    entry = {"command": "cat", "args": ["${workspaceFolder}/x"], "envFile": "${workspaceFolder}/.env"}
+    put(project, file, {"servers" if "vscode" in file else "mcpServers": {"a": entry}})
+    put(project, ".env", "A=b\n")
+    code, out, _ = await run(project, "import", "--yes", HOME=str(home))
+    assert (code, "known to an editor only" in out) == (0, False)
+    assert (await run(project, "check"))[0] == 0
+    (project / ".env").unlink()  # which is the one that is meant
+    code, out, _ = await run(project, "check")
+    assert (code, f"{project}/.env does not exist" in out) == (2, True)
+
+
+async def test_the_folder_of_a_project_is_unknown_to_a_file_of_the_user(tmp_path: Path) -> None:
+    entry = {"command": "cat", "envFile": "${workspaceFolder}/.env"}
+    put(tmp_path, ".cursor/mcp.json", {"mcpServers": {"a": entry}})
+    code, out, _ = await run(tmp_path, "import", "--yes", HOME=str(tmp_path))
+    assert (code, out.count("${workspaceFolder} is known to an editor only"), "x/.env" in out) == (0, 1, False)
+    assert entries(tmp_path) == {"a": entry}
