@@ -12,7 +12,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.cli.errors import CommandError, NotRunning, UsageError
@@ -137,10 +137,23 @@ def _claude_desktop(target: Target) -> dict[str, Any]:
     }
 
 
+def _plain(targets: list[Target]) -> list[Target]:
+    """The same under names that Claude Code and Codex take, which refuse dots; none gets the name of another one."""
+    taken = {target.name for target in targets}
+    found = []
+    for target in targets:
+        name = target.name.replace(".", "-")
+        while name != target.name and name in taken:
+            name += "_"
+        taken.add(name)
+        found.append(replace(target, name=name))
+    return found
+
+
 def _claude_code(targets: list[Target]) -> str:
     return "\n".join(
         shlex.join(["claude", "mcp", "add", "--transport", "http", target.name, target.url, *_flags(target)])
-        for target in targets
+        for target in _plain(targets)
     )
 
 
@@ -167,9 +180,8 @@ def _vscode(targets: list[Target]) -> str:
 def _codex(targets: list[Target]) -> str:
     """Codex takes no token in its file, only the name of the variable that holds it."""
     blocks = []
-    for target in targets:
-        name = target.name if re.fullmatch(r"[A-Za-z0-9_-]+", target.name) else json.dumps(target.name)
-        lines = [f"[mcp_servers.{name}]", f"url = {json.dumps(target.url)}"]
+    for target in _plain(targets):
+        lines = [f"[mcp_servers.{target.name}]", f"url = {json.dumps(target.url)}"]
         if target.token is not None:
             lines.append(f'bearer_token_env_var = "{VARIABLE}"')
         blocks.append("\n".join(lines))

@@ -18,6 +18,8 @@ from tests.conftest import peer
 
 SERVERS = {"peer": peer(), "a.b": peer(), "off": peer(disabled=True)}
 URL = "http://127.0.0.1:3000/mcp/peer"
+#: What "a.b" is called at clients that take letters, digits, - and _ only.
+DOTTED = {"claude-code": "a-b", "codex": "a-b"}
 
 
 def entries(client: str, text: str) -> dict[str, dict[str, Any]]:
@@ -44,7 +46,10 @@ async def test_a_client_gets_every_enabled_server_and_no_token(tmp_path: Path, c
     (tmp_path / "servers.json").write_text(json.dumps(SERVERS))
     code, out, err = await run(tmp_path, "client-config", client)
     assert (code, err.startswith("mcp-bridge: ")) == (0, True)
-    assert entries(client, out) == {name: {"url": URL.replace("peer", name), "auth": None} for name in ("peer", "a.b")}
+    assert entries(client, out) == {
+        "peer": {"url": URL, "auth": None},
+        DOTTED.get(client, "a.b"): {"url": URL.replace("peer", "a.b"), "auth": None},
+    }
     code, out, _ = await run(tmp_path, "client-config", client, "peer", "--url", "https://x.y/", ACCESS_TOKEN="s3cret")
     auth = {"vscode": "Bearer ${input:mcp-bridge-token}", "codex": "MCP_BRIDGE_TOKEN"}.get(client, "Bearer YOUR_TOKEN")
     assert entries(client, out) == {"peer": {"url": "https://x.y/mcp/peer", "auth": auth}}
@@ -53,6 +58,17 @@ async def test_a_client_gets_every_enabled_server_and_no_token(tmp_path: Path, c
     code, out, _ = await run(tmp_path, "client-config", client, "--show-token", ACCESS_TOKEN="s3cret", BASE_PATH="/b")
     assert "s3cret" in out
     assert entries(client, out)["peer"]["url"] == URL.replace("/mcp", "/b/mcp")
+
+
+@pytest.mark.parametrize("client", DOTTED)
+async def test_no_two_servers_get_one_name(tmp_path: Path, client: str) -> None:
+    ids = ("a.b", "a-b", "a-b_", "a..b", "a.-b")
+    (tmp_path / "servers.json").write_text(json.dumps(dict.fromkeys(ids, peer())))
+    code, out, _ = await run(tmp_path, "client-config", client)
+    found = entries(client, out)
+    assert (code, [one["url"].rpartition("/")[2] for one in found.values()]) == (0, [*ids])
+    assert (found["a-b"]["url"], found["a-b_"]["url"]) == (URL.replace("peer", "a-b"), URL.replace("peer", "a-b_"))
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in found)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
