@@ -21,9 +21,10 @@ TOO_LARGE = "the body is larger than MAX_REQUEST_BYTES allows"
 async def read_json(request: web.BaseRequest) -> bytes:
     """Return the body. Raises :class:`Rejection` when it is not JSON by its type, or too large."""
     # The header as most clients send it first: reading it as a media type costs as much as reading the body.
-    if request.headers.get(hdrs.CONTENT_TYPE) != "application/json" and request.content_type != "application/json":
+    given = request.headers.get(hdrs.CONTENT_TYPE)
+    if given != "application/json" and request.content_type != "application/json":
         curl = " (curl: --json instead of -d)" if request.content_type == FORM else ""
-        why = f"Content-Type is {request.content_type[:60]!r}, must be application/json{curl}"
+        why = f"Content-Type is {repr(given[:60]) if given else 'missing'}, must be application/json{curl}"
         raise Rejection(Fault.BAD_CONTENT_TYPE, why)
     content = request.content
     body = content.read_nowait() if content.is_eof() else await _read(content, request.client_max_size)

@@ -22,6 +22,8 @@ _PRIVATE = frozenset({400, 422, 424})
 
 log = logging.getLogger(__name__)
 
+#: What people look for who come to a path that is none.
+_WAYS = "a server is at /mcp/{server_id}, or /sse/{server_id} for HTTP+SSE, and GET /servers lists them"
 #: What aiohttp refuses by itself, in our words.
 _OWN_FAULTS = {404: Fault.UNKNOWN_PATH, 405: Fault.BAD_METHOD, 413: Fault.BODY_TOO_LARGE}
 
@@ -57,7 +59,8 @@ def answer_to(error: Exception, request: web.BaseRequest) -> web.StreamResponse:
         fault = _OWN_FAULTS.get(error.status)
         if fault is None:
             raise error
-        response = refusal(Rejection(fault, f"{request.method} {request.path}: {error.reason}"))
+        way = f"; {_WAYS}" if fault is Fault.UNKNOWN_PATH else ""
+        response = refusal(Rejection(fault, f"{request.method} {request.path}: {error.reason}{way}"))
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response

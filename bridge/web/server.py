@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError, InvalidURLError
 
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.aside import KEEP_ALIVE, Aside, Directed, Waits
@@ -101,9 +101,13 @@ class Connection(Aside):
         """Refuse what is no HTTP, in our words; the rest is aiohttp's."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
-        why = _in_short(exc)
-        log.info("a request from %s is no HTTP and refused: %s", request.remote, why)
-        response = refusal(Rejection(Fault.NOT_HTTP, f"this is no HTTP request: {why}"))
+        if isinstance(exc, ContentEncodingError):
+            coded = "the Content-Encoding of the body cannot be read here; send it as it is, or as gzip or deflate"
+            response = refusal(Rejection(Fault.BAD_CONTENT_TYPE, coded))
+        else:
+            why = _in_short(exc)
+            log.info("a request from %s is no HTTP and refused: %s", request.remote, why)
+            response = refusal(Rejection(Fault.NOT_HTTP, f"this is no HTTP request: {why}"))
         response.force_close()
         return response
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.children import connection
-from tests.conftest import INITIALIZE, Running, StartBridge, events, in_time, last, message, peer, tool
+from tests.conftest import ACCEPT, INITIALIZE, Running, StartBridge, events, in_time, last, message, peer, tool
 
 
 async def test_initialize_is_passed_on_verbatim_and_opens_a_session(bridge: Running) -> None:
@@ -297,6 +297,22 @@ async def test_who_posts_a_form_as_curl_does_is_told_how_not_to(bridge: Running)
     async with bridge.http.post(f"{bridge.url}/bridge/peer", data=b"{}", headers=FORM) as response:
         assert response.status == 415
         assert "must be application/json (curl: --json instead of -d)" in await response.text()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "Content-Type is missing, must be application/json"),
+        ({"Content-Type": "application/json,text/plain"}, "Content-Type is 'application/json,text/plain', must be"),
+    ],
+)
+async def test_a_content_type_is_told_as_it_came(bridge: Running, given: dict[str, str], told: str) -> None:
+    sent = bridge.http.post(
+        f"{bridge.url}/mcp/peer", data=b"{}", headers={"Accept": ACCEPT, **given}, skip_auto_headers=["Content-Type"]
+    )
+    async with sent as response:
+        assert response.status == 415
+        assert told in await response.text()
 
 
 async def test_the_child_gets_a_safe_environment(start_bridge: StartBridge) -> None:
