@@ -27,6 +27,7 @@ from bridge.web.links import Unreachable
 from bridge.web.nodes import named_session
 from bridge.web.reply import SESSION_HEADER
 from bridge.web.server import Handler
+from bridge.web.stays import Stays
 
 #: Where a session is given, and where it is said that the store is free; both for the one that comes.
 SESSION, STORE = "/api/v1/restart/session", "/api/v1/restart/store"
@@ -37,12 +38,12 @@ Ways = Sequence[tuple[Hops, Member]]
 class Across(abc.ABC):
     """One process of a bridge in a restart."""
 
-    def __init__(self, core: Core, drain: Drain, place: Between, base: str) -> None:
+    def __init__(self, core: Core, drain: Drain, place: Between, base: str, stays: Stays) -> None:
         self._core = core
         self._drain = drain
         self._node = place.node
         self._own, self._other = Sockets(place.own), Sockets(place.other)
-        self._here, self._there = Hops(place.node), Hops(sender(place.node, self._other))
+        self._here, self._there = Hops(place.node, stays), Hops(sender(place.node, self._other), stays)
         self._base = base
 
     def holds(self, session_id: str) -> bool:

@@ -31,6 +31,7 @@ from bridge.web.faces import Faces
 from bridge.web.handover import Handover
 from bridge.web.oauth import oauth_of
 from bridge.web.port import Port
+from bridge.web.stays import Stays
 from bridge.web.tls import Certificate
 
 if TYPE_CHECKING:
@@ -72,8 +73,9 @@ class Service:
             freed := None if comes is None or settings.store == "memory" else asyncio.Event(),
         )
         self._drain = Drain()
+        stays = Stays(lambda request: self.faces.admit(request))
         takeover = None if joined is None else joined.connect(core.sessions)
-        self._cluster = None if node is None else Cluster(node, self._drain, core, settings.base_path, takeover)
+        self._cluster = None if node is None else Cluster(node, self._drain, core, settings.base_path, stays, takeover)
         self._oauth = oauth_of(settings)
         self._traces = _traces(settings)
         self._certificate = _certificate(settings)
@@ -82,6 +84,7 @@ class Service:
             servers,
             core,
             self._drain,
+            stays,
             self._oauth,
             self._traces,
             self._cluster,
@@ -102,6 +105,7 @@ class Service:
             self._drain,
             self.port,
             settings.base_path,
+            stays,
             comes,
             freed,
             opens_door=node is None,

@@ -21,6 +21,7 @@ from bridge.web.limits import Limits
 from bridge.web.merged import Merged
 from bridge.web.nodes import Nodes
 from bridge.web.server import Handler
+from bridge.web.stays import Stays
 
 if TYPE_CHECKING:
     from bridge.sessions.takeover import Takeover  # which needs Redis
@@ -40,13 +41,14 @@ class Cluster:
         drain: Drain,
         core: Core,
         base: str,
+        stays: Stays,
         takeover: Takeover | None = None,
     ) -> None:
         self._drain = drain
         self._node = node
         self._base = base
         self._registry = core.registry
-        self._hops = Hops(node)
+        self._hops = Hops(node, stays)
         self._is_joined = takeover is not None
         self.nodes = Nodes(
             node, self._hops, drain, lambda key: core.stream_pool.find(key) is not None, self._children, base, takeover

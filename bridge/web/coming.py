@@ -15,6 +15,7 @@ from bridge.sessions.core import Core
 from bridge.sessions.parcel import unpacked
 from bridge.web.across import SESSION, Across, Ways
 from bridge.web.drain import Drain
+from bridge.web.stays import Stays
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,10 @@ ARRIVAL_LOOK = 0.01
 class Coming(Across):
     """The one that comes. ``store_after`` is set when the other has closed the store."""
 
-    def __init__(self, core: Core, drain: Drain, place: Between, base: str, store_after: asyncio.Event) -> None:
-        super().__init__(core, drain, place, base)
+    def __init__(
+        self, core: Core, drain: Drain, place: Between, base: str, stays: Stays, store_after: asyncio.Event
+    ) -> None:
+        super().__init__(core, drain, place, base, stays)
         self._store_after = store_after
 
     async def run(self) -> None:

@@ -56,8 +56,9 @@ if TYPE_CHECKING:
 
 class Faces:
     """``oauth`` knows the tokens of an authorization server, ``traces`` makes spans, ``cluster`` is what stands around
-    the bridge as one of several nodes, with the face ``peers``; each is None where it is not wanted. ``troubles`` says
-    what degrades the bridge, ``on_drain``, ``on_reload`` and ``on_restart`` do what operators ask for.
+    the bridge as one of several nodes, with the face ``peers``; each is None where it is not wanted. ``stays`` asks
+    :meth:`admit`. ``troubles`` says what degrades the bridge, ``on_drain``, ``on_reload`` and ``on_restart`` do what
+    operators ask for.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Faces:
         servers: Servers,
         core: Core,
         drain: Drain,
+        stays: Stays,
         oauth: OAuth | None,
         traces: Traces | None,
         cluster: Cluster | None,
@@ -87,7 +89,7 @@ class Faces:
         self.guards = guards = Guards(settings, _keyring(settings), door, page.paths)
         self._limits = limits = Limits(settings.rate_limit, _rates(servers), guards.open_paths)
         self._calls = calls = Calls(_most_concurrent(servers), traces)
-        stays, variables = Stays(self._admit), ClientVariables(registry.entries)
+        variables = ClientVariables(registry.entries)
         around = Around(core, drain, limits, calls, keep_alive(), stays, variables, nodes)
         implicit = settings.implicit_initialize
         modern = ModernFace(around)
@@ -103,7 +105,7 @@ class Faces:
             registry, core.pools, core.parking, lambda: self._problems, troubles, drain, core.pins, is_sure
         )
         sessions = SessionsFace(core.sessions, core.pools, core.timing, drain, time.time, base, variables)
-        self.events = EventsFace(status, sessions, self._admit)
+        self.events = EventsFace(status, sessions, self.admit)
         faces: list[Face] = [
             self._mcp,
             aggregate,
@@ -156,7 +158,7 @@ class Faces:
             return across.front(self.guards, posts, servers, routes, self._limits), NEVER
         return Front(self.guards, posts, servers, routes, self._limits, self._base).answer, self._direct
 
-    async def _admit(self, request: web.BaseRequest) -> None:
+    async def admit(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless the client of a stream may still be here. Those of other nodes ask them."""
         if (self._cluster is None and not self._is_across) or not has_arrived(request):
             await self.guards.admit(request)

@@ -14,6 +14,7 @@ from bridge.web.coming import Coming
 from bridge.web.drain import DRAIN_LOOK, Drain
 from bridge.web.leaving import Leaving
 from bridge.web.port import Port
+from bridge.web.stays import Stays
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Handover:
         drain: Drain,
         port: Port,
         base: str,
+        stays: Stays,
         comes: Between | None,
         freed: asyncio.Event | None,
         *,
@@ -45,12 +47,13 @@ class Handover:
         self._drain = drain
         self._port = port
         self._base = base
+        self._stays = stays
         self._place = comes
         self._opens_door = opens_door
         self._stand = stand
         self._drained = drained
         self._task: asyncio.Task[None] | None = None
-        self._coming = None if comes is None else Coming(core, drain, comes, base, freed or asyncio.Event())
+        self._coming = None if comes is None else Coming(core, drain, comes, base, stays, freed or asyncio.Event())
         #: What stands between this bridge and the other; None while there is none.
         self.across: Across | None = self._coming
 
@@ -81,7 +84,7 @@ class Handover:
         at most.
         """
         await self.is_alone()  # what has begun while the other was there ends first
-        leaving = Leaving(self._core, self._drain, place, self._base)
+        leaving = Leaving(self._core, self._drain, place, self._base, self._stays)
         self._place, self.across = place, leaving
         await self.open_door()
         self._stand(leaving)

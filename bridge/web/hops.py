@@ -21,6 +21,7 @@ from bridge.cluster.node import Node
 from bridge.protocol import messages
 from bridge.protocol.errors import BridgeError, Fault, Rejection
 from bridge.protocol.messages import Request
+from bridge.protocol.modern import LISTEN
 from bridge.web.body import read_body
 from bridge.web.cors import sharing
 from bridge.web.errors import refusal
@@ -29,6 +30,7 @@ from bridge.web.prebuilt import COPIED, Prebuilt
 from bridge.web.principal import principal_of
 from bridge.web.proxy import client_of, origin_of
 from bridge.web.reply import JSON_TYPE, SESSION_HEADER, SSE_TYPE, event_stream, plain_event
+from bridge.web.stays import Stays
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +53,13 @@ _NAME = HOP_HEADER.encode()
 
 
 class Hops:
-    """Requests to other nodes. Must be made on the event loop."""
+    """Requests to other nodes. Must be made on the event loop. ``stays`` are the streams that come back: who has one is
+    asked for a token here, because the other node knows of none.
+    """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, stays: Stays) -> None:
         self._node = node
+        self._stays = stays
         self.links = Links()
         #: When they were made, and what is sent again: not after the clock was set back, for then it is of the future.
         self._sealed: dict[tuple[object, ...], tuple[float, bytes]] = {}
@@ -145,7 +150,8 @@ class Hops:
                 status=answer.status, headers={**_kept(answer), **sharing(request.headers.get(hdrs.ORIGIN))}
             )
             response.content_length = length
-        with contextlib.suppress(ConnectionError):  # the client has gone: nothing is wrong with us
+        staying = self._stays.during(request) if _listens(request, body) else contextlib.nullcontext()
+        with contextlib.suppress(ConnectionError), staying:  # the client has gone: nothing is wrong with us
             await response.prepare(request)
             await self._pump(request, member, body, answer, response)
         return response
@@ -190,11 +196,21 @@ def lost(request: web.BaseRequest, member: Member, body: bytes, error: Unreachab
 
 def _asked(body: bytes) -> bytes | None:
     """The id of the request in a body, None where it is none, or several."""
+    message = _request(body)
+    return None if message is None else message.id
+
+
+def _listens(request: web.BaseRequest, body: bytes) -> bool:
+    """Whether a stream is for whatever comes, and not for the answer to a call."""
+    return request.method == "GET" or ((message := _request(body)) is not None and message.method == LISTEN)
+
+
+def _request(body: bytes) -> Request | None:
     try:
         message = messages.parse(body)
     except BridgeError:
         return None
-    return message.id if isinstance(message, Request) else None
+    return message if isinstance(message, Request) else None
 
 
 def _last_event(body: bytes, failure: BridgeError) -> bytes:

@@ -18,6 +18,7 @@ from bridge.sessions.room import SessionEntry
 from bridge.web.across import SESSION, STORE, Across, Ways
 from bridge.web.drain import Drain
 from bridge.web.links import Broken, Unreachable
+from bridge.web.stays import Stays
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ LOOK = 0.05
 class Leaving(Across):
     """The one that goes."""
 
-    def __init__(self, core: Core, drain: Drain, place: Between, base: str) -> None:
-        super().__init__(core, drain, place, base)
+    def __init__(self, core: Core, drain: Drain, place: Between, base: str, stays: Stays) -> None:
+        super().__init__(core, drain, place, base, stays)
         self._given: set[str] = set()  # sessions that the other has by now, or in a moment
         self._used: Counter[str] = Counter()  # requests of each session
 
