@@ -203,10 +203,16 @@ class Service:
     async def _wait_for_the_last(self) -> None:
         if self._joined is not None:
             await self._joined.withdraw()
-        while self._drain.running or not self.core.has_left():  # noqa: ASYNC110
+        while self._is_needed():  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_LOOK)
         log.info("drained: every session has ended or is kept")
         self.drained.set()
+
+    def _is_needed(self) -> bool:
+        """Whether a call runs, or a session is open that is not kept; those of the other bridge of a restart too, which
+        ends with this one.
+        """
+        return bool(self._drain.running) or not self.core.has_left() or self.handover.across is not None
 
     async def stop(self) -> None:
         """Refuse new work, give running calls their time, end every session, stop every child."""

@@ -411,6 +411,34 @@ async def test_a_token_or_a_scheme_that_has_changed_leaves_a_way(start: Start, t
     assert (await run(tmp_path, "ps", *restart[1:]))[0] == 0, "https"
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("how", ["SIGUSR1", "/api/v1/drain"])
+async def test_a_drain_waits_for_the_sessions_of_both(start: Start, workers: str, how: str) -> None:
+    bridge = await start("--workers", workers)
+    session = await bridge.session()
+    assert (await session.call("count"))["result"]["count"] == 1
+    await bridge.restart()
+    if how == "SIGUSR1":
+        bridge.served.process.send_signal(signal.SIGUSR1)
+    else:
+        async with aiohttp.ClientSession() as http, http.post(bridge.url + how) as response:
+            assert response.status == 202
+    for _ in range(int(workers)):
+        await bridge.served.line_with("draining: no new sessions")
+    async with aiohttp.ClientSession() as http:
+        async with http.post(f"{bridge.url}/mcp/peer", json=message("initialize", 0, **INITIALIZE)) as response:
+            assert response.status == 503
+        there = Session(http, session.url, session.id, session.greeting)
+        assert (await there.call("count"))["result"]["count"] == 2
+        async with there.delete() as response:
+            assert response.status == 204
+    await bridge.served.line_with("drained: every session has ended")
+    assert "the bridge before this one has gone" in "".join(bridge.served.lines)
+    async with in_time():
+        assert await bridge.served.process.wait() == 0
+    await bridge.nothing_is_left()
+
+
 async def test_sessions_end_when_patience_does(start: Start) -> None:
     bridge = await start()
     session = await bridge.session()
