@@ -101,21 +101,9 @@ _OTHER_NAMES = {
 #: Members for people who sit at that client: nothing is lost without them.
 _OF_THE_CLIENT = frozenset(
     (
-        *(
-            "autoApprove",
-            "alwaysAllow",
-            "trust",
-            "gallery",
-            "dev",
-            "version",
-            "id",
-            "name",
-            "icon",
-            "title",
-            "required",
-        ),
+        *("autoApprove", "alwaysAllow", "trust", "gallery", "dev", "version", "id", "name", "icon", "title"),
         *("startup_timeout_sec", "startup_timeout_ms", "tool_timeout_sec", "bearer_token_env_var", "env_http_headers"),
-        *("env_vars", "timeout", "sandboxEnabled", "default_tools_approval_mode"),
+        *("env_vars", "timeout", "sandboxEnabled", "default_tools_approval_mode", "required"),
     )
 )
 #: Variables that clients fill in and a bridge can too.
