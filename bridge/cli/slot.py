@@ -66,12 +66,19 @@ class Slot:
             doing.set_result(None)
 
     def send(self, number: int) -> None:
-        """Send a signal. For a worker that still starts a reload waits, and a drain is its end: it has no session."""
+        """Send a signal. For a worker that still starts a reload waits."""
         if not self._hears and number == signal.SIGHUP:
             self._owes_reload = True
         elif self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM if not self._hears and number == signal.SIGUSR1 else number)
+                self._process.send_signal(number)
+
+    def drain(self) -> None:
+        """Have it take no new session. One that still starts ends: it has none."""
+        if not self._hears:
+            self.send(signal.SIGTERM)
+        elif self._process is not None:
+            write(self._process, {"do": "drain"})  # a signal would kill it where it has just drained, and ends
 
     def kill(self) -> None:
         """End it at once."""

@@ -21,9 +21,9 @@ from bridge.config.settings import Settings
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web.app import Service
 
-#: What a worker says on its standard output: that it is ready, that it has done what it was told, and what begins the
-#: line by which it asks for a restart.
-READY, DONE, RESTART = b"ready\n", b"done\n", b"restart "
+#: What a worker says on its standard output: that it is ready, that it has done what it was told, that a client asks
+#: for a drain, and what begins the line by which it asks for a restart.
+READY, DONE, DRAIN, RESTART = b"ready\n", b"done\n", b"drain\n", b"restart "
 
 
 def place() -> Place | None:
@@ -65,6 +65,7 @@ async def obey_parent(
     """
     line = ParentLine(service, place, members, on_end)
     service.on_restart = line.restart
+    service.on_drain = line.drain
     if place.other is not None and not place.waits:
         await service.listen(sockets_of(place.listening))
     line.follow()
@@ -91,6 +92,11 @@ class ParentLine:
     def follow(self) -> None:
         """Hear what it says."""
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._heard)
+
+    def drain(self) -> None:
+        """Drain this worker, and let the parent know: none that starts now or later is to take a new session."""
+        say(DRAIN)
+        self._service.drain()
 
     async def restart(self, patience: float) -> dict[str, Any]:
         """Have the parent restart the bridge; return what to tell. Raises :class:`Rejection`."""
@@ -126,9 +132,11 @@ class ParentLine:
             await self._service.handover.give_way(place, words["patience"])
         elif do == "come back":
             await self._service.handover.come_back()
+        elif do == "drain":
+            self._service.drain()
         elif do == "tell" and self._asked is not None and not self._asked.done():
             self._asked.set_result(words["found"])
-        if do != "tell":
+        if do not in ("tell", "drain"):  # for which nobody waits
             say(DONE)
 
 

@@ -25,7 +25,7 @@ from bridge.cli.hung import end_the_hung
 from bridge.cli.inherited import take_over
 from bridge.cli.restarting import Restarting
 from bridge.cli.slot import Slot, write
-from bridge.cli.worker import DONE, READY, RESTART, sockets_of
+from bridge.cli.worker import DONE, DRAIN, READY, RESTART, sockets_of
 from bridge.cluster.board import Board, socket_of
 from bridge.cluster.hosting import VARIABLE, Inheritance, Place, new_key
 from bridge.cluster.ids import Birth
@@ -177,6 +177,8 @@ class Parent:
             slot.ready()
         elif line == DONE:
             slot.done()
+        elif line == DRAIN:
+            self._drain()
         elif line.startswith(RESTART):
             task = asyncio.create_task(self._restart(process, float(line.removeprefix(RESTART))))
             self._tasks.add(task)
@@ -267,6 +269,8 @@ class Parent:
         if not self.restarting.pass_on(number):
             if number == signal.SIGUSR2:
                 self.restarting.ask()
+            elif number == signal.SIGUSR1:
+                self._drain()
             else:
                 self._pass_on(number)
 
@@ -279,8 +283,13 @@ class Parent:
         self._stopping.set()
         self._pass_on(number)
 
+    def _drain(self) -> None:
+        if not self._drains:
+            self._drains = True
+            for slot in self._slots:
+                slot.drain()
+
     def _pass_on(self, number: int) -> None:
-        self._drains |= number == signal.SIGUSR1
         for slot in self._slots:
             slot.send(number)
 

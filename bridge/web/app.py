@@ -90,7 +90,7 @@ class Service:
             self._cluster,
             None if joined is None else joined.peers,
             self._troubles,
-            self.drain,
+            lambda: self.on_drain(),
             lambda: self.on_reload(),
             lambda patience: self.on_restart(patience),
         )
@@ -112,6 +112,8 @@ class Service:
             stand=self.faces.stand_between,
             drained=self.drained,
         )
+        #: Does what :meth:`drain` does, for a client that asks for it.
+        self.on_drain: Callable[[], None] = self.drain
         #: Has another bridge take over within so many seconds, and says what came of it. Raises :class:`Rejection`.
         self.on_restart: Restart = _no_restart
         #: Reads the configuration again and calls :meth:`reload`. Raises :class:`ConfigError`.

@@ -189,11 +189,20 @@ async def test_reload_and_drain_reach_every_worker(own_workers: Workers, tmp_pat
     assert await workers.served.process.wait() == 0
 
 
-async def test_a_worker_that_dies_while_all_are_drained_has_no_successor(own_workers: Workers) -> None:
+async def drain(workers: Workers, how: str) -> None:
+    if how == "SIGUSR1":
+        workers.served.process.send_signal(signal.SIGUSR1)
+        return
+    async with workers.http.post(f"{workers.served.url}{how}") as response:
+        assert response.status == 202
+
+
+@pytest.mark.parametrize("how", ["SIGUSR1", "/api/v1/drain"])
+async def test_a_worker_that_dies_while_all_are_drained_has_no_successor(own_workers: Workers, how: str) -> None:
     workers = own_workers
     sessions = {name: await held_by(workers, name) for name in NAMES}
     process = await workers.process("w1")
-    workers.served.process.send_signal(signal.SIGUSR1)
+    await drain(workers, how)
     for _ in NAMES:
         await workers.served.line_with("draining")
     process.kill()
