@@ -7,6 +7,7 @@ written is taken over with each write, and servers in it that are not ours are l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import threading
@@ -18,7 +19,7 @@ from pathlib import Path
 from bridge.children.pinmerge import Row, merge
 from bridge.children.pins import Pin, ServerPins
 from bridge.config.errors import ConfigError
-from bridge.config.files import PRIVATE, locked, replace_file
+from bridge.config.files import PRIVATE, locked, mark, replace_file
 from bridge.config.server import ServerConfig
 from bridge.protocol.pins import Definition
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 DELAY = 1.0
 #: Seconds between two tries to write: doubled up to this while they fail.
 LAST_RETRY = 60.0
+#: Seconds between two looks at whether the file is still there: without it, everything would be trusted again.
+LOOK = 5.0
 VERSION = 1
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -74,13 +77,27 @@ class PinBook:
         return pins
 
     async def run(self) -> None:
-        """Write changes down, for ever; what could not be written is tried again."""
+        """Write changes down, for ever, and all of it where the file was removed; what could not be written is tried
+        again.
+        """
         delay = DELAY
         while True:
-            await self._dirty.wait()
+            await self._wanted()
             await self._sleep(delay)
             await self._write()
             delay = min(2 * delay, LAST_RETRY) if self._has_failed else DELAY
+
+    async def _wanted(self) -> None:
+        while not self._dirty.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self._dirty.wait()
+            if await asyncio.get_running_loop().run_in_executor(None, self._is_gone):
+                log.warning("PINS_FILE: %s was removed while it is in use; it is written again", self._path)
+                self._dirty.set()
+
+    def _is_gone(self) -> bool:
+        return bool(self._base) and mark(self._path) is None
 
     async def close(self) -> None:
         """Write what is not written, after :meth:`run` has ended, in the middle of a write too."""
@@ -111,10 +128,11 @@ class PinBook:
     def _replace(self, ours: dict[str, Row]) -> dict[str, Row]:
         """Write these rows, and what others have made of them; return what was written."""
         with self._writing, locked(self._path):  # a write that was cancelled goes on in its thread
-            theirs = read_rows(self._path)
+            is_there = self._path.exists()
+            theirs = read_rows(self._path) if is_there else self._base
             rows = {server: merge(self._base.get(server), row, theirs.get(server)) for server, row in ours.items()}
             written = {**theirs, **rows}
-            if written != theirs:
+            if written != theirs or (written and not is_there):
                 text = json.dumps({"version": VERSION, "servers": written}, indent=1)
                 replace_file(self._path, text.encode(), PRIVATE)
             self._base = written

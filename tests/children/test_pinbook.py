@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge.children import pinbook as module
 from bridge.children.pinbook import DELAY, LAST_RETRY, PinBook
 from bridge.children.pinmerge import merge
 from bridge.children.pins import MOST_TOOLS, ServerPins
 from bridge.config.server import ServerConfig
 from tests.faketime import FakeTime
+from tests.faults.conftest import until
 from tests.writers import write_at_once
 
 CONFIG = ServerConfig("s", ("x",), {}, pin_tools="block")
@@ -94,6 +98,29 @@ async def test_what_could_not_be_written_is_tried_again(tmp_path: Path, caplog: 
     assert [each.levelname for each in caplog.records] == ["WARNING"]  # however often it was tried
 
 
+async def test_a_file_that_somebody_removes_is_written_again_with_all_that_was_in_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK", 0.001)
+    path = tmp_path / "state" / "pins.json"
+    await Worker(path).lists(tool("a"), tool("b"))
+    before = path.read_text()
+    other = replace(CONFIG, id="other")  # and the one before is not configured any longer
+    book = PinBook(path, sleep=lambda _: asyncio.sleep(0))
+    pins = book.of(other)
+    assert pins is not None
+    run = asyncio.create_task(book.run())
+    shutil.rmtree(path.parent)
+    await until(path.exists, "the file is not there")
+    assert path.read_text() == before
+    pins.see([tool("c")], is_last=True)
+    await until(lambda: "c" in states(PinBook(path).of(other)), "no c")
+    assert states(PinBook(path).of(CONFIG)) == {"a": "pinned", "b": "pinned"}
+    run.cancel()
+    await asyncio.wait([run])
+    assert [each.levelname for each in caplog.records] == ["WARNING"]
+
+
 @pytest.mark.parametrize("cut_off", [False, True])
 async def test_the_end_writes_what_has_not_been_written(tmp_path: Path, cut_off: bool) -> None:
     directory = tmp_path / "state"
@@ -155,6 +182,7 @@ def test_of_two_lists_everything_stays_within_bounds() -> None:
 WRITER = """
 import asyncio, json, sys
 from pathlib import Path
+from bridge.children import pinbook as module
 from bridge.children.pinbook import PinBook
 from bridge.config.server import ServerConfig
 book, name = PinBook(Path(sys.argv[1])), sys.argv[2]
