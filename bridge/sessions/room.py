@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from bridge.protocol.errors import BridgeError, ChildUnavailable, Fault, Rejection
 from bridge.protocol.states import SessionState
@@ -41,18 +42,19 @@ class Room:
 
         Raises :class:`ChildUnavailable` (503), or :class:`Rejection` (429) where the user has too many.
         """
+        busy = partial(ChildUnavailable, server, retry_in=RETRY_IN)
+        too_many = partial(Rejection, Fault.TOO_MANY, retry_in=RETRY_IN)
         most = self._per_server(server)
         if most is not None and self._servers[server] >= most:
-            refusal: BridgeError = ChildUnavailable(server, f"all {most} of its sessions are in use", RETRY_IN)
-            self._make(lambda entry: entry.session.server == server, owner, "maxSessions of its server", end, refusal)
+            text = f"all {most} of its sessions are in use"
+            its_own = "maxSessions of its server"
+            self._make(lambda entry: entry.session.server == server, owner, its_own, end, busy, text)
         if self._users[owner] >= self._per_user:
             text = f"you have {self._per_user} sessions in use (MAX_SESSIONS_PER_USER); end some by DELETE"
-            refusal = Rejection(Fault.TOO_MANY, text, retry_in=RETRY_IN)
-            self._make(lambda _: True, owner, "MAX_SESSIONS_PER_USER", end, refusal)
+            self._make(lambda _: True, owner, "MAX_SESSIONS_PER_USER", end, too_many, text)
         if self._total >= self._pool.limit:
             text = f"all {self._pool.limit} sessions are in use (MAX_SESSIONS)"
-            refusal = ChildUnavailable(server, text, RETRY_IN)
-            self._make(lambda _: True, owner, "MAX_SESSIONS", end, refusal, others=True)
+            self._make(lambda _: True, owner, "MAX_SESSIONS", end, busy, text, others=True)
         self.count(server, owner)
 
     def count(self, server: str, owner: str) -> None:
@@ -90,13 +92,16 @@ class Room:
         owner: str,
         limit: str,
         end: Callable[[SessionEntry, str], object],
-        refusal: BridgeError,
+        refusal: Callable[[str], BridgeError],
+        text: str,
         *,
         others: bool = False,
     ) -> None:
-        victim = _first(entry for entry in self.idle(owner, others=others) if fits(entry) and is_temporary(entry))
+        """Have somebody make room. Raises what ``refusal`` makes of ``text`` where nobody can."""
+        idle = [entry for entry in self.idle(owner, others=others) if fits(entry)]
+        victim = _first(entry for entry in idle if is_temporary(entry))
         if victim is None:
-            raise refusal
+            raise refusal(text + _hint(len(idle)))
         self._pool.reaped["limit"] += 1
         end(victim, f"it was idle for {self._pool.idle_for(victim):.0f} s and made room ({limit})")
 
@@ -104,6 +109,11 @@ class Room:
 def is_temporary(entry: SessionEntry) -> bool:
     """Whether nobody asked for it to be kept."""
     return not entry.session.is_kept
+
+
+def _hint(kept: int) -> str:
+    """What to do about sessions that idle and are persistent."""
+    return f"; {kept} only idle, but are persistent: give such a time to live (sessionTtlMs)" if kept else ""
 
 
 def _first(entries: Iterable[SessionEntry]) -> SessionEntry | None:

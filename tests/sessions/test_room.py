@@ -71,6 +71,19 @@ def test_a_session_whose_process_works_at_a_task_makes_room_last(stage: Stage, m
     assert [key for key, _ in stage.ended] == ["b", "d"]
 
 
+@pytest.mark.parametrize(("server", "limit"), [("small", "all 2 of its"), ("big", "MAX_SESSIONS_PER_USER")])
+def test_who_is_full_of_persistent_sessions_is_told_so(stage: Stage, server: str, limit: str) -> None:
+    for key in "abc"[: 2 if server == "small" else 3]:
+        stage.open(key, server=server, kept=True)
+    error = str(refused(stage, server=server))
+    assert limit in error
+    assert "only idle, but are persistent" in error
+    assert "sessionTtlMs" in error
+    for entry in stage.pool.entries():
+        stage.pool.enter(entry)
+    assert "persistent" not in str(refused(stage, server=server))
+
+
 def test_sessions_in_use_and_kept_ones_are_left_alone(stage: Stage) -> None:
     stage.pool.enter(stage.open("a"))
     stage.open("b", kept=True)
