@@ -32,6 +32,7 @@ from bridge.protocol.versions import LATEST_HANDSHAKE, MODERN_VERSION, is_handsh
 COMPLETE = Raw(b'"complete"')
 INPUT_REQUIRED = Raw(b'"input_required"')
 URL_REQUIRED = -32042
+_ELICIT = Raw(b'"elicitation/create"')
 #: Severity of log levels (RFC 5424), least first.
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 WRONG_LEVEL = f"level must be one of {', '.join(LEVELS)}"
@@ -110,9 +111,7 @@ def urls_wanted(error: bytes) -> dict[str, bytes]:
         return {}
     asked = jsontext.fields(bytes(members.get("data", b""))).get("elicitations", b"")
     return {
-        f"r{number}": jsontext.encode(
-            {"method": "elicitation/create", "params": {**jsontext.fields(bytes(each)), "mode": "url"}}
-        )
+        f"r{number}": jsontext.encode({"method": _ELICIT, "params": {**_asked_up(bytes(each)), "mode": "url"}})
         for number, each in enumerate(jsontext.items(bytes(asked)))
         if jsontext.is_object(each)
     }
@@ -138,9 +137,20 @@ def input_required(questions: Mapping[str, bytes], state: str, server_info: byte
 
 
 def question_of(line: bytes) -> bytes:
-    """Return ``{"method", "params"}`` of a request that a child sent."""
+    """Return ``{"method", "params"}`` of a request that a child sent, as a modern client wants them."""
     members = jsontext.fields(line)
-    return jsontext.encode({name: members[name] for name in ("method", "params") if name in members})
+    question: dict[str, Any] = {name: members[name] for name in ("method", "params") if name in members}
+    params = members.get("params", Raw(b""))
+    if members.get("method") == _ELICIT and jsontext.is_object(params):
+        question["params"] = _asked_up(bytes(params))
+    return jsontext.encode(question)
+
+
+def _asked_up(params: bytes) -> dict[str, Raw]:
+    """What a handshake child asks its user, without the id by which it would say that a page is done with."""
+    members = jsontext.fields(params)
+    members.pop("elicitationId", None)
+    return members
 
 
 def level_in(params: bytes) -> str | None:

@@ -529,6 +529,16 @@ def test_a_question_by_url_gets_an_id_and_keeps_one_it_has() -> None:
         assert translate.question_params(params, 3) == params
 
 
+def test_an_elicitation_id_does_not_reach_a_modern_client_for_whom_there_is_none() -> None:
+    page = {"mode": "url", "url": "u", "elicitationId": "e"}
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "elicitation/create", "params": page}
+    assert json.loads(translate.question_of(json.dumps(asked).encode()))["params"] == {"mode": "url", "url": "u"}
+    [wanted] = translate.urls_wanted(json.dumps({"code": -32042, "data": {"elicitations": [page]}}).encode()).values()
+    assert json.loads(wanted)["params"] == {"mode": "url", "url": "u"}
+    other = {"method": "sampling/createMessage", "params": page}
+    assert json.loads(translate.question_of(json.dumps(other).encode())) == other, "which may mean something else by it"
+
+
 @pytest.mark.parametrize("kind", ['"partial"', '"input_required"', '"complete"'])
 def test_the_type_of_a_result_is_what_it_says(kind: str) -> None:
     assert translate.result_type(f'{{"resultType":{kind}}}'.encode()) == kind.strip('"')
