@@ -75,8 +75,8 @@ def _targets(options: argparse.Namespace) -> list[Target]:
             raise CommandError(
                 "there is no token to show: the tokens file holds hashes; make one: mcp-bridge token add"
             )
-    if options.url is not None and not re.match(r"https?://[^/]", options.url):
-        raise UsageError(f"--url is {options.url!r}, must begin with http:// or https://")
+    if options.url is not None and not re.fullmatch(r"https?://[^/?#\s][^?#\s]*", options.url):
+        raise UsageError(f"--url is {options.url!r}, must begin with http:// or https://, and have no ? and no #")
     anywhere = {"0.0.0.0": "localhost", "::": "localhost"}  # noqa: S104 - it is shown, not bound
     host = anywhere.get(settings.host, settings.host)
     scheme = "http" if settings.ssl_certfile is None else "https"

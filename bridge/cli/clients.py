@@ -201,9 +201,9 @@ def _tidy(found: Found, given: Entry) -> None:
         headers[name] = f"${{{variable}}}"
     if headers:
         entry["headers"] = headers
-    for variable in given.get("env_vars") or []:
-        if isinstance(variable, str):
-            entry.setdefault("env", {})[variable] = None
+    variables = given.get("env_vars")
+    if isinstance(variables, list) and isinstance(entry.setdefault("env", {}), dict):
+        entry["env"] |= {variable: None for variable in variables if isinstance(variable, str)}
     if entry.get("disabledTools") == []:
         del entry["disabledTools"]
     if "url" in entry and entry.get("command") is None:
@@ -221,7 +221,9 @@ def _rewritten(value: Any, rewrite: Rewrite, notes: list[str]) -> Any:
         return [_rewritten(item, rewrite, notes) for item in value]
     if isinstance(value, dict):
         return {key: _rewritten(item, rewrite, notes) for key, item in value.items()}
-    return rewrite(value, notes) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return rewrite(value, notes)
+    return value if value is None or isinstance(value, int | float) else str(value)  # TOML has dates
 
 
 def _filled_in(text: str, notes: list[str], variables: Mapping[str, str]) -> str:

@@ -11,7 +11,6 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from bridge.cli import clients
 from bridge.cli.clients import Found
@@ -22,8 +21,7 @@ from bridge.cli.table import show
 from bridge.config.editing import with_entries
 from bridge.config.errors import ConfigError
 from bridge.config.interpolation import OF_AN_EDITOR
-from bridge.config.jsonfile import parse_json
-from bridge.config.servers import TABLE_KEYS, parse_servers
+from bridge.config.servers import entries_in, parse_servers
 from bridge.observe.secrets import HIDDEN, looks_like_one, masked_arguments
 
 _COLUMNS = {"id": "SERVER", "from": "FROM", "action": "ACTION", "what": "WHAT"}
@@ -56,7 +54,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         _show(rows)
     if not taken:
-        print("mcp-bridge: there is nothing to add", file=sys.stderr)
+        empty = "" if rows else f": no server stands in {', '.join(str(path) for path, _ in files)}"
+        print(f"mcp-bridge: there is nothing to add{empty}", file=sys.stderr)
         return 0
     if not options.yes and not _agreed(len(taken)):
         print("mcp-bridge: nothing was written", file=sys.stderr)
@@ -119,11 +118,12 @@ def _known(options: argparse.Namespace) -> dict[str, Any]:
     settings, _ = settings_of(options)
     if not settings.servers_file.exists():
         return {}
-    document = parse_json(settings.servers_file.read_text(encoding="utf-8-sig"), str(settings.servers_file))
-    if not isinstance(document, dict):
-        raise ConfigError(f'{settings.servers_file}: must be an object with "mcpServers"')
-    table = next((document[key] for key in TABLE_KEYS if key in document), document)
-    return dict(table) if isinstance(table, dict) else {}
+    try:
+        text = settings.servers_file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{settings.servers_file}: cannot be read: {why}") from None
+    return entries_in(text, str(settings.servers_file))
 
 
 def _row(
@@ -178,8 +178,8 @@ def _problem(options: argparse.Namespace, found: Found) -> str | None:
 def _what(entry: dict[str, Any]) -> str:
     """What would run, and with which variables; values that may be secrets are left out."""
     if "url" in entry:
-        parts = urlsplit(str(entry["url"]))
-        words = [f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"]
+        # As text: with a variable for its port it is no URL yet.
+        words = [re.sub(r"//[^/]*@", "//", re.split(r"[?#]", str(entry["url"]))[0])]
     else:
         args = entry.get("args")
         words = [

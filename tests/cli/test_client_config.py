@@ -117,6 +117,7 @@ async def test_a_bridge_that_serves_a_command_is_asked_what_it_serves(tmp_path: 
         (["cursor", "wrong"], {}, 2, 'server "wrong" is invalid: servers.json: "wrong": "command" must be'),
         (["cursor", "gone"], {}, 2, 'no server "gone" in servers.json; there are: peer, a.b'),
         (["cursor", "--url", "x.y"], {}, 2, "must begin with http"),
+        (["cursor", "--url", "https://x.y/?a=b"], {}, 2, "and have no ? and no #"),
         (["cursor", "--show-token"], {"TOKENS_FILE": "t.json"}, 1, "the tokens file holds hashes"),
     ],
 )

@@ -321,3 +321,48 @@ async def test_the_folder_of_a_project_is_unknown_to_a_file_of_the_user(tmp_path
     code, out, _ = await run(tmp_path, "import", "--yes", HOME=str(tmp_path))
     assert (code, out.count("${workspaceFolder} is known to an editor only"), "x/.env" in out) == (0, 1, False)
     assert entries(tmp_path) == {"a": entry}
+
+
+@pytest.mark.parametrize("content", ["[]", '{"mcpServers": []}', "\xff"])
+async def test_a_servers_file_that_is_none_is_told_before_anything_is_shown(tmp_path: Path, content: str) -> None:
+    put(tmp_path, "theirs.json", {"mcpServers": {"a": {"command": "cat"}}})
+    (tmp_path / "servers.json").write_bytes(content.encode("latin-1"))
+    code, out, err = await run(tmp_path, "import", "--yes", "theirs.json")
+    assert (code, out, err.count("\n"), err.startswith("mcp-bridge: servers.json: ")) == (2, "", 1, True)
+    code, out, err = await run(tmp_path, "import", "--yes", "theirs.json", "-c", ".")
+    assert (code, out, err) == (2, "", "mcp-bridge: .: cannot be read: Is a directory\n")
+
+
+async def test_a_file_without_servers_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "theirs.json", {"servers": [], "mcp_servers": {}})
+    code, _, err = await run(tmp_path, "import", "theirs.json")
+    assert (code, err) == (0, "mcp-bridge: there is nothing to add: no server stands in theirs.json\n")
+
+
+async def test_a_url_with_variables_is_shown_without_what_may_be_secret(tmp_path: Path) -> None:
+    urls = ["http://localhost:${PORT}/mcp", "https://user:s3cret@x.example:8443/mcp?key=s3cret#s3cret"]
+    put(tmp_path, "theirs.json", {"mcpServers": {f"s{n}": {"url": url} for n, url in enumerate(urls)}})
+    code, out, _ = await run(tmp_path, "import", "--yes", "theirs.json")
+    assert (code, "s3cret" in out) == (0, False)
+    assert "http://localhost:${PORT}/mcp" in out
+    assert "https://x.example:8443/mcp\n" in out
+
+
+async def test_entries_of_any_form_are_left_out_with_the_reason(tmp_path: Path) -> None:
+    odd = {
+        **dict.fromkeys(("a", "b"), 7),
+        "c": None,
+        "d": {"command": ["x"], "env": [1], "headers": 3, "env_vars": ["K"], "env_http_headers": [1]},
+        "e": {"url": "https://[::1/x"},
+        "f": {"url": "http://h:99999/"},
+        "g": {"command": "cat", "env_vars": "PATH"},
+    }
+    put(tmp_path, "theirs.json", {"mcpServers": odd})
+    toml = "[mcp_servers]\na = 1\n[mcp_servers.b]\ncommand = 'cat'\nargs = [2020-01-01, inf]\n"
+    put(tmp_path, "theirs.toml", f"{toml}env = {{A = 2020-01-01T00:00:00Z}}\n")
+    for file, taken in (("theirs.json", ["g"]), ("theirs.toml", [])):
+        (tmp_path / "servers.json").unlink(missing_ok=True)
+        code, out, err = await run(tmp_path, "import", "--yes", file)
+        assert (code, "internal error" in err) == (0, False), err
+        assert re.findall(r"^(\w+) +\S+ +add ", out, re.MULTILINE) == taken
+        assert not taken or entries(tmp_path) == {"g": {"command": "cat"}}
