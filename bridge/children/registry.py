@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from bridge.children.child import Child
 from bridge.children.crowd import told
@@ -220,6 +220,23 @@ class Registry:
         earlier = [pool for pool in self._retired if pool.config.id == server]
         await asyncio.gather(*(pool.halt() for pool in (self.pool(server), *earlier)))
         self._tell(frozenset([server]))
+
+    @property
+    def stopped(self) -> list[str]:
+        """The servers that an operator has stopped."""
+        found = (server for server, pool in self._pools.items() if pool.restarts.state is StartState.STOPPED)
+        return sorted(found)
+
+    async def keep_stopped(self, servers: Collection[str]) -> None:
+        """Stop these and no others, as far as they are servers: what was said to a process before this one, or beside
+        it, holds for this one too.
+        """
+        stopped = self.stopped
+        for server in stopped:
+            if server not in servers:
+                self.start(server)
+        late = [server for server in servers if server in self._pools and server not in stopped]
+        await asyncio.gather(*map(self.stop, late))
 
     def start(self, server: str) -> None:
         """Let children of a server start again, whatever has happened. Raises :class:`Rejection`."""

@@ -25,6 +25,11 @@ class Alone:
         """Those of the port."""
         return self._service.port.sockets
 
+    @property
+    def stopped(self) -> Sequence[str]:
+        """The servers that an operator has stopped."""
+        return self._service.core.registry.stopped
+
     async def is_busy(self) -> bool:
         """Whether the bridge before this one still lives."""
         return not await self._service.handover.is_alone()

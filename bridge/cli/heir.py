@@ -27,8 +27,6 @@ from bridge.protocol.errors import Fault, Rejection
 PATIENCE = 60.0
 #: Lines of its stderr that are remembered, and seconds for the last of them to come.
 LINES, LAST_LINES = 20, 5.0
-#: What it is told when it may listen.
-GO = b"go\n"
 #: Begins the line that says why a verb ends.
 _SAID = "mcp-bridge: "
 
@@ -78,11 +76,11 @@ class Heir:
             raise
         self.side, self.version = Side(**found["side"]), found["version"]
 
-    def go(self) -> None:
-        """Have it listen."""
+    def go(self, stopped: Sequence[str]) -> None:
+        """Have it listen, and keep what is ``stopped`` by now as it is."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(GO)
+            self._process.stdin.write(json.dumps(stopped).encode() + b"\n")
             self._process.stdin.flush()
 
     @property

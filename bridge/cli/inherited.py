@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -55,11 +56,15 @@ def check(settings: Settings, inherited: Inheritance) -> None:
         raise ConfigError("CLUSTER: nodes are restarted one after the other, and not in place: stop and start this one")
 
 
-async def take_over(inherited: Inheritance, own: Side) -> None:
-    """Say that this bridge is ready, and return when it may listen: on a word, or when the other one has died."""
+async def take_over(inherited: Inheritance, own: Side) -> Sequence[str]:
+    """Say that this bridge is ready, and return when it may listen: on a word, or when the other one has died. Return
+    the servers that are stopped by then.
+    """
     said = json.dumps({"side": asdict(own), "version": __version__}).encode() + b"\n"
     with contextlib.suppress(OSError):
         os.write(sys.stdout.fileno(), said)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.readline)
+    line = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.readline)
     os.dup2(inherited.stderr, sys.stderr.fileno())
     os.close(inherited.stderr)
+    stopped: list[str] = json.loads(line) if line else list(inherited.stopped)
+    return stopped

@@ -47,6 +47,11 @@ class Bridge(Protocol):
         """Whether the bridge before this one still lives."""
         ...
 
+    @property
+    def stopped(self) -> Sequence[str]:
+        """The servers that an operator has stopped."""
+        ...
+
     def side(self) -> Side:
         """Return what the other one needs to reach this one."""
         ...
@@ -151,7 +156,7 @@ class Restarting:
         self._notifier.say(f"MAINPID={heir.pid}")
         self._notifier.is_silent = True
         self._tell(heir.pid)
-        heir.go()
+        heir.go(self._bridge.stopped)
         self._following = asyncio.create_task(self._follow(heir), name="heir")
         log.info("restarted: process %d takes over from %d", heir.pid, os.getpid())
         return {
@@ -174,7 +179,9 @@ class Restarting:
         try:
             listening = tuple(each.fileno() for each in self._bridge.sockets)
             address = self._settings.host, self._settings.port
-            return Heir(self._arguments, self._environ, Inheritance(*address, listening, own, stderr, self._waiter))
+            stopped = tuple(self._bridge.stopped)
+            left = Inheritance(*address, listening, own, stderr, self._waiter, stopped)
+            return Heir(self._arguments, self._environ, left)
         except OSError as error:
             raise Rejection(Fault.INTERNAL, f"no process could be started: {error.strerror}") from None
         finally:

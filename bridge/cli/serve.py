@@ -172,11 +172,13 @@ async def _run(
         restarting = Restarting(settings, options.typed, options.environ, notifier, inherited, alone)
         service.on_restart = restarting.restart
     _hear_signals(service, reloading, restarting, end)
+    stopped = service.core.registry.keep_stopped
+    await stopped(own.stopped if own is not None else () if inherited is None else inherited.stopped)
     await service.start([] if own is None or comes is not None else sockets_of(own.listening))
     if own is not None and members is not None:
         await obey_parent(service, own, members, stop, lambda: end("the parent of the workers has ended"))
     elif inherited is not None and comes is not None:
-        await take_over(inherited, comes.own)
+        await stopped(await take_over(inherited, comes.own))
         await service.listen(sockets_of(inherited.listening))
     notifier.say("READY=1", f"STATUS=listens on {service.url}")
     watched = asyncio.create_task(notifier.keep_watched())

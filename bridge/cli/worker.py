@@ -22,8 +22,8 @@ from bridge.protocol.errors import Fault, Rejection
 from bridge.web.app import Service
 
 #: What a worker says on its standard output: that it is ready, that it has done what it was told, that a client asks
-#: for a drain, and what begins the line by which it asks for a restart.
-READY, DONE, DRAIN, RESTART = b"ready\n", b"done\n", b"drain\n", b"restart "
+#: for a drain, and what begins the lines by which it asks for a restart, and says which servers are stopped.
+READY, DONE, DRAIN, RESTART, STOPPED = b"ready\n", b"done\n", b"drain\n", b"restart ", b"stopped "
 
 
 def place() -> Place | None:
@@ -85,13 +85,21 @@ class ParentLine:
         self._members = members
         self._on_end = on_end
         self._rest = b""
+        self._registry = service.core.registry
+        self._stopped: Sequence[str] = self._registry.stopped
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: asyncio.Future[dict[str, Any]] | None = None
         self.may_listen = asyncio.Event()
 
     def follow(self) -> None:
-        """Hear what it says."""
+        """Hear what it says, and let it know what it has to tell to the next worker."""
+        self._registry.on_change.append(self._changed)
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._heard)
+
+    def _changed(self, *_: object) -> None:
+        if (stopped := self._registry.stopped) != self._stopped:
+            self._stopped = stopped
+            say(STOPPED + json.dumps(stopped).encode() + b"\n")
 
     def drain(self) -> None:
         """Drain this worker, and let the parent know: none that starts now or later is to take a new session."""
@@ -124,7 +132,10 @@ class ParentLine:
             task.add_done_callback(self._tasks.discard)
 
     async def _obey(self, do: str, **words: Any) -> None:
-        if do == "listen":
+        if do == "keep stopped":
+            await self._registry.keep_stopped(words["stopped"])
+        elif do == "listen":
+            await self._registry.keep_stopped(words["stopped"])
             await self._service.listen(sockets_of(self._place.listening))
             self.may_listen.set()
         elif do == "give way":
@@ -136,7 +147,7 @@ class ParentLine:
             self._service.drain()
         elif do == "tell" and self._asked is not None and not self._asked.done():
             self._asked.set_result(words["found"])
-        if do not in ("tell", "drain"):  # for which nobody waits
+        if do not in ("tell", "drain", "keep stopped"):  # for which nobody waits
             say(DONE)
 
 

@@ -25,7 +25,7 @@ from bridge.cli.hung import end_the_hung
 from bridge.cli.inherited import take_over
 from bridge.cli.restarting import Restarting
 from bridge.cli.slot import Slot, write
-from bridge.cli.worker import DONE, DRAIN, READY, RESTART, sockets_of
+from bridge.cli.worker import DONE, DRAIN, READY, RESTART, STOPPED, sockets_of
 from bridge.cluster.board import Board, socket_of
 from bridge.cluster.hosting import VARIABLE, Inheritance, Place, new_key
 from bridge.cluster.ids import Birth
@@ -82,6 +82,8 @@ class Parent:
         self._directory = private_directory()
         self._slots = [Slot(index) for index in range(1, settings.workers + 1)]
         self._drains = False
+        #: The servers that an operator has stopped.
+        self.stopped: Sequence[str] = () if inherited is None else inherited.stopped
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self.url = settings.url(self.sockets[0].getsockname()[1])
@@ -175,10 +177,13 @@ class Parent:
     def _hear_worker(self, slot: Slot, process: asyncio.subprocess.Process, line: bytes) -> None:
         if line == READY:
             slot.ready()
+            slot.keep_stopped(self.stopped)  # what was stopped while it started
         elif line == DONE:
             slot.done()
         elif line == DRAIN:
             self._drain()
+        elif line.startswith(STOPPED):
+            self.stopped = json.loads(line.removeprefix(STOPPED))
         elif line.startswith(RESTART):
             task = asyncio.create_task(self._restart(process, float(line.removeprefix(RESTART))))
             self._tasks.add(task)
@@ -225,6 +230,7 @@ class Parent:
             tuple(each.fileno() for each in self.sockets),
             self._board.descriptor,
             str(self._directory),
+            tuple(self.stopped),
             self._other,
             self._waits,
         )
@@ -256,9 +262,9 @@ class Parent:
         for slot in self._slots:
             await slot.has_been_ready.wait()
         if self._inherited is not None:
-            await take_over(self._inherited, self.side())
+            self.stopped = await take_over(self._inherited, self.side())
             self._waits = False
-            await self._tell_all(do="listen")
+            await self._tell_all(do="listen", stopped=self.stopped)
         self._notifier.say("READY=1", f"STATUS=listens on {self.url}, {self._settings.workers} workers")
         self._say(self.url)
         await self._stopping.wait()

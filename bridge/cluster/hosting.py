@@ -21,8 +21,8 @@ VARIABLE, HEIR = "MCP_BRIDGE_WORKER", "MCP_BRIDGE_HEIR"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The place of one worker among ``workers``: its number from 1, its epoch, the key of all, and descriptors of the
-    sockets that listen and of the board.
+    """The place of one worker among ``workers``: its number from 1, its epoch, the key of all, descriptors of the
+    sockets that listen and of the board, and the servers that an operator has ``stopped``.
     """
 
     index: int
@@ -32,6 +32,7 @@ class Place:
     listening: tuple[int, ...]
     board: int
     directory: str
+    stopped: tuple[str, ...]
     other: Side | None = None  # of the bridge before this one, while that lives
     waits: bool = False  # for a word before it listens
 
@@ -57,15 +58,20 @@ def place_from(members: dict[str, Any]) -> Place:
     """Return the place that these members of a JSON object say."""
     other = members["other"]
     return Place(
-        **{**members, "listening": tuple(members["listening"]), "other": None if other is None else Side(**other)}
+        **{
+            **members,
+            "listening": tuple(members["listening"]),
+            "stopped": tuple(members["stopped"]),
+            "other": None if other is None else Side(**other),
+        }
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
     """What a bridge gets from the one that it takes over from: the address that was asked for, the sockets that listen
-    there, the side of the other in the restart, and descriptors: for what it logs when it is ready, and for the number
-    of the next one (-1: nobody waits for it).
+    there, the side of the other in the restart, descriptors: for what it logs when it is ready, and for the number
+    of the next one (-1: nobody waits for it); and the servers that an operator has ``stopped``.
     """
 
     host: str
@@ -74,12 +80,13 @@ class Inheritance:
     other: Side
     stderr: int
     waiter: int
+    stopped: tuple[str, ...]
 
 
 def inheritance_from(members: dict[str, Any]) -> Inheritance:
     """Return the inheritance that these members of a JSON object say."""
-    listening, other = tuple(members["listening"]), Side(**members["other"])
-    return Inheritance(**{**members, "listening": listening, "other": other})
+    listening, stopped, other = tuple(members["listening"]), tuple(members["stopped"]), Side(**members["other"])
+    return Inheritance(**{**members, "listening": listening, "stopped": stopped, "other": other})
 
 
 def new_key() -> str:

@@ -439,6 +439,37 @@ async def test_a_drain_waits_for_the_sessions_of_both(start: Start, workers: str
     await bridge.nothing_is_left()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_what_was_stopped_stays_stopped(start: Start, tmp_path: Path, workers: str) -> None:
+    """The new bridge starts no process of it, whether that was before it was there or while it came."""
+    gate, root = tmp_path / "gate", Path(__file__).parent.parent.parent
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, time\nwhile {HEIR!r} in os.environ and not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\n"
+    )
+    servers = {name: peer(sharing={"warm": 1}) for name in ("before", "meanwhile", "again", "never")}
+    bridge = await start("--workers", workers, servers=servers, PYTHONPATH=f"{tmp_path}:{root}")
+
+    async def do(verb: str, server: str) -> None:
+        async with bridge.http.post(f"{bridge.url}/api/v1/servers/{server}/{verb}") as response:
+            assert response.status == 200
+
+    await do("stop", "before")
+    await do("stop", "again")
+    asked = asyncio.create_task(bridge.ask())
+    await until(lambda: bool(bridge.serving()), "no new bridge")
+    await do("stop", "meanwhile")
+    await do("start", "again")
+    gate.touch()
+    assert (await asked)[0] == 200
+    async with aiohttp.ClientSession() as http:
+        async with http.get(f"{bridge.url}/servers") as response:
+            states = {row["id"]: row["state"] for row in await response.json()}
+        assert (states.pop("before"), states.pop("meanwhile")) == ("stopped", "stopped")
+        assert "stopped" not in states.values()
+    assert "".join(bridge.served.lines).count("server before: started child") <= int(workers)
+    await bridge.end()
+
+
 async def test_sessions_end_when_patience_does(start: Start) -> None:
     bridge = await start()
     session = await bridge.session()

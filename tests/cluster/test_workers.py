@@ -112,6 +112,22 @@ async def test_a_worker_that_is_killed_takes_only_its_own_sessions_with_it(own_w
     assert (await workers.way("w2").get("/health"))["status"] == "ok"
 
 
+async def test_a_worker_that_is_replaced_starts_no_server_that_was_stopped(own_workers: Workers) -> None:
+    workers = own_workers
+    for name in NAMES:
+        await held_by(workers, name)
+    process, socket = await workers.process("w1"), workers.socket("w1")
+    async with workers.http.post(f"{workers.served.url}/api/v1/servers/new/stop") as response:
+        assert response.status == 200
+    process.kill()
+    await workers.replaced("w1", socket)
+    found = await workers.way("w1").bridge_call("new", "tools/list")
+    assert "it was stopped" in found["error"]["message"]
+    async with workers.way("w2").http.post("http://localhost/api/v1/servers/new/start") as response:
+        assert response.status == 200
+    assert "result" in await workers.way("w1").bridge_call("new", "tools/list")
+
+
 async def test_a_kept_session_is_not_told_to_be_gone_while_its_worker_starts_again(
     start_workers: StartWorkers,
 ) -> None:
