@@ -183,7 +183,7 @@ def _lost(member: Member, error: Unreachable | Broken) -> Rejection:
     """Say what is wrong: 503 where nothing was done, so that it may be tried again; 502 where nobody knows."""
     log.warning("node %s cannot be reached, or has gone: %s", member.node, error)
     if isinstance(error, Unreachable):
-        why = f"node {member.node}, which holds what this is about, cannot be reached"
+        why = f"node {member.node}, which has to answer this, cannot be reached"
         return Rejection(Fault.UNAVAILABLE, why, retry_in=RETRY)
     why = f"node {member.node} ended before it answered; whether it did what was asked is not known"
     return Rejection(Fault.CHILD_FAILED, why)

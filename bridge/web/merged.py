@@ -41,6 +41,8 @@ _LISTS: dict[str, Merge] = {
 }
 _LISTS |= {f"/api/v1{path}": _LISTS[path] for path in ("/sessions", "/children", "/servers")}
 _DONE_TO_ALL = re.compile(r"/api/v1/(drain|reload|servers/[^/]+/(stop|start|restart|pins/approve))")
+#: How answers to these become one; of any other all are the same.
+_MERGED: dict[str, Merge] = {"pins/approve": rows.approved, "reload": rows.reloaded}
 #: Seconds that another node may take for its part.
 PATIENCE = 10.0
 
@@ -78,8 +80,8 @@ class Merged:
                     return await self._metrics(request)
                 if path == "/api/v1/events":
                     return await self._events.connect(request)
-            elif request.method == "POST" and _DONE_TO_ALL.fullmatch(path):
-                return await self._do(request, rows.approved if path.endswith("/approve") else None)
+            elif request.method == "POST" and (what := _DONE_TO_ALL.fullmatch(path)) is not None:
+                return await self._do(request, _MERGED.get(what[2] or what[1]))
             return await handler(request)
 
         return serve
@@ -102,19 +104,29 @@ class Merged:
         return _refused(found) or web.Response(body=body, headers={"Content-Type": found[0].content_type})
 
     async def _do(self, request: web.BaseRequest, merge: Merge | None) -> web.StreamResponse:
-        """Do it on every node; the answer is the first that is a refusal, else the first."""
-        body = await read_body(request)
-        found = await self._ask_all(request, body, is_needed=True)
-        if merge is not None and _refused(found) is None:
-            return json_answer(merge({each.node: jsontext.decode(each.body) for each in found}))
-        return _refused(found) or _copy(found[0])
+        """Do it on every node. Where one has not done it, the answer says why, and which nodes have; one that does not
+        know a server has nothing to do.
+        """
+        found, missing = await self._ask_all(request, await read_body(request))
+        done = [each for each in found if each.status < 400]
+        where = f"; it is done on {', '.join(each.node for each in done)}" if done else ""
+        for failure in missing:
+            raise Rejection(failure.fault, f"{failure}{where}", retry_in=failure.retry_in)
+        refused = _refused([each for each in found if not done or each.status != Fault.UNKNOWN_SERVER.status], where)
+        if refused is not None:
+            return refused
+        if merge is not None:
+            return json_answer(merge({each.node: jsontext.decode(each.body) for each in done}))
+        return _copy(done[0])
 
     async def _told(self, request: web.BaseRequest) -> list[Answer]:
         """Return the answers of nodes that tell what was asked for; all refusals, where no node does.
 
         One that refuses alone does not believe us, as while CLUSTER_KEY is changed at one node after the other.
         """
-        found = await self._ask_all(request)
+        found, missing = await self._ask_all(request)
+        if not found:
+            raise missing[0]
         told = [each for each in found if each.status < 400]
         for each in found:
             if told and each not in told:
@@ -122,19 +134,20 @@ class Merged:
         return told or found
 
     async def _ask_all(
-        self, request: web.BaseRequest, body: bytes | None = None, *, is_needed: bool = False
-    ) -> list[Answer]:
-        """Return the answers in the order of the nodes. Raises :class:`Rejection` where there is none, or where one
-        does not come and all are needed.
-        """
+        self, request: web.BaseRequest, body: bytes | None = None
+    ) -> tuple[list[Answer], list[Rejection]]:
+        """Return the answers in the order of the nodes, and why others do not come."""
         members = [self._node.members.own, *self._node.members.others()]
         asking = (self._ask(request, member, body) for member in members)
         found = await asyncio.gather(*asking, return_exceptions=True)
         answers = [*rows.ordered({each.node: each for each in found if isinstance(each, Answer)}).values()]
+        missing = []
         for each in found:
-            if isinstance(each, BaseException) and (is_needed or not answers or not isinstance(each, Rejection)):
+            if isinstance(each, Rejection):
+                missing.append(each)
+            elif isinstance(each, BaseException):
                 raise each
-        return answers
+        return answers, missing
 
     async def _ask(self, request: web.BaseRequest, member: Member, body: bytes | None) -> Answer:
         try:
@@ -146,9 +159,14 @@ class Merged:
             raise Rejection(Fault.UNAVAILABLE, f"node {member.node} does not answer", retry_in=1) from None
 
 
-def _refused(found: list[Answer]) -> web.Response | None:
-    """The first answer that is a refusal, None where there is none."""
-    return next((_copy(each) for each in found if each.status >= 400), None)
+def _refused(found: list[Answer], where: str = "") -> web.Response | None:
+    """The first answer that is a refusal, None where there is none. ``where`` says which nodes do not refuse."""
+    first = next((each for each in found if each.status >= 400), None)
+    if first is None or not where:
+        return None if first is None else _copy(first)
+    said = jsontext.decode(first.body)
+    said["error"]["message"] = f"node {first.node}: {said['error']['message']}{where}"
+    return json_answer(said, status=first.status)
 
 
 def _copy(answer: Answer) -> web.Response:

@@ -65,6 +65,12 @@ def approved(found: Mapping[str, Row]) -> Row:
     return {**first, "approved": sorted({name for each in found.values() for name in each["approved"]})}
 
 
+def reloaded(found: Mapping[str, Row]) -> Row:
+    """What has changed on any node: each reads files of its own."""
+    first = next(iter(found.values()))
+    return {name: list(dict.fromkeys(each for row in found.values() for each in row[name])) for name in first}
+
+
 def added(found: Mapping[str, Row]) -> Row:
     """Numbers added up, within objects too; all else as the first node says it."""
     first, *others = found.values()
