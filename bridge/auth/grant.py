@@ -39,7 +39,8 @@ class LacksScope(Exception):
 
 @dataclass(slots=True)
 class Grant:
-    """``expires`` is in seconds of the epoch, the skew of clocks included. ``known_until``: when to verify it again.
+    """``expires`` is in seconds of the epoch, the skew of clocks included. ``known_until``: when to verify it again;
+    before ``known_since`` too, for then the clock was set back.
 
     ``principal`` is what it is good for at the address ``base``, kept by :class:`bridge.auth.resource.Resource`.
     """
@@ -48,6 +49,7 @@ class Grant:
     scopes: frozenset[str]
     audiences: tuple[str, ...]
     expires: float
+    known_since: float = 0.0
     known_until: float = 0.0
     base: str | None = None
     principal: Principal | None = None

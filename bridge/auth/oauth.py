@@ -54,7 +54,7 @@ class OAuth:
     def find(self, token: bytes) -> Grant | None:
         """Return what is known of a token, None when it has to be verified."""
         grant = self._known.get(hashed(token))
-        if grant is None or grant.known_until <= self._wall():
+        if grant is None or not grant.known_since <= self._wall() < grant.known_until:
             return None
         return grant
 
@@ -75,6 +75,7 @@ class OAuth:
             grant = await self._introspection.ask(text)
         else:
             raise BadToken(UNKNOWN)
+        grant.known_since = self._wall()
         key = hashed(token)
         self._known.pop(key, None)
         if len(self._known) >= MOST_KNOWN:
