@@ -85,7 +85,7 @@ class Owner:
         # Whoever waits may have gone when it fails; it is logged here in any case.
         ready.add_done_callback(lambda done: done.cancelled() or done.exception())
         crowd = None if sharing.holders == 1 else Crowd(connection, mixes=sharing.mixes)
-        self.child = Child(config.id, sharing, connection, crowd, time.time(), ready)
+        self.child = Child(config.id, sharing, connection, crowd, time.monotonic(), ready)
 
     async def run(self) -> None:
         """Start the child and see it to its end."""

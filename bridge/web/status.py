@@ -143,7 +143,7 @@ class StatusFace:
 
     def children_for(self, principal: Principal, usage: Mapping[int, Usage]) -> list[dict[str, Any]]:
         """Return the row of each child of the servers that a principal may use."""
-        now = time.time()
+        now = time.monotonic()
         children = (child for child in self._registry.children() if principal.may_use(child.server))
         return [_child_row(child, usage.get(child.pid or 0), now) for child in children]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,17 @@ async def test_children_are_listed_with_processor_and_memory(bridge: Running) ->
     assert row["calls"] == 2
     assert row["resident_bytes"] > 1_000_000
     assert row["cpu_percent"] >= 0
+
+
+@pytest.mark.parametrize("seconds", [7200, -7200])
+async def test_a_clock_that_is_set_makes_no_child_older_or_younger(
+    bridge: Running, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    await bridge.session()
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + seconds)
+    [row] = await bridge.get("/children")
+    assert 0 <= row["uptime_s"] < 3600
 
 
 @pytest.mark.parametrize("path", ["/servers", "/sessions", "/children", "/mcp/peer"])
