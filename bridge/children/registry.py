@@ -25,6 +25,9 @@ from bridge.process.pressure import Reading
 from bridge.protocol.errors import AtCapacity, BridgeError, Fault, OtherEra, Rejection
 from bridge.protocol.states import StartState
 
+#: Servers of before that are remembered though nothing runs on them: those that went last.
+MOST_BEFORE = 1000
+
 
 class Registry:
     """All configured servers. ``stderr_sink`` makes the function that takes the stderr lines of one server.
@@ -77,7 +80,7 @@ class Registry:
             self._retired = [each for each in [*self._retired, pool] if not each.is_gone]
         self.entries.clear()
         self.entries.update(entries)
-        self.known.update(entries)
+        self._remember(entries)
         for server in active:
             if server in self._pools:
                 self._pools[server].adjust(entries[server])
@@ -87,6 +90,15 @@ class Registry:
                     self._pools[server].restarts.stop()
         if concerned:
             self._tell(concerned, gone)
+
+    def _remember(self, entries: Mapping[str, ServerConfig]) -> None:
+        for server in entries:
+            self.known.pop(server, None)  # so that what has gone stands before, in the order in which it went
+        self.known.update(entries)
+        needed = {ALL_SERVERS, *entries, *(pool.config.id for pool in self._retired if pool.children)}
+        before = [server for server in self.known if server not in needed]
+        for server in before[:-MOST_BEFORE]:
+            del self.known[server]
 
     def _tell(self, concerned: frozenset[str], gone: frozenset[str] = frozenset()) -> None:
         for hear in list(self.on_change):

@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
+from bridge.children import registry
+from bridge.config.server import ALL_SERVERS
 from bridge.config.servers import Servers, parse_servers
 from bridge.protocol.states import SessionState
 from bridge.sessions.reload import LOOK, Changes, changes
@@ -351,3 +353,19 @@ async def test_a_call_that_waits_for_a_process_of_its_own_is_answered(
         assert "tools" in answer.get("result", {}), answer
     if sharing != "session":
         held.cancel()
+
+
+async def test_of_servers_that_have_gone_a_bounded_number_is_remembered_and_those_that_still_run(
+    start_bridge: StartBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "MOST_BEFORE", 3)
+    bridge = await start_bridge({"peer": peer(), "other": peer()})
+    session = await bridge.session()
+    known = bridge.service.core.registry.known
+    async with session.post(tool("wait", 7, token="t", key="k")) as response:
+        await anext(events(response))
+        for number in range(10):
+            bridge.service.core.reload(read(**{f"s{number}": peer()}))
+        assert list(known) == [ALL_SERVERS, "peer", "s6", "s7", "s8", "s9"]
+        bridge.service.core.reload(read(other=peer(), s7=peer()))
+        assert list(known) == [ALL_SERVERS, "peer", "s6", "s8", "s9", "other", "s7"]
