@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -90,9 +91,12 @@ def _read(answer: str, field: Message, choices: list[Any]) -> Any:
 
 def _number(read: Any, answer: str, wanted: str) -> Any:
     try:
-        return read(answer)
+        found = read(answer)
     except ValueError:
-        raise ValueError(f"please answer {wanted}") from None
+        found = math.nan
+    if isinstance(found, float) and not math.isfinite(found):  # which no JSON can hold
+        raise ValueError(f"please answer {wanted}")
+    return found
 
 
 def _choices(field: Message) -> list[Any]:

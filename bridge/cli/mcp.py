@@ -12,6 +12,7 @@ from typing import Any
 
 from bridge.cli.client import Client, Reply, quoted
 from bridge.cli.errors import CommandError, NotReady, Refused
+from bridge.cli.table import text
 from bridge.version import __version__
 
 VERSION = "2025-11-25"
@@ -20,6 +21,7 @@ MOST_PAGES = 1000
 #: States of a server in which another try may succeed later, or after somebody said so.
 _RESTING = frozenset({"stopped", "backoff", "fatal"})
 _METHOD_NOT_FOUND = -32601
+_URL_REQUIRED = -32042
 
 Message = dict[str, Any]
 #: Takes the params of ``elicitation/create``; returns its result.
@@ -46,7 +48,8 @@ class Session:
 
     def __enter__(self) -> Session:
         about = {"name": "mcp-bridge", "version": __version__}
-        params = {"protocolVersion": VERSION, "capabilities": {"elicitation": {}}, "clientInfo": about}
+        offered: Message = {"elicitation": {"form": {}, "url": {}}}
+        params = {"protocolVersion": VERSION, "capabilities": offered, "clientInfo": about}
         try:
             result = self.request("initialize", params)
         except (ServerError, Refused) as error:
@@ -152,4 +155,14 @@ def _result(message: Message) -> Message:
     if "error" not in message:
         return message.get("result") or {}
     error = message["error"]
-    raise ServerError(f"{error.get('message', 'no message')} (error {error.get('code', 'without a code')})")
+    code = error.get("code", "without a code")
+    pages = f"; open {', '.join(urls)}, and call it again" if code == _URL_REQUIRED and (urls := _urls(error)) else ""
+    raise ServerError(f"{error.get('message', 'no message')} (error {code}){pages}")
+
+
+def _urls(error: Message) -> list[str]:
+    """The pages that a user has to open before the server does what it was asked for."""
+    data = error.get("data")
+    asked = data.get("elicitations") if isinstance(data, dict) else None
+    found = asked if isinstance(asked, list) else []
+    return [text(each["url"]) for each in found if isinstance(each, dict) and "url" in each]

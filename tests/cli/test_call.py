@@ -77,6 +77,44 @@ async def test_questions_and_progress_are_shown_at_the_terminal(tmp_path: Path, 
     assert "1/3" in terminal.text
 
 
+async def test_a_page_to_open_and_numbers_that_are_none_are_asked_at_the_terminal(tmp_path: Path, serve: Serve) -> None:
+    served = await serve(servers=SERVERS)
+    page = ("mode=url", "url=https://a.example/login", "elicitationId=e")
+    terminal = await Terminal().run(tmp_path, "call", "peer", "ask", *page, *where(served))
+    await terminal.until("It wants you to open https://a.example/login")
+    await terminal.until("Done? [y/N] ")
+    terminal.type("y\n")
+    code, out = await terminal.end()
+    assert (code, json.loads(out)) == (0, {"answer": {"action": "accept"}})
+    schema = {"properties": {"n": {"type": "number"}}, "required": ["n"]}
+    terminal = await Terminal().run(
+        tmp_path, "call", "peer", "ask", json.dumps({"requestedSchema": schema}), *where(served)
+    )
+    for answer in ("nan", "1e999", "many"):
+        await terminal.until("n (number): ")
+        terminal.type(f"{answer}\n")
+        await terminal.until("please answer a number")
+        terminal.text = terminal.text.rpartition("please answer a number")[2]
+    await terminal.until("n (number): ")
+    terminal.type("1.5\n")
+    code, out = await terminal.end()
+    assert (code, json.loads(out)) == (0, {"answer": {"action": "accept", "content": {"n": 1.5}}})
+
+
+async def test_a_page_that_a_call_wants_first_is_told(tmp_path: Path, serve: Serve) -> None:
+    mirror = {"command": sys.executable, "args": ["-I", "-S", str(PEERS / "mirror.py")]}
+    served = await serve(servers={"mirror": mirror})
+    error = {
+        "code": -32042,
+        "message": "log in",
+        "data": {"elicitations": [{"mode": "url", "url": "https://a.example"}]},
+    }
+    said = json.dumps({"jsonrpc": "2.0", "id": "ID", "error": error}).replace('"ID"', "ID").encode().hex()
+    code, out, err = await run(tmp_path, "call", "mirror", "x", json.dumps({"say": said}), *where(served))
+    assert (code, out) == (1, "")
+    assert err == "mcp-bridge: log in (error -32042); open https://a.example, and call it again\n"
+
+
 async def test_without_a_terminal_questions_are_declined_and_sampling_is_refused(tmp_path: Path, serve: Serve) -> None:
     served = await serve(servers=SERVERS)
     code, out, err = await run(tmp_path, "call", "peer", "ask", *where(served))

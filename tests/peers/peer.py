@@ -90,7 +90,7 @@ def call(id_: object, name: str, arguments: dict[str, object], meta: dict[str, o
             send({"method": "notifications/tools/list_changed"})
             return {}
         case "ask":
-            ask("elicitation/create", {"message": "what?", "requestedSchema": {"type": "object"}}, id_)
+            ask("elicitation/create", {"message": "what?", "requestedSchema": {"type": "object"}, **arguments}, id_)
             return ANSWERED_LATER
         case "ask_later":  # a question that belongs to no request
             ask("roots/list", {}, None)
