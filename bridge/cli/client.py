@@ -180,7 +180,19 @@ def _is_loopback(host: str) -> bool:
 def _gone(url: str, error: Exception) -> NotRunning:
     reason = getattr(error, "reason", error)
     why = text(str(getattr(reason, "strerror", None) or reason).strip())
-    return NotRunning(f"no bridge answers at {url} ({why}); start one with: mcp-bridge serve, or say where by --port")
+    return NotRunning(f"no bridge answers at {url} ({why}); {_way_out(url, reason)}")
+
+
+def _way_out(url: str, reason: object) -> str:
+    """What to do about a bridge that does not answer."""
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return "set SSL_CERTFILE to the certificate that it shows, or to that of its authority"
+    if isinstance(reason, ssl.SSLError):
+        return "if it speaks http, leave SSL_CERTFILE unset"
+    start = "start one with: mcp-bridge serve, or say where by --port"
+    if isinstance(reason, http.client.RemoteDisconnected) and url.startswith("http:"):
+        return f"if it speaks https, set SSL_CERTFILE to its certificate; else {start}"
+    return start
 
 
 def _other(url: str, what: str) -> NotRunning:

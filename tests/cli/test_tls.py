@@ -34,7 +34,13 @@ async def test_verbs_trust_the_certificate_that_the_bridge_shows(
     pair.renew()  # another certificate than the one that it shows until it has looked
     code, _, err = await run(tmp_path, "servers", *where, **tls)
     assert (code, "CERTIFICATE_VERIFY_FAILED" in err) == (3, True)
+    assert "; set SSL_CERTFILE to the certificate that it shows, or to that of its authority\n" in err
+    code, _, err = await run(tmp_path, "servers", *where)
+    assert (code, "; if it speaks https, set SSL_CERTFILE to its certificate; else start one" in err) == (3, True)
     assert await served.stop() == 0
+    served = await serve()
+    code, _, err = await run(tmp_path, "servers", "--port", served.url.rpartition(":")[2], **tls)
+    assert (code, "; if it speaks http, leave SSL_CERTFILE unset\n" in err) == (3, True)
 
 
 async def test_a_certificate_that_does_not_name_the_host_is_told_as_that(tmp_path: Path, serve: Serve) -> None:
