@@ -25,6 +25,8 @@ PLACEHOLDER = "YOUR_TOKEN"
 ALL = "mcp-bridge"
 #: The variable in which clients that read one find the token.
 VARIABLE = "MCP_BRIDGE_TOKEN"
+#: States of servers that no client can use.
+_UNUSABLE = frozenset({"disabled", "invalid"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def _targets(options: argparse.Namespace) -> list[Target]:
     settings, environ = settings_of(options)
     names = _names(options, settings, environ)
     token = None
-    if settings.needs_token:
+    if settings.needs_token or environ.get(VARIABLE):  # which is for a bridge elsewhere, whose settings are not here
         token = (environ.get(VARIABLE) or settings.access_token) if options.show_token else PLACEHOLDER
         if token is None:
             raise CommandError(
@@ -108,7 +110,7 @@ def _running(options: argparse.Namespace, missing: NoServersFile) -> list[str]:
         rows = Client(options).ask("GET", "/api/v1/servers")
     except NotRunning:
         raise missing from None
-    names = [row["id"] for row in rows]
+    names = [row["id"] for row in rows if row["state"] not in _UNUSABLE]
     if unknown := [name for name in options.servers if name not in names]:
         raise UsageError(f'the bridge that runs has no server "{unknown[0]}"; there are: {", ".join(names)}')
     return options.servers or names

@@ -109,6 +109,18 @@ async def test_a_bridge_that_serves_a_command_is_asked_what_it_serves(tmp_path: 
     assert (code, "servers.json: no such file" in err) == (2, True)
 
 
+async def test_a_bridge_elsewhere_is_asked_for_what_a_client_can_use_there(tmp_path: Path, serve: Serve) -> None:
+    served = await serve(servers={**SERVERS, "wrong": {"command": 7}}, ACCESS_TOKEN="sesame")
+    (tmp_path / "far").mkdir()
+    where = ["--port", served.url.rpartition(":")[2]]
+    code, out, _ = await run(tmp_path / "far", "client-config", "cursor", *where, MCP_BRIDGE_TOKEN="sesame")
+    found = entries("cursor", out)
+    assert (code, [*found], {one["auth"] for one in found.values()}) == (0, ["peer", "a.b"], {"Bearer YOUR_TOKEN"})
+    for name in ("off", "wrong"):
+        code, _, err = await run(tmp_path / "far", "client-config", "cursor", name, *where, MCP_BRIDGE_TOKEN="sesame")
+        assert (code, f'has no server "{name}"; there are: peer, a.b' in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "settings", "code", "words"),
     [
