@@ -7,7 +7,7 @@ import contextlib
 import json
 import signal
 from asyncio.subprocess import Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bridge.cluster.board import name_of
@@ -72,11 +72,6 @@ class Slot:
         elif self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
-
-    def keep_stopped(self, servers: Sequence[str]) -> None:
-        """Tell it which servers are stopped, and no others."""
-        if self._process is not None:
-            write(self._process, {"do": "keep stopped", "stopped": servers})
 
     def drain(self) -> None:
         """Have it take no new session. One that still starts ends: it has none."""

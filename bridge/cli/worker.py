@@ -71,6 +71,7 @@ async def obey_parent(
     line.follow()
     members.publish(0)
     members.listens()
+    await service.keep_stopped()
     say(READY)
     if place.waits:
         await any_of(line.may_listen.wait(), stop.wait())
@@ -132,9 +133,7 @@ class ParentLine:
             task.add_done_callback(self._tasks.discard)
 
     async def _obey(self, do: str, **words: Any) -> None:
-        if do == "keep stopped":
-            await self._registry.keep_stopped(words["stopped"])
-        elif do == "listen":
+        if do == "listen":
             await self._registry.keep_stopped(words["stopped"])
             await self._service.listen(sockets_of(self._place.listening))
             self.may_listen.set()
@@ -147,7 +146,7 @@ class ParentLine:
             self._service.drain()
         elif do == "tell" and self._asked is not None and not self._asked.done():
             self._asked.set_result(words["found"])
-        if do not in ("tell", "drain", "keep stopped"):  # for which nobody waits
+        if do not in ("tell", "drain"):  # for which nobody waits
             say(DONE)
 
 

@@ -177,7 +177,6 @@ class Parent:
     def _hear_worker(self, slot: Slot, process: asyncio.subprocess.Process, line: bytes) -> None:
         if line == READY:
             slot.ready()
-            slot.keep_stopped(self.stopped)  # what was stopped while it started
         elif line == DONE:
             slot.done()
         elif line == DRAIN:

@@ -157,6 +157,7 @@ class Service:
             except ConfigError:
                 await self.stop()
                 raise
+            await self.keep_stopped()
         self.core.registry.keep_warm()
         if self._certificate is not None:
             self._run("certificate", self._certificate.run())
@@ -169,6 +170,16 @@ class Service:
         """Take connections from these sockets, which are closed with it: a bridge that takes over from another."""
         await self.port.listen(listening)
         self.handover.begin()
+
+    async def keep_stopped(self) -> None:
+        """Stop what an operator has stopped at the other nodes, who do not tell it to one that comes later."""
+        registry = self.core.registry
+        while self._cluster is not None:
+            before = registry.stopped
+            stopped = await self._cluster.stopped()
+            if registry.stopped == before:  # else somebody has said something meanwhile, which counts
+                await registry.keep_stopped(before if stopped is None else stopped)
+                return
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the requests, until the end."""

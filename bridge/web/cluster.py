@@ -10,7 +10,10 @@ from aiohttp import hdrs
 from aiohttp.http import RawRequestMessage
 
 from bridge.auth.principal import Principal
+from bridge.cluster.members import Member
 from bridge.cluster.node import Node
+from bridge.protocol import jsontext
+from bridge.protocol.states import StartState
 from bridge.sessions.core import Core
 from bridge.web.arrivals import ArrivalGuards, Doors
 from bridge.web.drain import Drain
@@ -18,6 +21,7 @@ from bridge.web.front import Front, ServerHandler
 from bridge.web.guards import Guards
 from bridge.web.hops import HOP_HEADER, Hops
 from bridge.web.limits import Limits
+from bridge.web.links import Broken, Unreachable
 from bridge.web.merged import Merged
 from bridge.web.nodes import Nodes
 from bridge.web.server import Handler
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two times that the others are told how many children there are.
 PUBLISHED = 0.25
+#: Seconds for another node to say what is stopped.
+PATIENCE = 2.0
 
 
 class Cluster:
@@ -97,6 +103,22 @@ class Cluster:
         if hdrs.ORIGIN in message.headers:  # its page is that of another node
             return None
         return self._gate.recall(message, server)
+
+    async def stopped(self) -> set[str] | None:
+        """Return the servers that an operator has stopped, as the other nodes say; None where none says anything."""
+        found = await asyncio.gather(*map(self._stopped_at, self._node.members.others()))
+        told = [each for each in found if each is not None]
+        return set().union(*told) if told else None
+
+    async def _stopped_at(self, member: Member) -> set[str] | None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                status, body = await self._hops.look(member, "/api/v1/servers")
+        except (TimeoutError, Unreachable, Broken):
+            return None
+        if status != 200:
+            return None
+        return {row["id"] for row in jsontext.decode(body) if row["state"] == StartState.STOPPED.value}
 
     def _children(self) -> int:
         return len(self._registry.children())

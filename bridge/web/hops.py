@@ -14,7 +14,7 @@ import time
 from aiohttp import hdrs, web
 from multidict import istr
 
-from bridge.auth.principal import NOBODY, Principal
+from bridge.auth.principal import ANYONE, NOBODY, Principal
 from bridge.cluster.hop import Hop
 from bridge.cluster.members import Member
 from bridge.cluster.node import Node
@@ -83,12 +83,21 @@ class Hops:
 
     async def tell(self, member: Member, path: str, body: bytes) -> int:
         """POST something of ours to ``member``; return the status. Raises :class:`Unreachable` and :class:`Broken`."""
-        hop = Hop(member.node, self._node.members.own.node, "POST", path, NOBODY.words, "", "", "")
+        return (await self._ask(member, "POST", path, NOBODY, body))[0]
+
+    async def look(self, member: Member, path: str) -> tuple[int, bytes]:
+        """GET what ``member`` tells operators; return status and body. Raises what :meth:`tell` raises."""
+        return await self._ask(member, "GET", path, ANYONE)
+
+    async def _ask(
+        self, member: Member, method: str, path: str, principal: Principal, body: bytes = b""
+    ) -> tuple[int, bytes]:
+        """Ask something for ourselves."""
+        hop = Hop(member.node, self._node.members.own.node, method, path, principal.words, "", "", "")
         sealed = self._node.seals.write(hop, time.time()).encode()
-        head = _HEAD % (b"POST", path.encode(), _NAME, sealed, b"", len(body), b"")
+        head = _HEAD % (method.encode(), path.encode(), _NAME, sealed, b"", len(body), b"")
         with contextlib.closing(await self.links.ask(member.address, head, body)) as answer:
-            await answer.read()
-            return answer.status
+            return answer.status, await answer.read()
 
     def forget_the_dead(self) -> None:
         """Cut connections to nodes that live no longer: what still waits for their answers ends."""

@@ -121,6 +121,8 @@ async def test_a_worker_that_is_replaced_starts_no_server_that_was_stopped(own_w
         assert response.status == 200
     process.kill()
     await workers.replaced("w1", socket)
+    while len((await workers.way("w2").get("/health"))["nodes"]) < len(NAMES):
+        pass
     found = await workers.way("w1").bridge_call("new", "tools/list")
     assert "it was stopped" in found["error"]["message"]
     async with workers.way("w2").http.post("http://localhost/api/v1/servers/new/start") as response:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+from bridge.auth.principal import ANYONE
+from bridge.cluster.hop import Hop, HopSeals
+from bridge.web.hops import HOP_HEADER
 from tests.conftest import peer
-from tests.nodes.conftest import SLOW, Node, Nodes, acquainted
+from tests.nodes.conftest import KEY, SLOW, Node, Nodes, acquainted
 
 pytestmark = SLOW
 
@@ -21,6 +25,14 @@ async def state(node: Node, server: str) -> str:
     return next(str(row["state"]) for row in await node.get("/servers") if row["id"] == server)
 
 
+async def own_state(node: Node, server: str) -> str:
+    """The state of a server at this node alone, as it tells another."""
+    hop = Hop(node.name, "other", "GET", "/servers", ANYONE.words, "", "http", "")
+    headers = {HOP_HEADER: HopSeals(KEY.encode()).write(hop, time.time())}
+    async with node.http.get(f"{node.url}/servers", headers=headers) as response:
+        return next(str(row["state"]) for row in await response.json() if row["id"] == server)
+
+
 async def test_a_server_that_one_node_has_is_operated_at_whichever_is_asked(nodes: Nodes) -> None:
     a = await nodes.start("a", {"peer": peer()})
     b = await nodes.start("b", {"peer": peer(), "new": peer()})
@@ -32,6 +44,19 @@ async def test_a_server_that_one_node_has_is_operated_at_whichever_is_asked(node
             assert await state(node, "new") == is_then
         status, found = await ask(node, "servers/nobody/stop")
         assert (status, found["error"]["message"][:26]) == (404, 'no server "nobody" is serv')
+
+
+async def test_a_node_that_joins_starts_no_server_that_was_stopped(nodes: Nodes) -> None:
+    servers = {"peer": peer(), "new": peer(sharing={"warm": 1})}
+    a, b = await nodes.start_all("ab", servers)
+    assert (await ask(a, "servers/new/stop"))[0] == 200
+    await nodes.end(b)
+    b = await nodes.start("b", servers)
+    assert await own_state(b, "new") == "stopped"
+    assert "server new: started" not in "".join(b.served.lines)
+    await acquainted(a, b)
+    assert (await ask(b, "servers/new/start"))[0] == 200
+    assert "stopped" not in (await own_state(a, "new"), await own_state(b, "new"))
 
 
 async def test_a_reload_tells_what_has_changed_on_any_node(nodes: Nodes, tmp_path: Path) -> None:
