@@ -35,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a client's file (default: look for them)")
     parser.add_argument("--from", dest="client", choices=tuple(clients.KINDS), help="only files of this client")
     parser.add_argument("-y", "--yes", action="store_true", help="write without asking")
-    parser.add_argument("--json", action="store_true", help="what was found, as JSON, without its secrets")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="what was found, as JSON, without its secrets; nothing is written without --yes",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -56,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
     if not taken:
         empty = "" if rows else f": no server stands in {', '.join(str(path) for path, _ in files)}"
         print(f"mcp-bridge: there is nothing to add{empty}", file=sys.stderr)
+        return 0
+    if not options.yes and options.json:
         return 0
     if not options.yes and not _agreed(len(taken)):
         print("mcp-bridge: nothing was written", file=sys.stderr)
@@ -159,7 +165,7 @@ def _problem(options: argparse.Namespace, found: Found) -> str | None:
     if not found.entry:
         return "nothing in it is known here"
     text = json.dumps(found.entry)
-    if re.search(rf"https?://(localhost|127\.0\.0\.1|\[::1\]):{settings.port}/(mcp|sse)/", text):
+    if any(settings.serves(url) for url in re.findall(r"https?://[^\s\"'\\]+", text)):
         return "is this bridge"
     entry = dict(found.entry)
     if OF_AN_EDITOR.search(str(entry.get("envFile"))):

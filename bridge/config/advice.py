@@ -80,6 +80,12 @@ def advice(settings: Settings, servers: Mapping[str, ServerConfig]) -> list[str]
         for server in servers.values()
         if server.idle_stop is not None and server.restore == "refuse"
     ]
+    found += [
+        f'{server.id}: its "url" is this bridge itself: at /mcp a session would begin another one, and so on until '
+        f"MAX_CHILDREN; remove it: mcp-bridge remove {server.id}"
+        for server in servers.values()
+        if server.url is not None and not server.disabled and settings.serves(server.url)
+    ]
     for server in servers.values():
         if server.header_env and not server.disabled:
             found += _header_env(server)

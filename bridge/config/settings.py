@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from bridge.config import values
 from bridge.config.env_file import find_env_file, read_env_file
@@ -121,6 +122,17 @@ class Settings:
         name = f"[{self.host}]" if ":" in self.host else self.host
         scheme = "http" if self.ssl_certfile is None else "https"
         return f"{scheme}://{name}:{port}{self.base_path}"
+
+    def serves(self, url: str) -> bool:
+        """Whether servers are at this address because the bridge itself serves them there."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            return False
+        path = parts.path.removeprefix(self.base_path).split("/")[1:2]
+        is_here = parts.hostname is not None and (parts.hostname == self.host or values.is_loopback(parts.hostname))
+        return is_here and port == self.port and path in (["mcp"], ["sse"])
 
     @property
     def needs_token(self) -> bool:

@@ -199,8 +199,9 @@ async def test_it_shows_no_secret_and_writes_after_a_yes_only(tmp_path: Path) ->
     code, out, err = await run(tmp_path, "import", HOME=str(tmp_path))
     assert (code, "nobody is here to say yes to 4 server(s)" in err) == (2, True)
     assert "s3cret" not in out
-    _, shown, _ = await run(tmp_path, "import", "--json", HOME=str(tmp_path))
-    assert "s3cret" not in shown
+    code, shown, err = await run(tmp_path, "import", "--json", HOME=str(tmp_path))
+    assert (code, err, "s3cret" in shown) == (0, "", False)
+    assert (tmp_path / "servers.json").read_text() == before
     rows = {row["id"]: row for row in json.loads(shown)}
     assert {name: row["action"] for name, row in rows.items()} == {
         **dict.fromkeys(("a", "b", "folder", "odd"), "add"),
@@ -366,3 +367,16 @@ async def test_entries_of_any_form_are_left_out_with_the_reason(tmp_path: Path) 
         assert (code, "internal error" in err) == (0, False), err
         assert re.findall(r"^(\w+) +\S+ +add ", out, re.MULTILINE) == taken
         assert not taken or entries(tmp_path) == {"g": {"command": "cat"}}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--one-url"], ["--one-url", "a", "b"]])
+@pytest.mark.parametrize("client", ["cursor", "claude-desktop"])
+async def test_what_client_config_has_written_is_not_taken_for_a_server(
+    tmp_path: Path, client: str, arguments: list[str]
+) -> None:
+    put(tmp_path, "servers.json", {"mcpServers": {name: {"command": "cat"} for name in ("a", "b")}})
+    _, snippet, _ = await run(tmp_path, "client-config", client, *arguments, BASE_PATH="/tools")
+    put(tmp_path, "theirs.json", snippet)
+    (tmp_path / "servers.json").unlink()
+    code, out, _ = await run(tmp_path, "import", "--yes", "theirs.json", BASE_PATH="/tools")
+    assert (code, "is this bridge" in out, (tmp_path / "servers.json").exists()) == (0, True, False)

@@ -71,3 +71,24 @@ def test_what_does_not_count_is_told(settings: dict[str, str], keys: dict[str, A
 )
 def test_what_is_fine_is_not_talked_about(settings: dict[str, str], keys: dict[str, Any]) -> None:
     assert said(settings, **keys) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "settings", "is_told"),
+    [
+        ("http://127.0.0.1:3000/mcp", {}, True),
+        ("http://localhost:3000/mcp?servers=a", {}, True),
+        ("http://[::1]:4000/sse/a", {"PORT": "4000"}, True),
+        ("https://bridge.example/tools/mcp/a", {"HOST": "bridge.example", "PORT": "443", "BASE_PATH": "/tools"}, True),
+        ("http://localhost:3000/tools/mcp/", {"BASE_PATH": "/tools"}, True),
+        ("http://localhost:3001/mcp", {}, False),
+        ("http://localhost:3000/mcpx", {}, False),
+        ("http://localhost:3000/other/mcp", {}, False),
+        ("http://other.example:3000/mcp", {}, False),
+    ],
+)
+def test_a_server_that_is_the_bridge_itself_is_told(url: str, settings: dict[str, str], is_told: bool) -> None:
+    entries = {"mail": {"command": "x"}, "me": {"url": url}}
+    parsed = parse_servers(json.dumps(entries), "servers.json", {}).entries
+    lines = advice(read_settings({"ACCESS_TOKEN": "t", "ALLOWED_HOSTS": "*", **settings}), parsed)
+    assert [line.partition(":")[0] for line in lines if "is this bridge itself" in line] == ["me"] * is_told
