@@ -14,6 +14,11 @@ def base_url(request: web.BaseRequest, base: str) -> str:
     return f"{origin_of(request).lower()}{base}"
 
 
+def below(path: str, base: str) -> str:
+    """Return a path without the ``BASE_PATH`` that may stand before it: ``/mcp`` does not stand below ``/m``."""
+    return path[len(base) :] if path.startswith(f"{base}/") else path
+
+
 def is_known(request: web.BaseRequest, hosts: Container[str]) -> bool:
     """Whether the address that the client has used is this bridge's: one of ``hosts``, or one with the port on which
     the request came in; or with the port of its scheme, where a trusted proxy names it.

@@ -20,7 +20,7 @@ from bridge.auth.principal import ANYONE, NOBODY, Principal
 from bridge.config.settings import Settings
 from bridge.observe import audit
 from bridge.protocol.errors import Fault, Rejection
-from bridge.web.address import port_of, without_port
+from bridge.web.address import below, port_of, without_port
 from bridge.web.limits import Guesses, too_many_guesses
 from bridge.web.oauth import PUBLIC, Door
 from bridge.web.principal import Challenge, check_server, set_principal
@@ -199,7 +199,7 @@ class Guards:
         return request.path in self._probes and request.method in ("GET", "HEAD") and hdrs.ORIGIN not in request.headers
 
     def _is_open_path(self, path: str) -> bool:
-        return path in self.open_paths or path.removeprefix(self._base).startswith(PUBLIC)
+        return path in self.open_paths or below(path, self._base).startswith(PUBLIC)
 
     def check_page(self, request: web.BaseRequest) -> None:
         """Raise :class:`Rejection` unless its Host is ours and its page, if it comes from one, may ask us anything."""

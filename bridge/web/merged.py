@@ -21,6 +21,7 @@ from bridge.cluster.node import Node
 from bridge.protocol import jsontext
 from bridge.protocol.errors import Fault, Rejection
 from bridge.web import rows
+from bridge.web.address import below
 from bridge.web.body import read_body
 from bridge.web.hops import Hops
 from bridge.web.links import Broken
@@ -70,7 +71,7 @@ class Merged:
         """Return a handler that answers such requests for all nodes, and leaves all others to ``handler``."""
 
         async def serve(request: web.BaseRequest) -> web.StreamResponse:
-            path = request.path.removeprefix(self._base)
+            path = below(request.path, self._base)
             if request.method == "GET":
                 if path in _LISTS:
                     return await self._list(request, _LISTS[path])

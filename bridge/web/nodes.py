@@ -17,6 +17,7 @@ from bridge.cluster.ids import Birth
 from bridge.cluster.members import Member
 from bridge.cluster.node import Node
 from bridge.protocol.errors import Fault, Rejection
+from bridge.web.address import below
 from bridge.web.arrivals import has_arrived
 from bridge.web.body import read_body
 from bridge.web.drain import Drain
@@ -226,7 +227,7 @@ class Nodes:
     def _place(self, request: web.BaseRequest) -> Member | None:
         if self._opens_session(request):
             return self.for_a_new_session(request)
-        if (found := _SESSION.fullmatch(request.path.removeprefix(self._base))) is None:
+        if (found := _SESSION.fullmatch(below(request.path, self._base))) is None:
             return None
         label = _LABEL.fullmatch(found[1])
         if label is None:
@@ -234,7 +235,7 @@ class Nodes:
         return None if label[1] == self._own else self._node.members.find(label[1])
 
     def _opens_session(self, request: web.BaseRequest) -> bool:
-        path = request.path.removeprefix(self._base)
+        path = below(request.path, self._base)
         if path.startswith("/sse/"):
             return request.method == "GET"
         return path == "/api/v1/sessions" and request.method == "POST"
@@ -246,7 +247,7 @@ def _no_lease() -> Rejection:
 
 def named_session(request: web.BaseRequest, base: str) -> str | None:
     """Return the id of the session that a request is about. ``base`` is what may stand before its path."""
-    path = request.path.removeprefix(base)
+    path = below(request.path, base)
     if path == "/mcp" or path.startswith("/mcp/"):
         return request.headers.get(SESSION_HEADER)
     if path.startswith("/messages/"):

@@ -18,7 +18,7 @@ from bridge.auth.principal import Principal
 from bridge.auth.resource import FACES, Resource
 from bridge.config.settings import Settings
 from bridge.protocol.errors import Fault, Rejection
-from bridge.web.address import base_url, is_known
+from bridge.web.address import base_url, below, is_known
 from bridge.web.principal import Challenge
 from bridge.web.reply import json_answer
 
@@ -61,7 +61,7 @@ class Door:
 
     def point(self, challenge: Challenge, request: web.BaseRequest) -> None:
         """Add to a challenge where its client finds out which token would do, and with which scopes."""
-        of_a_server = _RESOURCE.fullmatch(request.path.removeprefix(self._base))
+        of_a_server = _RESOURCE.fullmatch(below(request.path, self._base))
         path = ""
         if of_a_server is not None:
             face = of_a_server["face"].replace("messages", "sse")
@@ -119,7 +119,7 @@ class MetadataFace:
 
     async def of_a_server(self, request: web.Request) -> web.Response:
         """Describe one server, at the face of this path."""
-        path = request.path.removeprefix(self._base).removeprefix(WELL_KNOWN).removeprefix(self._base)
+        path = below(below(request.path, self._base).removeprefix(WELL_KNOWN), self._base)
         if _RESOURCE.fullmatch(path) is None:
             raise Rejection(Fault.UNKNOWN_PATH, "there is no such resource")
         return self._document(request, path)

@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from bridge.config.settings import Settings
+from bridge.web.address import below
 from bridge.web.limits import Limits
 from bridge.web.principal import check_server
 
@@ -47,7 +48,7 @@ def _permitted(limits: Limits, base: str) -> Middleware:
         if server is not None:
             check_server(request, server)
             path = "" if (resource := request.match_info.route.resource) is None else resource.canonical
-            if not path.removeprefix(base).startswith("/api/v1/"):  # to stop a server is not to use it
+            if not below(path, base).startswith("/api/v1/"):  # to stop a server is not to use it
                 limits.check_server(request, server)
         return await handler(request)
 

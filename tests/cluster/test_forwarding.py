@@ -242,6 +242,20 @@ async def test_what_was_sent_on_is_never_sent_on_again(start_workers: StartWorke
             assert response.headers["Mcp-Session-Id"].startswith("w1.")
 
 
+async def test_a_path_that_begins_as_base_path_does_is_not_below_it(start_workers: StartWorkers) -> None:
+    workers = await start_workers(BASE_PATH="/m")
+    session = await held_by(workers, "w2")
+    here = workers.way("w1")
+    for base in ("", "/m"):
+        asked = Session(here.http, f"{here.url}{base}/mcp/peer", session.id, session.greeting)
+        async with asked.get() as stream:
+            assert stream.status == 200
+        async with here.http.get(f"{here.url}{base}/metrics") as response:
+            assert 'node="w2"' in await response.text()
+    async with through(session, here).delete() as response:
+        assert response.status == 204
+
+
 async def test_a_token_counts_on_the_other_worker_too(start_workers: StartWorkers, tmp_path: Path) -> None:
     """Who may not use a server may not over there, and a session of one user is none of another's."""
     from tests.cli.conftest import run
