@@ -208,9 +208,16 @@ class Restarting:
         return True
 
     def close(self) -> None:
-        """Look after nothing any more."""
+        """Look after nothing any more. What still comes for whoever has taken over is passed on without the event loop,
+        which is about to end: a signal that nobody hears would end this process, and not reach that one.
+        """
         for task in (*self._tasks, *(() if self._following is None else (self._following,))):
             task.cancel()
+        if self.heir is not None:
+            loop = asyncio.get_running_loop()
+            for number in waiter.PASSED:
+                loop.remove_signal_handler(number)
+                signal.signal(number, lambda number, _: self.pass_on(number))
 
     def wait(self, code: int) -> int:
         """Return the exit code of this process, which has ended with ``code``: at once, unless somebody watches it and

@@ -440,6 +440,31 @@ async def test_a_drain_waits_for_the_sessions_of_both(start: Start, workers: str
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_signal_that_comes_when_the_event_loop_has_ended_is_passed_on(
+    start: Start, tmp_path: Path, workers: str
+) -> None:
+    """The first process, which is held just before it becomes one that only waits."""
+    reached, gate, root = tmp_path / "reached", tmp_path / "gate", Path(__file__).parent.parent.parent
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, time\nblock = signal.pthread_sigmask\n"
+        "def held(how, mask):\n"
+        f"    open({str(reached)!r}, 'w').close()\n"
+        f"    while len(mask) > 3 and not os.path.exists({str(gate)!r}):\n        time.sleep(0.01)\n"
+        "    return block(how, mask)\n"
+        "signal.pthread_sigmask = held\n"
+    )
+    bridge = await start("--workers", workers, PYTHONPATH=f"{tmp_path}:{root}")
+    new = await bridge.restart()
+    await until(reached.exists, "the old bridge lives", 30)
+    bridge.served.process.send_signal(signal.SIGTERM)
+    await until(lambda: not lives(new), "the new bridge goes on", 30)
+    gate.touch()
+    async with in_time():
+        assert await bridge.served.process.wait() == 0
+    await bridge.nothing_is_left()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
 async def test_what_was_stopped_stays_stopped(start: Start, tmp_path: Path, workers: str) -> None:
     """The new bridge starts no process of it, whether that was before it was there or while it came."""
     gate, root = tmp_path / "gate", Path(__file__).parent.parent.parent
