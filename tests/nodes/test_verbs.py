@@ -43,7 +43,7 @@ async def test_a_server_that_one_node_has_is_operated_at_whichever_is_asked(node
             assert (status, found["id"]) == (200, "new")
             assert await state(node, "new") == is_then
         status, found = await ask(node, "servers/nobody/stop")
-        assert (status, found["error"]["message"][:26]) == (404, 'no server "nobody" is serv')
+        assert (status, found["error"]["message"][:26]) == (404, 'no server "nobody" is in t')
 
 
 async def test_a_node_that_joins_starts_no_server_that_was_stopped(nodes: Nodes) -> None:
