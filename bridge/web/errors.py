@@ -56,11 +56,12 @@ def answer_to(error: Exception, request: web.BaseRequest) -> web.StreamResponse:
     if isinstance(error, BridgeError):
         return refusal(error)
     if isinstance(error, web.HTTPException):
-        fault = _OWN_FAULTS.get(error.status)
-        if fault is None:
+        if error.status < 400:
             raise error
+        fault = _OWN_FAULTS.get(error.status, Fault.NOT_HTTP)
         way = f"; {_WAYS}" if fault is Fault.UNKNOWN_PATH else ""
-        response = refusal(Rejection(fault, f"{request.method} {request.path}: {error.reason}{way}"))
+        why = f"{request.method} {request.path}: {error.reason}{way}"
+        response = refusal(Rejection(fault, why), status=error.status)
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response

@@ -117,6 +117,12 @@ async def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(bridge: Ru
     await writer.wait_closed()
 
 
+async def test_what_a_client_expects_in_vain_is_refused_in_json(bridge: Running) -> None:
+    async with bridge.http.get(f"{bridge.url}/servers", headers={"Expect": "nonsense"}) as response:
+        assert (response.status, response.content_type) == (417, "application/json")
+        assert (await response.json())["error"]["message"] == "GET /servers: Expectation Failed"
+
+
 @pytest.mark.parametrize("pieces", [1, 2, 50])
 @pytest.mark.parametrize("size", [100, 300_000])
 async def test_a_body_may_come_in_pieces(bridge: Running, pieces: int, size: int) -> None:
